@@ -1,0 +1,15 @@
+/*
+ * clock.h - the only place that asks what time it is. Deciding code is handed `now`, it never calls these.
+ *
+ * Monotonic time measures durations and deadlines; wall time only labels records and log lines.
+ */
+#ifndef GRIZZLY_COMMON_BASE_CLOCK_H
+#define GRIZZLY_COMMON_BASE_CLOCK_H
+
+#include <stdint.h>
+
+uint64_t clock_mono_us(void); /* CLOCK_MONOTONIC in microseconds */
+uint64_t clock_mono_ms(void); /* CLOCK_MONOTONIC in milliseconds */
+uint64_t clock_wall_us(void); /* microseconds since 1970-01-01 UTC */
+
+#endif

@@ -1,0 +1,83 @@
+/*
+ * config.h - cluster.json: JSON with comments, read by the supervisor and by every node.
+ *
+ * Each key has a default, so the smallest file is {}. An error names file, line or key, and what was expected.
+ * Comments are // to the end of the line and C style. Unknown keys are errors: a misspelt setting must not be ignored.
+ */
+#ifndef GRIZZLY_COMMON_BASE_CONFIG_H
+#define GRIZZLY_COMMON_BASE_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/err.h"
+
+#define CONFIG_NODES_MAX 31
+#define CONFIG_HOST_MAX 64
+#define CONFIG_ADDRESS_MAX (CONFIG_HOST_MAX + 8)
+
+enum durability { DURABILITY_QUORUM, DURABILITY_ALL, DURABILITY_ASYNC };
+
+struct cluster_config {
+	uint8_t cluster_id[16]; /* "cluster": 32 hex digits; all zero when absent */
+	unsigned replicas;      /* "replicas": 0..30 */
+	char bind[CONFIG_HOST_MAX]; /* "bind": address that every socket binds to; "127.0.0.1" */
+	unsigned http_port;     /* "http_port": 8080; node i: http_port + i, replication + 100 + i, acks + 200 + i */
+	enum durability durability;     /* "durability": "quorum" | "all" | "async" */
+	uint64_t commit_timeout_ms;     /* "commit_timeout_ms": 5000 */
+	struct {
+		uint64_t interval_ms; /* 100 */
+		unsigned misses;      /* 3 */
+	} heartbeat;
+	struct {
+		unsigned workers;            /* 2 */
+		size_t body_bytes_max;       /* 16 MiB */
+		unsigned connections_max;    /* 4096 */
+		uint64_t request_timeout_ms; /* 10000 */
+		uint64_t idle_timeout_ms;    /* 60000 */
+	} http;
+	struct {
+		uint64_t timeout_ms;    /* 30000: of a request without timeout_ms; also the most a request may ask for… */
+		uint64_t timeout_max_ms; /* …unless this is set higher: 300000 */
+		size_t sql_length_max;  /* 1 MiB */
+		size_t statements_max;  /* 10000 */
+		uint64_t inline_ops;    /* 20000: VM steps of a read before it moves to a slow-query thread */
+		unsigned slow_threads;  /* 4 */
+		unsigned slow_queue_max; /* 256 waiting; beyond: OVERLOADED */
+		unsigned write_queue_max; /* 4096 waiting; beyond: OVERLOADED */
+	} query;
+	struct {
+		size_t segment_size_bytes;      /* 16 MiB */
+		uint64_t checkpoint_bytes;      /* 64 MiB */
+		uint64_t transaction_bytes_max; /* 1 GiB */
+		uint64_t keep_bytes;            /* 1 GiB: log kept for replicas that are behind */
+	} store;
+	struct {
+		unsigned max_connections; /* 10 */
+	} remote;
+};
+
+/* Addresses of node i, 1-based; "host:port" with [] around an IPv6 host. */
+enum config_port { CONFIG_HTTP, CONFIG_REPLICATION, CONFIG_ACKS };
+void config_node_address(const struct cluster_config *c, unsigned node, enum config_port which,
+                         char out[CONFIG_ADDRESS_MAX]);
+void config_endpoint_address(const struct cluster_config *c, char out[CONFIG_ADDRESS_MAX]);
+unsigned config_node_count(const struct cluster_config *c); /* replicas + 1 */
+/* Number of nodes, the master included, that must hold a record durably before it is acknowledged. */
+unsigned config_ack_nodes(const struct cluster_config *c);
+
+void config_init(struct cluster_config *c); /* the defaults */
+/* DB_NOTFOUND: no such file. DB_INVALID: the message names path, line or key, and what was expected. */
+enum db_err config_load(struct cluster_config *c, const char *path, struct errmsg *em);
+enum db_err config_parse(struct cluster_config *c, const char *text, size_t len, const char *path, struct errmsg *em);
+/* Writes a new commented file (mode 0600, temp file, fsync, rename). DB_EXISTS: there is one already. */
+enum db_err config_write_new(const struct cluster_config *c, const char *path, struct errmsg *em);
+
+/* Reads a token file: one line, 16..256 printable characters without spaces; the environment is not looked at. The caller
+ * frees *token. */
+enum db_err token_load(char **token, const char *path, struct errmsg *em);
+/* Creates path (0600) with 32 random bytes in hex, or with preset when that is not NULL. DB_OK when it exists already. */
+enum db_err token_create(const char *path, const char *preset, struct errmsg *em);
+
+#endif

@@ -1,0 +1,121 @@
+/*
+ * server.h - the HTTP front: worker threads with an event loop each, sharing the listening sockets.
+ *
+ * Built on libevent's evhttp. Every worker owns an event_base (epoll changelist), an evhttp and an inbox that other
+ * threads post to. It knows routes, limits, tokens and how to reply; it knows no SQL and no role.
+ * A handler runs on its worker's thread and either replies at once or keeps the request and replies later, on the same
+ * worker (other threads get there with http_worker_post()). A request stays valid until it is replied to, even when
+ * its client has gone: a reply to nobody is dropped.
+ */
+#ifndef GRIZZLY_COMMON_HTTP_SERVER_H
+#define GRIZZLY_COMMON_HTTP_SERVER_H
+
+#include <event2/event.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/buf.h"
+#include "common/base/err.h"
+#include "common/query/answer.h"
+
+struct http_server;
+struct http_worker;
+struct http_request;
+
+enum http_method { HTTP_GET = 1, HTTP_POST = 2, HTTP_HEAD = 4, HTTP_OTHER = 8 };
+
+enum http_access {
+	HTTP_OPEN,          /* no token asked */
+	HTTP_TOKEN,         /* Authorization: Bearer must match, checked before the handler runs */
+	HTTP_TOKEN_OR_BODY, /* the header is checked when present; when absent the handler checks the body's token itself */
+};
+
+struct http_route {
+	const char *path;       /* exact */
+	unsigned methods;       /* enum http_method values or-ed; others get METHOD_NOT_ALLOWED */
+	enum http_access access;
+	void (*handle)(void *arg, struct http_request *req); /* arg: http_options.arg */
+};
+
+struct http_options {
+	unsigned worker_count;      /* 0: 2 */
+	size_t body_bytes_max;      /* 0: 16 MiB; more: TOO_LARGE 413 */
+	size_t header_bytes_max;    /* 0: 16 KiB */
+	unsigned connections_max;   /* all workers together; 0: 4096; beyond it new ones wait in the backlog */
+	uint64_t request_timeout_ms; /* from the first byte of a request to its last; 0: 10 s */
+	uint64_t idle_timeout_ms;   /* kept-alive connection without a request; 0: 60 s */
+	const char *token;          /* borrowed, outlives the server */
+	const struct http_route *routes; /* borrowed; ends with path NULL */
+	void *arg;                  /* handed to handlers and hooks */
+	/* Called on the worker's thread when it starts and ends; *data is then http_worker_data(). NULL: none. */
+	enum db_err (*worker_start)(void *arg, struct http_worker *worker, void **data, struct errmsg *em);
+	void (*worker_stop)(void *arg, struct http_worker *worker, void *data);
+};
+
+/* Starts the workers; nothing is accepted until http_server_listen(). On error *out is NULL. */
+enum db_err http_server_create(struct http_server **out, const struct http_options *options, struct errmsg *em);
+/* Adds a bound, listening, non-blocking socket, at most 4; it stays the caller's to close, after http_server_free().
+ * *listener names it for http_server_set_accepting(). */
+enum db_err http_server_listen(struct http_server *s, int fd, bool accepting, int *listener, struct errmsg *em);
+/* Starts or stops accepting on one listener; connections made before live on. Any thread; done when it returns. */
+void http_server_set_accepting(struct http_server *s, int listener, bool accepting);
+/* Stops accepting, answers what is being answered (for at most grace_ms), closes idle connections. Then free. */
+void http_server_stop(struct http_server *s, uint64_t grace_ms);
+void http_server_free(struct http_server *s); /* NULL is fine; stops first when that was not done */
+
+/* Constant-time comparison with the server's token. */
+bool http_token_ok(const struct http_server *s, const char *token, size_t len);
+
+struct http_counters {
+	uint64_t connections_open, connections_total, requests_total, requests_in_flight;
+	uint64_t replies_by_class[6]; /* index 2: 2xx … 5: 5xx */
+	uint64_t auth_failures_total;
+};
+void http_server_get_counters(struct http_server *s, struct http_counters *out);
+
+/* Workers. */
+void *http_worker_data(const struct http_worker *w);
+struct event_base *http_worker_base(const struct http_worker *w);
+/* One posted call. Embed it in what you post: no allocation, it must live until run() is called. */
+struct http_task {
+	struct http_task *next; /* private */
+	void (*run)(struct http_task *task);
+};
+/* Runs task on w's thread soon; any thread. Tasks posted together cause one wake-up. */
+void http_worker_post(struct http_worker *w, struct http_task *task);
+
+/* Requests; on the worker's thread. */
+struct http_worker *http_request_worker(const struct http_request *req);
+const void *http_request_body(struct http_request *req, size_t *len); /* contiguous, borrowed until the reply */
+const char *http_request_header(const struct http_request *req, const char *name); /* NULL: absent */
+const char *http_request_path(const struct http_request *req);
+const char *http_request_method_name(const struct http_request *req);
+bool http_request_authorized(const struct http_request *req); /* its Authorization header matched */
+const char *http_request_bearer(const struct http_request *req); /* the header's token; NULL: none */
+uint64_t http_request_started_us(const struct http_request *req); /* clock_mono_us() when it was complete */
+/* Becomes true when the client has gone; may be read by any thread while the request lives. */
+const atomic_bool *http_request_gone(const struct http_request *req);
+
+void http_reply_add_header(struct http_request *req, const char *name, const char *value); /* before the reply */
+/* Each of these ends the request: req must not be used afterwards. body's content is taken (left cleared). */
+void http_reply(struct http_request *req, int status, const char *content_type, struct buf *body);
+void http_reply_error(struct http_request *req, const struct query_error *error);
+
+/* A long answer written by another thread with back-pressure. */
+struct http_stream;
+/* On the worker's thread: turns the request into a stream; req must not be used afterwards except through it. Nothing is
+ * sent until the first write. */
+enum db_err http_stream_create(struct http_stream **out, struct http_request *req, int status, const char *content_type);
+/* Producer's thread: hands over a piece (b is left cleared), blocks while more than 256 KiB wait to be sent.
+ * DB_CLOSED: the client has gone. DB_TIMEOUT: the client has taken nothing for stall_ms. */
+enum db_err http_stream_write(struct http_stream *st, struct buf *b, uint64_t stall_ms);
+/* Producer's thread: ends it and frees st. whole: false closes the connection without the final chunk, so that no client
+ * takes it for complete. */
+void http_stream_end(struct http_stream *st, bool whole);
+/* Producer's thread: instead of any write, answers with an error in the usual shape, and frees st. */
+void http_stream_error(struct http_stream *st, const struct query_error *error);
+const atomic_bool *http_stream_gone(const struct http_stream *st);
+
+#endif

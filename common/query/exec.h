@@ -1,0 +1,87 @@
+/*
+ * exec.h - runs requests on one SQLite connection and writes their answers.
+ *
+ * A query_conn owns a sqlite3 connection, a statement cache keyed by SQL text, and the authorizer that decides what SQL
+ * may do (docs/protocol.md, "Denied SQL"). One thread at a time. It knows nothing of HTTP, roles or the log: the caller
+ * hands it connections (reader or writer) and says which LSN a snapshot has.
+ */
+#ifndef GRIZZLY_COMMON_QUERY_EXEC_H
+#define GRIZZLY_COMMON_QUERY_EXEC_H
+
+#include <sqlite3.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/query/request.h"
+
+struct query_conn;
+
+struct query_conn_options {
+	const char *node_id;                    /* for the trailer; borrowed, outlives the connection */
+	size_t statement_cache_max;             /* prepared statements kept; 0: 256 */
+	size_t result_bytes_max;                /* bytes of a write's RETURNING rows; 0: 64 MiB */
+	uint64_t (*snapshot_lsn)(sqlite3 *db);  /* LSN of the current read snapshot; NULL: always 0 */
+};
+
+/* Takes db on DB_OK (query_conn_free() closes it); on error it stays the caller's. */
+enum db_err query_conn_create(struct query_conn **out, sqlite3 *db, const struct query_conn_options *options,
+                              struct errmsg *em);
+void query_conn_free(struct query_conn *c); /* NULL is fine */
+
+enum query_kind {
+	QUERY_KIND_READ,        /* every statement only reads */
+	QUERY_KIND_WRITE,       /* goes to the writer, in a savepoint of a shared transaction */
+	QUERY_KIND_WRITE_ALONE, /* VACUUM and the like: the writer runs it outside any transaction, alone */
+};
+
+/* Decides on a reader connection where a request belongs, by preparing its statements (cached). A statement that cannot
+ * be prepared after one that writes is left to the writer to judge, for it may need what the earlier one creates.
+ * QUERY_OK, or the error to answer with (SQL_ERROR, FORBIDDEN, BAD_REQUEST, …). */
+enum query_code query_classify(struct query_conn *c, const struct query_request *request, enum query_kind *kind,
+                               struct query_error *error);
+
+/* How far a read may go. */
+struct query_read_limits {
+	uint64_t ops_max;     /* SQLite virtual-machine steps, about; 0: no limit */
+	size_t bytes_max;     /* answer bytes without a sink; 0: no limit */
+	uint64_t deadline_ms; /* clock_mono_ms(); 0: none. Past it: TIMEOUT */
+	const atomic_bool *cancelled; /* set by another thread when the client has gone; NULL: never */
+};
+
+/* Where a long answer goes piece by piece. */
+struct query_sink {
+	/* Takes out's content (and leaves it cleared), blocking while the client is slow. False: the client has gone. */
+	bool (*flush)(void *arg, struct buf *out);
+	void *arg;
+	size_t chunk_bytes; /* flush() is called whenever this much waits */
+};
+
+enum query_outcome {
+	QUERY_ANSWERED,    /* out holds the answer, or its last piece when a sink was used */
+	QUERY_FAILED,      /* nothing of the answer was flushed; *error is the answer */
+	QUERY_OVER_BUDGET, /* ops_max or bytes_max was exceeded, nothing was flushed: run it again elsewhere */
+	QUERY_BROKEN,      /* failed after a piece was flushed: out holds the end that says so, then close the connection */
+	QUERY_GONE,        /* the client has gone; nothing more to say */
+};
+
+/* Runs a request of kind READ in one snapshot. Without a sink the whole answer (status first) is left in out; with one,
+ * pieces are flushed and status is written last. started_us is clock_mono_us() at the request's arrival, for time_ms. */
+enum query_outcome query_read(struct query_conn *c, const struct query_request *request,
+                              const struct query_read_limits *limits, const struct query_sink *sink,
+                              uint64_t started_us, struct buf *out, struct query_error *error);
+
+/* The writer's shared transaction. Begin, any number of query_write(), then commit or roll back. */
+enum db_err query_batch_begin(struct query_conn *c, struct errmsg *em);
+enum db_err query_batch_commit(struct query_conn *c, struct errmsg *em); /* on error it has been rolled back */
+void query_batch_rollback(struct query_conn *c);
+
+/* Runs one request of kind WRITE inside the batch, in a savepoint of its own: a failure undoes this request alone and is
+ * returned in *error (out untouched). On QUERY_OK out holds the answer without its trailer (answer_put_trailer() ends
+ * it, once the batch is committed), whatever the request's format; requests of kind WRITE_ALONE go outside a batch.
+ * *batch_lost is set when SQLite rolled the whole transaction back (disk full, out of memory): every request of the
+ * batch has failed with it. */
+enum query_code query_write(struct query_conn *c, const struct query_request *request, uint64_t deadline_ms,
+                            struct buf *out, struct query_error *error, bool *batch_lost);
+
+#endif

@@ -1,0 +1,68 @@
+/*
+ * request.h - the body of POST /query, parsed and checked.
+ *
+ * Takes the contract's JSON and refuses everything else with BAD_REQUEST: unknown keys, wrong types, both `sql` and
+ * `statements`, invalid UTF-8, integers beyond 64 bits, bad base64. Integers stay exact. Pure; may fail on memory.
+ */
+#ifndef GRIZZLY_COMMON_QUERY_REQUEST_H
+#define GRIZZLY_COMMON_QUERY_REQUEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/query/answer.h"
+
+enum query_consistency { QUERY_LINEARIZABLE, QUERY_SESSION, QUERY_STALE };
+enum query_format { QUERY_ROWS, QUERY_OBJECTS, QUERY_NDJSON };
+
+enum query_value_type { QUERY_NULL, QUERY_INTEGER, QUERY_REAL, QUERY_TEXT, QUERY_BLOB };
+
+struct query_value {
+	enum query_value_type type;
+	union {
+		int64_t integer; /* booleans too: 0, 1 */
+		double real;
+		struct {
+			const char *bytes; /* text is UTF-8 and may hold NULs */
+			size_t len;
+		} data;
+	};
+};
+
+struct query_param {
+	const char *name; /* as in the request, with or without its : @ or $; NULL: positional */
+	struct query_value value;
+};
+
+struct query_statement {
+	const char *sql; /* NUL-terminated; may hold several statements when it came as `sql` */
+	size_t sql_len;
+	const struct query_param *params;
+	size_t param_count;
+};
+
+/* Immutable once parsed; everything it points to is its own. */
+struct query_request {
+	const char *token; /* NULL: not in the body */
+	struct query_statement *statements;
+	size_t statement_count;
+	bool from_statements; /* it came as `statements`: the answer has `results` even for one */
+	enum query_consistency consistency;
+	uint64_t min_lsn;     /* 0: not given */
+	uint64_t max_lag_ms;  /* UINT64_MAX: not given */
+	uint64_t timeout_ms;  /* 0: not given */
+	enum query_format format;
+	void *document;       /* private: the parsed JSON the pointers point into */
+};
+
+struct query_request_limits {
+	size_t sql_length_max; /* bytes of one SQL text; longer: TOO_LARGE */
+	size_t statements_max;
+};
+
+/* QUERY_OK: *out is the caller's, for query_request_free(). Otherwise *out is NULL and *error says why. */
+enum query_code query_request_parse(struct query_request **out, const void *body, size_t len,
+                                    const struct query_request_limits *limits, struct query_error *error);
+void query_request_free(struct query_request *r); /* NULL is fine */
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * unit.h - what every unit test program shares: one suite run by CUnit, and temporary directories.
+ *
+ * A program is one module's tests: `int main(void) { return unit_run("wal", tests); }`.
+ */
+#ifndef GRIZZLY_TESTS_UNIT_UNIT_H
+#define GRIZZLY_TESTS_UNIT_UNIT_H
+
+#include <CUnit/CUnit.h>
+
+#include "common/base/err.h"
+
+#define UNIT_PATH_MAX 512
+
+struct unit_test {
+	const char *name;
+	void (*run)(void);
+};
+
+/* Runs the tests up to the one with a NULL name and prints CUnit's summary. Returns main()'s exit code. */
+int unit_run(const char *suite, const struct unit_test *tests);
+
+/* A fresh directory below $TMPDIR or /tmp; removed with everything in it when the program exits. */
+void unit_tmpdir(char out[UNIT_PATH_MAX]);
+void unit_rmtree(const char *path);
+
+/* Asserts DB_OK and prints the message when it is something else. */
+void unit_ok(enum db_err err, const struct errmsg *em, const char *file, int line);
+#define UNIT_OK(call, em) unit_ok((call), (em), __FILE__, __LINE__)
+
+#endif
