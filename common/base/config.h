@@ -14,8 +14,8 @@
 #include "common/base/err.h"
 
 #define CONFIG_NODES_MAX 31
-#define CONFIG_HOST_MAX 64
-#define CONFIG_ADDRESS_MAX (CONFIG_HOST_MAX + 8)
+#define CONFIG_HOST_MAX 48
+#define CONFIG_ADDRESS_MAX 64
 
 enum durability { DURABILITY_QUORUM, DURABILITY_ALL, DURABILITY_ASYNC };
 

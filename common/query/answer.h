@@ -45,15 +45,19 @@ struct query_error {
 	char message[ERRMSG_TEXT_MAX];
 };
 
-/* Fills *error and returns code. The message is cut when too long; invalid UTF-8 in it is replaced at writing. */
+/* Fills *error, statement with -1, and returns code. The message is cut when too long; invalid UTF-8 in it is replaced at writing. */
 enum query_code query_error_set(struct query_error *error, enum query_code code, const char *fmt, ...)
     PRINTF_LIKE(3, 4);
 
 /* Appends {"status":"error","code":…,"message":…[,"statement":n]} and a newline. */
 void answer_put_error(struct buf *out, const struct query_error *error);
+/* The same without braces and newline, for an answer that breaks off after its first piece. */
+void answer_put_error_fields(struct buf *out, const struct query_error *error);
 
 /* Appends ,"lsn":n,"node":"…","time_ms":x} and a newline: the end of an answer that is ok. */
 void answer_put_trailer(struct buf *out, uint64_t lsn, const char *node, uint64_t elapsed_us);
+/* The same without the closing brace and the newline, for an answer whose status comes last. */
+void answer_put_trailer_fields(struct buf *out, uint64_t lsn, const char *node, uint64_t elapsed_us);
 
 /* Appends s as a JSON string, quotes included; len bytes, which need not be valid UTF-8: each bad byte becomes U+FFFD. */
 void json_put_string(struct buf *out, const char *s, size_t len);

@@ -3,10 +3,16 @@
  *
  * Takes the contract's JSON and refuses everything else with BAD_REQUEST: unknown keys, wrong types, both `sql` and
  * `statements`, invalid UTF-8, integers beyond 64 bits, bad base64. Integers stay exact. Pure; may fail on memory.
+ *
+ * Keys: sql, token, params, statements (each with sql and params), consistency, min_lsn, max_lag_ms, timeout_ms, format.
+ * `params` beside `sql`: an array is dealt out in order, each statement of the text taking the next as many values as it
+ * has parameters; an object serves all of its statements by name. Either way every parameter must get a value and every
+ * value must be used; that is checked at execution (bind.h). `min_lsn` contradicts "stale", `max_lag_ms` "session".
  */
 #ifndef GRIZZLY_COMMON_QUERY_REQUEST_H
 #define GRIZZLY_COMMON_QUERY_REQUEST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,6 +20,8 @@
 
 enum query_consistency { QUERY_LINEARIZABLE, QUERY_SESSION, QUERY_STALE };
 enum query_format { QUERY_ROWS, QUERY_OBJECTS, QUERY_NDJSON };
+
+#define QUERY_NAMED_PARAMS_MAX 1000 /* names in one `params` object */
 
 enum query_value_type { QUERY_NULL, QUERY_INTEGER, QUERY_REAL, QUERY_TEXT, QUERY_BLOB };
 
@@ -48,21 +56,21 @@ struct query_request {
 	size_t statement_count;
 	bool from_statements; /* it came as `statements`: the answer has `results` even for one */
 	enum query_consistency consistency;
-	uint64_t min_lsn;     /* 0: not given */
-	uint64_t max_lag_ms;  /* UINT64_MAX: not given */
-	uint64_t timeout_ms;  /* 0: not given */
+	uint64_t min_lsn;    /* 0: not given */
+	uint64_t max_lag_ms; /* UINT64_MAX: not given */
+	uint64_t timeout_ms; /* 0: not given */
 	enum query_format format;
-	void *document;       /* private: the parsed JSON the pointers point into */
+	void *document; /* private: the parsed JSON the pointers point into */
 };
 
 struct query_request_limits {
-	size_t sql_length_max; /* bytes of one SQL text; longer: TOO_LARGE */
-	size_t statements_max;
+	size_t sql_length_max; /* bytes of one SQL text; longer: TOO_LARGE; 0: no limit */
+	size_t statements_max; /* entries of `statements`; more: TOO_LARGE; 0: no limit */
 };
 
 /* QUERY_OK: *out is the caller's, for query_request_free(). Otherwise *out is NULL and *error says why. */
 enum query_code query_request_parse(struct query_request **out, const void *body, size_t len,
-                                    const struct query_request_limits *limits, struct query_error *error);
+				    const struct query_request_limits *limits, struct query_error *error);
 void query_request_free(struct query_request *r); /* NULL is fine */
 
 #endif

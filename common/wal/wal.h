@@ -34,11 +34,22 @@
 
 struct wal;
 
+/* The seam for tests: asked before each operation that changes a file or syncs one. 0: go ahead; an errno value: the
+ * operation fails with it instead. For WAL_OP_WRITE *len is the number of bytes to write and may be lowered, together with
+ * an error: so many bytes reach the file first (a torn write). len is NULL for the others. name is the file's, within
+ * the directory ("." for WAL_OP_SYNC_DIR). Called on whichever thread does the operation. */
+enum wal_op { WAL_OP_CREATE, WAL_OP_WRITE, WAL_OP_SYNC, WAL_OP_RENAME, WAL_OP_UNLINK, WAL_OP_SYNC_DIR };
+struct wal_faults {
+	int (*before)(void *ctx, enum wal_op op, const char *name, size_t *len);
+	void *ctx;
+};
+
 struct wal_options {
 	const char *dir;           /* exists; borrowed during wal_open() only */
 	size_t segment_size_bytes; /* >= WAL_SEGMENT_SIZE_MIN */
 	struct wal_pos base;       /* the last record already in the base file; {0, 0} for a new database */
 	uint64_t base_checksum;    /* that record's checksum; 0 for a new database */
+	const struct wal_faults *faults; /* NULL outside of tests; copied */
 };
 
 /* Opens and recovers: finds the last intact record, cuts a torn tail (erased on disk), and holds every record from the

@@ -17,19 +17,19 @@
 #include "common/base/err.h"
 #include "common/wal/record.h"
 
-#define WIRE_MAGIC 0x314d7a47u /* "GzM1" read little-endian */
-#define WIRE_VERSION 1u        /* bump when a body changes; peers of another version are refused by name */
-#define WIRE_NAME_MAX 64       /* node ids and "host:port" addresses, NUL included */
+#define WIRE_MAGIC      0x314d7a47u /* "GzM1" read little-endian */
+#define WIRE_VERSION    1u          /* bump when a body changes; peers of another version are refused by name */
+#define WIRE_NAME_MAX   64          /* node ids and "host:port" addresses, NUL included */
 #define WIRE_REASON_MAX 256
-#define WIRE_TERMS_MAX 1024    /* newest entries of a term history that travel */
-#define WIRE_CHUNK_MAX ((size_t)1 << 20) /* record bytes in one message */
+#define WIRE_TERMS_MAX  1024              /* newest entries of a term history that travel */
+#define WIRE_CHUNK_MAX  ((size_t)1 << 20) /* record bytes in one message */
 
 enum wire_type {
 	/* master -> replica, PUSH/PULL at the replica's replication address */
-	WIRE_HELLO = 1,   /* who the master is; the replica answers with WIRE_POSITION */
-	WIRE_START = 2,   /* from where the stream goes on; the replica cuts what lies behind */
-	WIRE_RECORDS = 3, /* a piece of the record stream */
-	WIRE_COMMIT = 4,  /* committed_lsn and end of the log; also the keep-alive */
+	WIRE_HELLO = 1,          /* who the master is; the replica answers with WIRE_POSITION */
+	WIRE_START = 2,          /* from where the stream goes on; the replica cuts what lies behind */
+	WIRE_RECORDS = 3,        /* a piece of the record stream */
+	WIRE_COMMIT = 4,         /* committed_lsn and end of the log; also the keep-alive */
 	WIRE_SNAPSHOT_BEGIN = 5, /* the replica's log cannot be joined: a whole database follows */
 	WIRE_SNAPSHOT_PAGES = 6,
 	WIRE_SNAPSHOT_END = 7,
@@ -38,10 +38,11 @@ enum wire_type {
 	WIRE_ACK = 17,      /* how far the replica is */
 	/* supervisor -> node, REQ/REP at the node's control address; each is idempotent */
 	WIRE_HEARTBEAT = 32, /* how are you? */
-	WIRE_SET_TERM = 33,  /* promise durably to refuse every smaller term; the answer is the node's position after it */
-	WIRE_PROMOTE = 34,   /* become master of the term promised */
-	WIRE_DRAIN = 35,     /* master: hold new writes, commit what is in flight; drained once committed_lsn == last.lsn */
-	WIRE_RESUME = 36,    /* master: undo WIRE_DRAIN, the switchover was given up */
+	WIRE_SET_TERM =
+	    33, /* promise durably to refuse every smaller term; the answer is the node's position after it */
+	WIRE_PROMOTE = 34, /* become master of the term promised */
+	WIRE_DRAIN = 35, /* master: hold new writes, commit what is in flight; drained once committed_lsn == last.lsn */
+	WIRE_RESUME = 36,      /* master: undo WIRE_DRAIN, the switchover was given up */
 	WIRE_NODE_STATUS = 48, /* the answer to each of the above */
 	/* command line -> supervisor, REQ/REP at the supervisor's control address */
 	WIRE_CLI_REQUEST = 64, /* body: one JSON text {"command": "status"|"switchover"|"stop", …} */
@@ -59,7 +60,7 @@ struct wire_head {
 };
 
 struct wire_hello {
-	uint64_t stream_id;           /* chosen anew for every connection attempt; acks of another stream are ignored */
+	uint64_t stream_id; /* chosen anew for every connection attempt; acks of another stream are ignored */
 	char ack_address[WIRE_NAME_MAX];  /* host:port where the master listens for acks */
 	char http_address[WIRE_NAME_MAX]; /* host:port for forwarded requests */
 	uint64_t last_lsn;
@@ -71,17 +72,17 @@ struct wire_start {
 	uint64_t prev_checksum; /* its checksum; when the replica's differs it has diverged */
 };
 
-/* The record stream is the concatenation of canonical records; a message carries bytes [offset, offset + len) of the
- * stream that begins with record first_lsn at offset 0. Small records travel many to a message (offset 0), a large one
- * is cut over several messages (total_len = its size). */
+/* The record stream is the concatenation of canonical records. A message carries either whole records (offset 0: one or
+ * more, the first being first_lsn) or one piece of a single record larger than WIRE_CHUNK_MAX: its bytes
+ * [offset, offset + len). The record's own header says how long it is, so the receiver knows when it is complete. */
 struct wire_records {
 	uint64_t stream_id;
 	uint64_t committed_lsn;
-	uint64_t last_lsn;  /* end of the master's log, for the replica's lag */
-	uint64_t first_lsn; /* of the first record in bytes, or of the record being cut */
-	uint64_t offset;    /* within that record; 0: bytes start at its header */
+	uint64_t last_lsn;    /* end of the master's log, for the replica's lag */
+	uint64_t first_lsn;   /* of the first record in bytes, or of the record being cut */
+	uint64_t offset;      /* within that record; 0: bytes start at its header */
 	const uint8_t *bytes; /* borrowed */
-	size_t len;         /* <= WIRE_CHUNK_MAX + one record */
+	size_t len;           /* 1..WIRE_CHUNK_MAX */
 };
 
 struct wire_commit {
@@ -102,7 +103,7 @@ struct wire_snapshot_pages {
 	uint64_t stream_id;
 	uint32_t first_pgno;
 	const uint8_t *bytes; /* consecutive page images, borrowed */
-	size_t len;           /* a multiple of WAL_PAGE_SIZE, <= WIRE_CHUNK_MAX */
+	size_t len;           /* a multiple of WAL_PAGE_SIZE, 1 page..WIRE_CHUNK_MAX */
 };
 
 struct wire_snapshot_end {
@@ -137,8 +138,8 @@ enum wire_node_state {
 struct wire_node_status {
 	enum wire_role role;
 	enum wire_node_state state;
-	bool accepted;   /* the request this answers was carried out (heartbeat: always true) */
-	bool ready;      /* master: its term-start record is committed and it accepts; replica: it streams */
+	bool accepted; /* the request this answers was carried out (heartbeat: always true) */
+	bool ready;    /* master: its term-start record is committed and it accepts; replica: it streams */
 	bool draining;
 	uint32_t pid;
 	uint64_t promised_term; /* durable */
@@ -156,7 +157,7 @@ struct wire_node_status {
 /* A message with a body of JSON text (WIRE_CLI_*). */
 struct wire_text {
 	const char *text; /* borrowed, not NUL-terminated */
-	size_t len;
+	size_t len;       /* <= WIRE_CHUNK_MAX */
 };
 
 /* One decoded message. */
@@ -177,15 +178,19 @@ struct wire_msg {
 	} body; /* HEARTBEAT, SET_TERM, PROMOTE, DRAIN, RESUME have none: head.term says it all */
 };
 
-/* Appends the encoded message to b; a failed allocation shows in b->failed. */
+/* Appends the encoded message to b; a failed allocation, or a text longer than WIRE_CHUNK_MAX, shows in b->failed.
+ * Control characters in strings travel as '?': the decoder refuses them, because names and reasons end up in logs. */
 void wire_encode(struct buf *b, const struct wire_msg *msg);
+/* The same without the borrowed bytes that end a RECORDS, SNAPSHOT_PAGES or CLI message: they are left in *tail (NULL
+ * and 0 for other types) for a sender that can put them behind b's content without copying them twice. */
+void wire_encode_split(struct buf *b, const struct wire_msg *msg, const void **tail, size_t *tail_len);
 
 /* Decodes bytes, which must outlive msg. cluster_id: what head.cluster_id must be; NULL: any (a node that does not know
- * its cluster yet, or the command line). DB_INVALID with a reason, never more. */
+ * its cluster yet, or the command line). DB_INVALID with a reason, never more; what msg holds is then undefined. */
 enum db_err wire_decode(struct wire_msg *msg, const void *bytes, size_t len, const uint8_t *cluster_id,
-                        struct errmsg *em);
+			struct errmsg *em);
 
-const char *wire_type_name(enum wire_type type); /* "hello", "records", …; "unknown" */
+const char *wire_type_name(enum wire_type type);         /* "hello", "records", …; "unknown" */
 const char *wire_state_name(enum wire_node_state state); /* "starting", "up", "catching-up", "diverged", "failed" */
 
 #endif

@@ -1,0 +1,360 @@
+/*
+ * stream.c - a long answer: pieces cross from the producer's thread to the worker's, and no faster than the client reads.
+ *
+ * The producer appends pieces under the lock and posts the stream's one task; the worker hands them to evhttp as chunks
+ * and tells the producer what still waits in the socket's output buffer. The stream is freed by the worker, in the task's
+ * last run after the producer called http_stream_end() or http_stream_error(); the producer never touches it after that.
+ *
+ * A stream to an HTTP/1.0 client has no chunks: the closing of the connection ends it, and so one that breaks off is ended
+ * with a reset.
+ */
+#include "common/http/internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "common/base/clock.h"
+
+struct piece {
+	struct piece *next;
+	uint8_t *bytes;
+	size_t len;
+};
+
+enum stream_end { STREAM_OPEN, STREAM_WHOLE, STREAM_BROKEN, STREAM_ERROR };
+
+struct http_stream {
+	struct http_task task;
+	struct http_worker *worker;
+	struct http_request *req; /* the worker's; its `gone` is anybody's */
+	struct evbuffer *chunk;   /* the worker's */
+	int status;
+	char *content_type;
+	bool started;         /* the worker's: the head was sent */
+	bool chunked;         /* the worker's */
+	pthread_mutex_t lock; /* guards what follows */
+	pthread_cond_t room;
+	struct piece *first, **last;
+	size_t queued;        /* bytes in pieces */
+	size_t in_output;     /* bytes that wait for the socket */
+	uint64_t progress_ms; /* when the client took something, or there was nothing to take */
+	bool posted;          /* task is on its way */
+	bool stalled;         /* the producer gave up on the client */
+	bool client_gone;
+	enum stream_end end;
+	struct query_error error; /* STREAM_ERROR */
+};
+
+static void free_pieces(struct piece *piece)
+{
+	struct piece *next;
+
+	for (; piece != NULL; piece = next) {
+		next = piece->next;
+		free(piece->bytes);
+		free(piece);
+	}
+}
+
+static void stream_free(struct http_stream *st)
+{
+	free_pieces(st->first);
+	pthread_cond_destroy(&st->room);
+	pthread_mutex_destroy(&st->lock);
+	evbuffer_free(st->chunk);
+	free(st->content_type);
+	free(st);
+}
+
+/* --- The worker's side. --- */
+
+void http_stream_client_gone(struct http_stream *st)
+{
+	pthread_mutex_lock(&st->lock);
+	st->client_gone = true;
+	st->in_output = 0;
+	pthread_cond_signal(&st->room);
+	pthread_mutex_unlock(&st->lock);
+}
+
+/* Callback on the connection's output buffer: it grew or the socket took something. */
+void http_stream_on_output(struct evbuffer *output, const struct evbuffer_cb_info *info, void *stream)
+{
+	struct http_stream *st = stream;
+
+	pthread_mutex_lock(&st->lock);
+	st->in_output = evbuffer_get_length(output);
+	if (info->n_deleted > 0 || info->orig_size == 0)
+		st->progress_ms = clock_mono_ms();
+	if (info->n_deleted > 0 && st->queued + st->in_output <= HTTP_STREAM_PENDING_MAX)
+		pthread_cond_signal(&st->room);
+	pthread_mutex_unlock(&st->lock);
+}
+
+static void start(struct http_stream *st)
+{
+	struct http_request *req = st->req;
+	struct http_conn *c = req->conn;
+
+	st->started = true;
+	st->chunked = !c->frame.version_1_0 && !req->head;
+	if (c->frame.version_1_0) /* or evhttp would promise to keep the connection, and a Content-Length of 0 */
+		evhttp_remove_header(evhttp_request_get_input_headers(req->ereq), "Connection");
+	http_request_put_headers(req, st->status, st->content_type);
+	c->output_cb = evbuffer_add_cb(bufferevent_get_output(c->bev), http_stream_on_output, st);
+	evhttp_send_reply_start(req->ereq, st->status, NULL);
+}
+
+static void free_reference(const void *bytes, size_t len, void *arg)
+{
+	(void)len;
+	(void)arg;
+	free((void *)(uintptr_t)bytes);
+}
+
+/* Takes the pieces. False when memory is short: the stream cannot go on. */
+static bool send_pieces(struct http_stream *st, struct piece *piece)
+{
+	struct piece *next;
+
+	for (; piece != NULL; piece = next) {
+		next = piece->next;
+		if (!st->started)
+			start(st);
+		if (evbuffer_add_reference(st->chunk, piece->bytes, piece->len, free_reference, NULL) != 0) {
+			free_pieces(piece);
+			return false;
+		}
+		free(piece);
+		evhttp_send_reply_chunk(st->req->ereq, st->chunk);
+		evbuffer_drain(st->chunk, evbuffer_get_length(st->chunk)); /* evhttp leaves it there after a HEAD */
+	}
+	if (st->started)
+		http_conn_flush(st->req->conn);
+	return true;
+}
+
+static void detach(struct http_stream *st)
+{
+	struct http_conn *c = st->req->conn;
+
+	if (c->output_cb != NULL)
+		evbuffer_remove_cb_entry(bufferevent_get_output(c->bev), c->output_cb);
+	c->output_cb = NULL;
+	st->req->stream = NULL;
+}
+
+static void finish_whole(struct http_stream *st)
+{
+	struct evhttp_request *ereq = st->req->ereq;
+	struct http_conn *c = st->req->conn;
+	bool ends_now;
+
+	if (!st->started)
+		start(st);
+	detach(st);
+	http_request_forget(st->req);
+	http_conn_set_writing(c);
+	/* Without a last chunk to send evhttp may end the connection right there. */
+	ends_now = evbuffer_get_length(bufferevent_get_output(c->bev)) == 0;
+	evhttp_send_reply_end(ereq);
+	if (!ends_now || st->chunked)
+		http_conn_flush(c);
+}
+
+static void finish_broken(struct http_stream *st)
+{
+	struct http_conn *c = st->req->conn;
+
+	if (!st->started) {
+		http_conn_close(c);
+		http_request_drop(st->req);
+		return;
+	}
+	detach(st);
+	http_request_forget(st->req);
+	http_conn_end_output(c, c->frame.version_1_0);
+}
+
+static void finish(struct http_stream *st, enum stream_end end)
+{
+	struct http_request *req = st->req;
+
+	if (req->conn == NULL) {
+		http_request_drop(req);
+	} else if (end == STREAM_ERROR && !st->started) {
+		req->stream = NULL;
+		http_reply_error(req, &st->error);
+	} else if (end == STREAM_WHOLE) {
+		finish_whole(st);
+	} else {
+		finish_broken(st);
+	}
+	stream_free(st);
+}
+
+static void run_stream(struct http_task *task)
+{
+	struct http_stream *st = (struct http_stream *)((char *)task - offsetof(struct http_stream, task));
+	struct piece *pieces;
+	enum stream_end end;
+	bool stalled;
+
+	pthread_mutex_lock(&st->lock);
+	st->posted = false;
+	pieces = st->first;
+	st->first = NULL;
+	st->last = &st->first;
+	end = st->end;
+	stalled = st->stalled;
+	pthread_mutex_unlock(&st->lock);
+
+	if (st->req->conn == NULL)
+		free_pieces(pieces);
+	else if (!send_pieces(st, pieces))
+		stalled = true;
+	if (stalled && st->req->conn != NULL)
+		http_conn_close(st->req->conn);
+
+	/* Only now are the pieces out of the count: until here they were counted twice rather than not at all. */
+	pthread_mutex_lock(&st->lock);
+	for (pieces = st->first, st->queued = 0; pieces != NULL; pieces = pieces->next)
+		st->queued += pieces->len;
+	if (st->queued + st->in_output <= HTTP_STREAM_PENDING_MAX)
+		pthread_cond_signal(&st->room);
+	pthread_mutex_unlock(&st->lock);
+	if (end != STREAM_OPEN)
+		finish(st, end);
+}
+
+enum db_err http_stream_create(struct http_stream **out, struct http_request *req, int status, const char *content_type)
+{
+	struct http_stream *st = calloc(1, sizeof(*st));
+	pthread_condattr_t attr;
+
+	*out = NULL;
+	if (st == NULL)
+		return DB_NOMEM;
+	st->content_type = strdup(content_type);
+	st->chunk = evbuffer_new();
+	if (st->content_type == NULL || st->chunk == NULL) {
+		if (st->chunk != NULL)
+			evbuffer_free(st->chunk);
+		free(st->content_type);
+		free(st);
+		return DB_NOMEM;
+	}
+	pthread_mutex_init(&st->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&st->room, &attr);
+	pthread_condattr_destroy(&attr);
+	st->task.run = run_stream;
+	st->worker = req->worker;
+	st->req = req;
+	st->status = status;
+	st->last = &st->first;
+	st->client_gone = req->conn == NULL;
+	st->progress_ms = clock_mono_ms();
+	req->stream = st;
+	*out = st;
+	return DB_OK;
+}
+
+/* --- The producer's side. --- */
+
+/* Lock held on entry, released on return: st may be freed by the worker as soon as it is. */
+static void post_and_unlock(struct http_stream *st)
+{
+	struct http_worker *w = st->worker;
+	bool post = !st->posted;
+
+	st->posted = true;
+	pthread_mutex_unlock(&st->lock);
+	if (post)
+		http_worker_post(w, &st->task);
+}
+
+/* Lock held. Waits until there is room; false when the client took nothing for stall_ms. */
+static bool wait_for_room(struct http_stream *st, uint64_t stall_ms)
+{
+	struct timespec until;
+	uint64_t deadline_ms;
+
+	while (st->queued + st->in_output > HTTP_STREAM_PENDING_MAX && !st->client_gone) {
+		deadline_ms = st->progress_ms + stall_ms;
+		if (clock_mono_ms() >= deadline_ms)
+			return false;
+		until.tv_sec = (time_t)(deadline_ms / 1000);
+		until.tv_nsec = (long)(deadline_ms % 1000 * 1000000);
+		pthread_cond_timedwait(&st->room, &st->lock, &until);
+	}
+	return true;
+}
+
+enum db_err http_stream_write(struct http_stream *st, struct buf *b, uint64_t stall_ms)
+{
+	struct piece *piece = calloc(1, sizeof(*piece));
+	enum db_err err = DB_OK;
+
+	assert(!http_worker_is_self(st->worker)); /* it would wait for itself */
+	if (piece == NULL || b->failed) {
+		free(piece);
+		buf_fini(b);
+		return DB_NOMEM;
+	}
+	piece->bytes = buf_take(b, &piece->len);
+	if (piece->bytes == NULL) {
+		free(piece);
+		buf_fini(b);
+		return DB_OK; /* an empty piece is none: an empty chunk would end the answer */
+	}
+	pthread_mutex_lock(&st->lock);
+	if (st->client_gone || st->stalled) {
+		err = st->client_gone ? DB_CLOSED : DB_TIMEOUT;
+		pthread_mutex_unlock(&st->lock);
+		free_pieces(piece);
+		return err;
+	}
+	if (st->queued + st->in_output == 0)
+		st->progress_ms = clock_mono_ms();
+	*st->last = piece;
+	st->last = &piece->next;
+	st->queued += piece->len;
+	post_and_unlock(st);
+
+	pthread_mutex_lock(&st->lock);
+	if (!wait_for_room(st, stall_ms)) {
+		st->stalled = true;
+		post_and_unlock(st);
+		return DB_TIMEOUT;
+	}
+	if (st->client_gone)
+		err = DB_CLOSED;
+	pthread_mutex_unlock(&st->lock);
+	return err;
+}
+
+static void end_with(struct http_stream *st, enum stream_end end)
+{
+	pthread_mutex_lock(&st->lock);
+	st->end = end;
+	post_and_unlock(st);
+}
+
+void http_stream_end(struct http_stream *st, bool whole)
+{
+	end_with(st, whole ? STREAM_WHOLE : STREAM_BROKEN);
+}
+
+void http_stream_error(struct http_stream *st, const struct query_error *error)
+{
+	st->error = *error;
+	end_with(st, STREAM_ERROR);
+}
+
+const atomic_bool *http_stream_gone(const struct http_stream *st)
+{
+	return &st->req->gone;
+}

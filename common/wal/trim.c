@@ -1,0 +1,133 @@
+/*
+ * trim.c - see wal.h: dropping old segments, and the spares that they become.
+ *
+ * Runs on the trimmer's thread (and wal_prepare() on any slow thread), beside the appender and the readers.
+ */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/log.h"
+#include "common/wal/log.h"
+#include "common/wal/segment.h"
+#include "common/wal/wal.h"
+
+void log_discard_spare(struct wal *w, struct segment *s)
+{
+	struct errmsg em = {0};
+	bool kept = false;
+
+	pthread_mutex_lock(&w->lock);
+	if (w->spare_count < LOG_SPARES_MAX) {
+		w->spares[w->spare_count++] = s;
+		kept = true;
+	}
+	pthread_mutex_unlock(&w->lock);
+	if (kept)
+		return;
+	if (wal_file_unlink(&w->dir, s->name, &em) != DB_OK)
+		log_warn("log: an unneeded file stays: %s", em.text);
+	segment_free(s);
+}
+
+/* Takes the first segment out of the log when all of its records are below keep_lsn; NULL: there is none, or a cursor
+ * holds it. The last segment always stays: it is being appended to. */
+static struct segment *take_first(struct wal *w, uint64_t keep_lsn)
+{
+	struct segment *s = NULL;
+
+	pthread_mutex_lock(&w->lock);
+	if (!w->failed && w->segment_count > 1 && w->segments[0]->pins == 0 &&
+	    segment_last_lsn(w->segments[0]) < keep_lsn) {
+		s = w->segments[0];
+		w->segment_count--;
+		memmove(w->segments, w->segments + 1, w->segment_count * sizeof(*w->segments));
+	}
+	pthread_mutex_unlock(&w->lock);
+	return s;
+}
+
+/* Renames s to become a spare; false when it is of no use as one. */
+static bool rename_to_spare(struct wal *w, struct segment *s)
+{
+	char name[SEGMENT_NAME_MAX];
+	uint64_t number;
+	bool wanted;
+
+	pthread_mutex_lock(&w->lock);
+	wanted = s->size == w->segment_size_bytes && w->spare_count < LOG_SPARES_MAX;
+	number = ++w->file_number;
+	pthread_mutex_unlock(&w->lock);
+	if (!wanted)
+		return false;
+	snprintf(name, sizeof(name), "%" PRIu64 ".spare", number);
+	if (wal_file_rename(&w->dir, s->name, name, NULL) != DB_OK)
+		return false;
+	memcpy(s->name, name, sizeof(name));
+	s->count = 0;
+	s->used = SEGMENT_HEADER_SIZE;
+	return true;
+}
+
+/* Puts a segment back whose file could not be removed; else the log on disk would begin before the log in memory. */
+static void put_back(struct wal *w, struct segment *s)
+{
+	bool room;
+
+	pthread_mutex_lock(&w->lock);
+	room = log_reserve_segment(w);
+	if (room) {
+		memmove(w->segments + 1, w->segments, w->segment_count * sizeof(*w->segments));
+		w->segments[0] = s;
+		w->segment_count++;
+	}
+	pthread_mutex_unlock(&w->lock);
+	if (!room)
+		segment_free(s); /* the file stays, a part of the log again after the next start */
+}
+
+void wal_trim(struct wal *w, uint64_t keep_lsn)
+{
+	struct errmsg em = {0};
+	struct segment *s;
+	bool spare;
+
+	while ((s = take_first(w, keep_lsn)) != NULL) {
+		spare = rename_to_spare(w, s);
+		if (!spare && wal_file_unlink(&w->dir, s->name, &em) != DB_OK) {
+			log_warn("log: cannot trim: %s", em.text);
+			put_back(w, s);
+			return;
+		}
+		if (spare)
+			log_discard_spare(w, s);
+		else
+			segment_free(s);
+		/* One by one: after a power cut the names that are left must not have a hole between them. */
+		if (wal_dir_sync(&w->dir, &em) != DB_OK) {
+			log_warn("log: trimming stops: %s", em.text);
+			return;
+		}
+	}
+}
+
+enum db_err wal_prepare(struct wal *w, struct errmsg *em)
+{
+	struct segment *s;
+	uint64_t number = 0;
+	enum db_err err = DB_OK;
+
+	pthread_mutex_lock(&w->lock);
+	if (w->failed)
+		err = log_failed_error(em);
+	else if (w->spare_count == 0)
+		number = ++w->file_number;
+	pthread_mutex_unlock(&w->lock);
+	if (err != DB_OK || number == 0)
+		return err;
+	err = segment_create(&s, &w->dir, number, w->segment_size_bytes, em);
+	if (err == DB_OK)
+		log_discard_spare(w, s);
+	return err;
+}

@@ -1,0 +1,217 @@
+/*
+ * link.c - addresses, messages and socket options of all links; link_rpc.c and link_pipeline.c hold the two patterns.
+ *
+ * Any thread; nothing here blocks except a dial that is asked to wait, and a name lookup before listening.
+ */
+#include "common/wire/link.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/wire/link_priv.h"
+
+#define LINK_RECONNECT_MIN_MS 5
+#define LINK_RECONNECT_MAX_MS 50
+#define LINK_IPC_PATH_MAX     107 /* sun_path of a struct sockaddr_un, without its NUL */
+
+enum db_err link_err(int rv)
+{
+	switch (rv) {
+	case 0:
+		return DB_OK;
+	case NNG_ENOMEM:
+		return DB_NOMEM;
+	case NNG_ETIMEDOUT:
+		return DB_TIMEOUT;
+	case NNG_ECLOSED:
+	case NNG_ECANCELED:
+		return DB_CLOSED;
+	case NNG_EADDRINUSE:
+		return DB_BUSY;
+	case NNG_EADDRINVAL:
+	case NNG_EINVAL:
+		return DB_INVALID;
+	case NNG_EMSGSIZE:
+		return DB_TOO_LARGE;
+	case NNG_ECONNREFUSED:
+	case NNG_ECONNRESET:
+	case NNG_ECONNABORTED:
+	case NNG_ECONNSHUT:
+	case NNG_EUNREACHABLE:
+	case NNG_ENOENT: /* no such ipc:// file */
+	case NNG_EPROTO: /* the peer is no such socket */
+	case NNG_EPEERAUTH:
+		return DB_UNAVAILABLE;
+	default:
+		return DB_IO;
+	}
+}
+
+enum db_err link_error(struct errmsg *em, int rv, const char *doing, const char *url)
+{
+	return errmsg_set(em, link_err(rv), "%s %s: %s", doing, url, nng_strerror(rv));
+}
+
+/* ---- addresses */
+
+static bool port_is_valid(const char *port)
+{
+	size_t len = strlen(port);
+
+	return len >= 1 && len <= 5 && strspn(port, "0123456789") == len && strtoul(port, NULL, 10) <= 65535;
+}
+
+/* A host name, an IPv4 address, or an IPv6 address in brackets; who it is decides the resolver. */
+static bool host_is_valid(const char *host, size_t len)
+{
+	bool bracketed = len > 2 && host[0] == '[' && host[len - 1] == ']';
+	size_t i;
+
+	if (len == 0)
+		return false;
+	if (bracketed) {
+		host++;
+		len -= 2;
+	}
+	for (i = 0; i < len; i++)
+		if (bracketed ? !isxdigit((unsigned char)host[i]) && host[i] != ':' && host[i] != '.'
+			      : !isalnum((unsigned char)host[i]) && strchr("-._", host[i]) == NULL)
+			return false;
+	return true;
+}
+
+enum db_err link_tcp_url(char out[LINK_URL_MAX], const char *address, struct errmsg *em)
+{
+	const char *colon = strrchr(address, ':');
+	int n;
+
+	if (colon == NULL || !host_is_valid(address, (size_t)(colon - address)) || !port_is_valid(colon + 1))
+		return errmsg_set(em, DB_INVALID, "\"%s\" is not an address: host:port expected", address);
+	n = snprintf(out, LINK_URL_MAX, "tcp://%s", address);
+	if (n < 0 || n >= LINK_URL_MAX)
+		return errmsg_set(em, DB_INVALID, "\"%s\" is too long for an address", address);
+	return DB_OK;
+}
+
+enum db_err link_ipc_url(char out[LINK_URL_MAX], const char *path, struct errmsg *em)
+{
+	size_t len = strlen(path);
+
+	if (len == 0 || len > LINK_IPC_PATH_MAX)
+		return errmsg_set(em, DB_INVALID, "\"%s\" cannot name a Unix socket: 1 to %d bytes expected", path,
+				  LINK_IPC_PATH_MAX);
+	snprintf(out, LINK_URL_MAX, "ipc://%s", path);
+	return DB_OK;
+}
+
+static bool url_is_tcp(const char *url)
+{
+	return strncmp(url, "tcp://", 6) == 0;
+}
+
+/* ---- messages */
+
+nng_msg *link_msg_alloc(size_t len)
+{
+	nng_msg *msg;
+
+	return nng_msg_alloc(&msg, len) == 0 ? msg : NULL;
+}
+
+nng_msg *link_msg_from_buf(const struct buf *b)
+{
+	nng_msg *msg = b->failed ? NULL : link_msg_alloc(b->len);
+
+	if (msg != NULL && b->len > 0)
+		memcpy(nng_msg_body(msg), b->data, b->len);
+	return msg;
+}
+
+nng_msg *link_msg_encode(const struct wire_msg *msg)
+{
+	struct buf head = {0};
+	nng_msg *out = NULL;
+	const void *tail;
+	size_t tail_len;
+
+	wire_encode_split(&head, msg, &tail, &tail_len);
+	if (!head.failed)
+		out = link_msg_alloc(head.len + tail_len);
+	if (out != NULL) {
+		memcpy(nng_msg_body(out), head.data, head.len);
+		if (tail_len > 0)
+			memcpy((uint8_t *)nng_msg_body(out) + head.len, tail, tail_len);
+	}
+	buf_fini(&head);
+	return out;
+}
+
+/* ---- sockets */
+
+enum db_err link_socket_options(nng_socket sock, const char *url, struct errmsg *em)
+{
+	int rv = nng_socket_set_size(sock, NNG_OPT_RECVMAXSZ, LINK_MESSAGE_MAX);
+
+	if (rv == 0)
+		rv = nng_socket_set_ms(sock, NNG_OPT_RECONNMINT, LINK_RECONNECT_MIN_MS);
+	if (rv == 0)
+		rv = nng_socket_set_ms(sock, NNG_OPT_RECONNMAXT, LINK_RECONNECT_MAX_MS);
+	return rv == 0 ? DB_OK : link_error(em, rv, "cannot set up a socket for", url);
+}
+
+enum db_err link_dial(nng_dialer *dialer, nng_socket sock, const char *url, bool wait, struct errmsg *em)
+{
+	int rv = nng_dialer_create(dialer, sock, url);
+
+	if (rv != 0)
+		return link_error(em, rv, "cannot connect to", url);
+	if (url_is_tcp(url)) {
+		rv = nng_dialer_set_bool(*dialer, NNG_OPT_TCP_NODELAY, true);
+		if (rv == 0)
+			rv = nng_dialer_set_bool(*dialer, NNG_OPT_TCP_KEEPALIVE, true);
+	}
+	if (rv == 0)
+		rv = nng_dialer_start(*dialer, wait ? 0 : NNG_FLAG_NONBLOCK);
+	if (rv == 0)
+		return DB_OK;
+	nng_dialer_close(*dialer);
+	return link_error(em, rv, "cannot connect to", url);
+}
+
+/* Runs before a connection can carry anything, on an NNG thread. */
+static void admit(nng_pipe pipe, nng_pipe_ev event, void *arg)
+{
+	struct link_door *door = arg;
+
+	if (event == NNG_PIPE_EV_REM_POST)
+		atomic_fetch_sub(&door->pipes, 1);
+	else if (atomic_fetch_add(&door->pipes, 1) >= LINK_PIPES_MAX)
+		nng_pipe_close(pipe); /* its REM_POST follows and takes it off the count */
+}
+
+enum db_err link_listen(nng_socket sock, const char *url, struct link_door *door, uint16_t *port, struct errmsg *em)
+{
+	nng_listener listener;
+	int bound = 0;
+	int rv;
+
+	atomic_init(&door->pipes, 0);
+	rv = nng_pipe_notify(sock, NNG_PIPE_EV_ADD_PRE, admit, door);
+	if (rv == 0)
+		rv = nng_pipe_notify(sock, NNG_PIPE_EV_REM_POST, admit, door);
+	if (rv == 0)
+		rv = nng_listener_create(&listener, sock, url);
+	if (rv == 0 && url_is_tcp(url))
+		rv = nng_listener_set_bool(listener, NNG_OPT_TCP_NODELAY, true);
+	if (rv == 0 && url_is_tcp(url))
+		rv = nng_listener_set_bool(listener, NNG_OPT_TCP_KEEPALIVE, true);
+	if (rv == 0)
+		rv = nng_listener_start(listener, 0);
+	if (rv == 0 && url_is_tcp(url))
+		rv = nng_listener_get_int(listener, NNG_OPT_TCP_BOUND_PORT, &bound);
+	*port = (uint16_t)bound;
+	return rv == 0 ? DB_OK : link_error(em, rv, "cannot listen at", url);
+}

@@ -1,0 +1,49 @@
+/*
+ * master.h - the master role of a node: writer and replication of one term, from promotion to stepping down.
+ *
+ * Created on a store that holds everything the term may build on; the caller (node/) has made the term durable. It writes
+ * the term's first record, and is ready once that is committed. Callbacks come from the writer, sync and NNG threads;
+ * none of them may call master_stop() or master_free().
+ */
+#ifndef GRIZZLY_MASTER_MASTER_H
+#define GRIZZLY_MASTER_MASTER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/config.h"
+#include "common/store/store.h"
+#include "common/wire/wire.h"
+#include "master/replication.h"
+#include "master/writer.h"
+
+struct master;
+
+struct master_options {
+	struct store *store;
+	const struct cluster_config *config; /* borrowed, outlives it */
+	const char *node_id;                 /* borrowed */
+	unsigned node;                       /* our number, from 1 */
+	uint64_t term;
+	void (*on_ready)(void *arg);                      /* once: the term's first record is committed */
+	void (*on_deposed)(void *arg, uint64_t term);     /* a replica answers to a newer term */
+	void (*on_failed)(void *arg, const char *reason); /* the log cannot be written any more */
+	void *arg;
+};
+
+enum db_err master_create(struct master **out, const struct master_options *options, struct errmsg *em);
+/* No new writes, threads end, waiting jobs are answered (see writer_stop()). */
+void master_stop(struct master *m);
+void master_free(struct master *m); /* stops first; NULL is fine */
+
+enum db_err master_submit(struct master *m, struct write_job *job); /* as writer_submit() */
+void master_on_message(struct master *m, const struct wire_msg *msg);
+void master_set_draining(struct master *m, bool draining);
+bool master_is_drained(struct master *m);
+bool master_is_ready(struct master *m); /* one atomic load */
+uint64_t master_committed_lsn(struct master *m);
+size_t master_get_peers(struct master *m, struct replication_peer *out, size_t max);
+void master_get_counters(struct master *m, struct writer_counters *out);
+
+#endif

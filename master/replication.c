@@ -1,0 +1,416 @@
+/* replication.c - see replication.h. */
+#include "master/replication.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/wire/pump.h"
+#include "master/commit.h"
+
+/* An idle replica learns of a commit after this long; under load the next record carries it for nothing. */
+#define COMMIT_NOTICE_MS 1
+
+struct sender {
+	struct replication *hub;
+	size_t index; /* in commit tracking; 0 is ourselves */
+	char id[WIRE_NAME_MAX];
+	char address[WIRE_NAME_MAX];
+	struct pump *pump;     /* set before its first callback, constant afterwards */
+	pthread_mutex_t mutex; /* guards everything below */
+	struct walsender *walsender;
+	struct wal_cursor *cursor;
+	bool flush_commit;   /* tell the committed LSN even when there is nothing else to say */
+	struct wire_msg msg; /* the message being built: large, hence not on the stack */
+};
+
+struct replication {
+	struct store *store;
+	void (*on_committed)(void *arg, uint64_t committed_lsn);
+	void (*on_deposed)(void *arg, uint64_t term);
+	void *arg;
+	uint64_t term;
+	struct sender *senders;
+	size_t sender_count;
+	pthread_mutex_t mutex; /* guards commit and the fields below */
+	struct commit *commit;
+	uint64_t announced_lsn; /* what on_committed was told */
+	bool announcing;        /* a thread is telling it */
+	pthread_cond_t tick;    /* notice_due or stopping changed */
+	bool notice_due;
+	bool stopping;
+	bool ticker_started;
+	pthread_t ticker;
+};
+
+/* ---- the log as the walsender sees it */
+
+static enum db_err log_seek(void *arg, uint64_t next_lsn, struct errmsg *em)
+{
+	struct sender *s = arg;
+
+	if (s->cursor == NULL)
+		return wal_cursor_create(&s->cursor, store_wal(s->hub->store), next_lsn, em);
+	return wal_cursor_seek(s->cursor, next_lsn, em);
+}
+
+static enum db_err log_next(void *arg, struct wal_record *out, struct errmsg *em)
+{
+	struct sender *s = arg;
+
+	return wal_cursor_next(s->cursor, out, em);
+}
+
+static size_t log_terms(void *arg, struct wal_pos *out, size_t max)
+{
+	struct sender *s = arg;
+
+	return wal_terms(store_wal(s->hub->store), out, max);
+}
+
+static uint64_t log_first_lsn(void *arg)
+{
+	struct sender *s = arg;
+
+	return wal_first_lsn(store_wal(s->hub->store));
+}
+
+static uint64_t log_last_lsn(void *arg)
+{
+	struct sender *s = arg;
+
+	return wal_last(store_wal(s->hub->store)).lsn;
+}
+
+static enum db_err log_describe(void *arg, uint64_t lsn, uint64_t *term, uint64_t *checksum, struct errmsg *em)
+{
+	struct sender *s = arg;
+	struct wal *wal = store_wal(s->hub->store);
+	struct wal_record record;
+	enum db_err err;
+
+	err = wal_read(wal, lsn, &record, em);
+	if (err == DB_OK) {
+		*term = record.term;
+		*checksum = record.checksum;
+		return DB_OK;
+	}
+	/* The record before the oldest one kept: its successor knows its checksum. */
+	err = wal_read(wal, lsn + 1, &record, em);
+	if (err == DB_OK) {
+		*term = record.term;
+		*checksum = record.prev_checksum;
+		return DB_OK;
+	}
+	if (wal_last(wal).lsn != lsn)
+		return err;
+	*term = wal_last(wal).term;
+	*checksum = wal_last_checksum(wal);
+	return DB_OK;
+}
+
+/* ---- sending */
+
+/* The pump's next message. */
+static nng_msg *next_message(void *arg)
+{
+	struct sender *s = arg;
+	uint64_t committed_lsn = replication_committed_lsn(s->hub);
+	nng_msg *message = NULL;
+
+	pthread_mutex_lock(&s->mutex);
+	if (walsender_next(s->walsender, committed_lsn, s->flush_commit, clock_mono_ms(), &s->msg)) {
+		message = link_msg_encode(&s->msg);
+		if (message == NULL) {
+			log_error("walsender %s: out of memory", s->id);
+			walsender_on_connected(s->walsender, true, clock_mono_ms()); /* begin a new stream */
+		}
+	}
+	s->flush_commit = false;
+	pthread_mutex_unlock(&s->mutex);
+	return message;
+}
+
+static void on_connected(void *arg, bool connected)
+{
+	struct sender *s = arg;
+
+	pthread_mutex_lock(&s->mutex);
+	walsender_on_connected(s->walsender, connected, clock_mono_ms());
+	pthread_mutex_unlock(&s->mutex);
+}
+
+/* ---- committing */
+
+/* Tells the owner how far the log is committed, in order; whoever finds another thread at it leaves it to that one. */
+static void announce(struct replication *r)
+{
+	uint64_t lsn;
+
+	pthread_mutex_lock(&r->mutex);
+	if (!r->announcing) {
+		r->announcing = true;
+		while ((lsn = commit_lsn(r->commit)) > r->announced_lsn) {
+			r->announced_lsn = lsn;
+			pthread_mutex_unlock(&r->mutex);
+			r->on_committed(r->arg, lsn);
+			pthread_mutex_lock(&r->mutex);
+			if (!r->notice_due) {
+				r->notice_due = true;
+				pthread_cond_signal(&r->tick);
+			}
+		}
+		r->announcing = false;
+	}
+	pthread_mutex_unlock(&r->mutex);
+}
+
+static void note_durable(struct replication *r, size_t index, uint64_t lsn)
+{
+	bool moved;
+
+	pthread_mutex_lock(&r->mutex);
+	moved = commit_on_durable(r->commit, index, lsn) > r->announced_lsn;
+	pthread_mutex_unlock(&r->mutex);
+	if (moved)
+		announce(r);
+}
+
+void replication_on_local_durable(struct replication *r, uint64_t lsn)
+{
+	note_durable(r, 0, lsn);
+}
+
+void replication_on_sealed(struct replication *r)
+{
+	size_t i;
+
+	for (i = 0; i < r->sender_count; i++)
+		pump_kick(r->senders[i].pump);
+}
+
+uint64_t replication_committed_lsn(struct replication *r)
+{
+	uint64_t lsn;
+
+	pthread_mutex_lock(&r->mutex);
+	lsn = commit_lsn(r->commit);
+	pthread_mutex_unlock(&r->mutex);
+	return lsn;
+}
+
+static struct sender *find_sender(struct replication *r, const char *id)
+{
+	size_t i;
+
+	for (i = 0; i < r->sender_count; i++)
+		if (strcmp(r->senders[i].id, id) == 0)
+			return &r->senders[i];
+	return NULL;
+}
+
+void replication_on_message(struct replication *r, const struct wire_msg *msg)
+{
+	struct sender *s = find_sender(r, msg->head.sender);
+	bool counts = false;
+
+	if (msg->head.term > r->term) {
+		r->on_deposed(r->arg, msg->head.term);
+		return;
+	}
+	if (s == NULL || msg->head.term < r->term)
+		return;
+	pthread_mutex_lock(&s->mutex);
+	if (msg->head.type == WIRE_POSITION)
+		walsender_on_position(s->walsender, &msg->body.position);
+	else if (msg->head.type == WIRE_ACK)
+		counts = walsender_on_ack(s->walsender, &msg->body.ack);
+	pthread_mutex_unlock(&s->mutex);
+	if (counts)
+		note_durable(r, s->index, msg->body.ack.durable_lsn);
+	else
+		pump_kick(s->pump);
+}
+
+/* ---- the ticker: commit notices soon after a commit, keep-alives always */
+
+static void wait_ms(struct replication *r, long ms)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += ms * 1000000L;
+	until.tv_sec += until.tv_nsec / 1000000000L;
+	until.tv_nsec %= 1000000000L;
+	pthread_cond_timedwait(&r->tick, &r->mutex, &until);
+}
+
+static void flush_commit(struct sender *s)
+{
+	pthread_mutex_lock(&s->mutex);
+	s->flush_commit = true;
+	pthread_mutex_unlock(&s->mutex);
+	pump_kick(s->pump);
+}
+
+static void *run_ticker(void *arg)
+{
+	struct replication *r = arg;
+	size_t i;
+
+	pthread_mutex_lock(&r->mutex);
+	while (!r->stopping) {
+		if (!r->notice_due)
+			wait_ms(r, WALSENDER_KEEPALIVE_MS);
+		if (r->notice_due && !r->stopping)
+			wait_ms(r, COMMIT_NOTICE_MS);
+		r->notice_due = false;
+		pthread_mutex_unlock(&r->mutex);
+		for (i = 0; i < r->sender_count; i++)
+			flush_commit(&r->senders[i]);
+		pthread_mutex_lock(&r->mutex);
+	}
+	pthread_mutex_unlock(&r->mutex);
+	return NULL;
+}
+
+/* ---- life */
+
+static enum db_err start_sender(struct replication *r, struct sender *s, const struct replication_options *options,
+				unsigned node, struct errmsg *em)
+{
+	const struct walsender_io io = {s,		log_seek,     log_next,    log_terms,
+					log_first_lsn, log_last_lsn, log_describe};
+	const struct pump_owner owner = {next_message, on_connected, s};
+	struct walsender_identity identity = {.term = options->term};
+	char url[LINK_URL_MAX];
+	enum db_err err;
+
+	s->hub = r;
+	snprintf(s->id, sizeof(s->id), "node%u", node);
+	config_node_address(options->config, node, CONFIG_REPLICATION, s->address);
+	memcpy(identity.cluster_id, options->config->cluster_id, sizeof(identity.cluster_id));
+	snprintf(identity.node_id, sizeof(identity.node_id), "node%u", options->node);
+	config_node_address(options->config, options->node, CONFIG_ACKS, identity.ack_address);
+	config_node_address(options->config, options->node, CONFIG_HTTP, identity.http_address);
+	err = link_tcp_url(url, s->address, em);
+	/* Stream ids of one term never repeat between processes: they begin at the time of day. */
+	if (err == DB_OK)
+		err = walsender_create(&s->walsender, &identity, s->id, clock_wall_us(), &io, em);
+	if (err == DB_OK)
+		err = pump_create(&s->pump, url, &owner, em);
+	return err;
+}
+
+static void init_locks(struct replication *r)
+{
+	pthread_condattr_t attr;
+	size_t i;
+
+	pthread_mutex_init(&r->mutex, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&r->tick, &attr);
+	pthread_condattr_destroy(&attr);
+	for (i = 0; i < r->sender_count; i++)
+		pthread_mutex_init(&r->senders[i].mutex, NULL);
+}
+
+static enum db_err start_senders(struct replication *r, const struct replication_options *options, struct errmsg *em)
+{
+	unsigned count = config_node_count(options->config);
+	enum db_err err = DB_OK;
+	size_t i = 0;
+	unsigned node;
+
+	for (node = 1; node <= count && err == DB_OK; node++) {
+		if (node == options->node)
+			continue;
+		r->senders[i].index = i + 1;
+		err = start_sender(r, &r->senders[i], options, node, em);
+		i++;
+	}
+	if (err != DB_OK)
+		return err;
+	if (pthread_create(&r->ticker, NULL, run_ticker, r) != 0)
+		return errmsg_set(em, DB_NOMEM, "cannot start the replication ticker");
+	r->ticker_started = true;
+	return DB_OK;
+}
+
+enum db_err replication_create(struct replication **out, const struct replication_options *options, struct errmsg *em)
+{
+	size_t node_count = config_node_count(options->config);
+	struct replication *r = calloc(1, sizeof(*r));
+	enum db_err err;
+
+	*out = NULL;
+	if (r == NULL)
+		return errmsg_set(em, DB_NOMEM, "out of memory");
+	r->store = options->store;
+	r->on_committed = options->on_committed;
+	r->on_deposed = options->on_deposed;
+	r->arg = options->arg;
+	r->term = options->term;
+	r->senders = calloc(node_count, sizeof(*r->senders));
+	r->sender_count = r->senders == NULL ? 0 : node_count - 1;
+	init_locks(r);
+	err = commit_create(&r->commit, node_count, config_ack_nodes(options->config), options->term_start_lsn, em);
+	if (err == DB_OK && r->senders == NULL)
+		err = errmsg_set(em, DB_NOMEM, "out of memory");
+	*out = r; /* callbacks may come from here on */
+	if (err == DB_OK)
+		err = start_senders(r, options, em);
+	if (err != DB_OK) {
+		replication_free(r);
+		*out = NULL;
+	}
+	return err;
+}
+
+void replication_free(struct replication *r)
+{
+	size_t i;
+
+	if (r == NULL)
+		return;
+	pthread_mutex_lock(&r->mutex);
+	r->stopping = true;
+	pthread_cond_signal(&r->tick);
+	pthread_mutex_unlock(&r->mutex);
+	if (r->ticker_started)
+		pthread_join(r->ticker, NULL);
+	for (i = 0; i < r->sender_count; i++)
+		pump_free(r->senders[i].pump);
+	for (i = 0; i < r->sender_count; i++) {
+		wal_cursor_free(r->senders[i].cursor);
+		walsender_free(r->senders[i].walsender);
+		pthread_mutex_destroy(&r->senders[i].mutex);
+	}
+	commit_free(r->commit);
+	free(r->senders);
+	pthread_cond_destroy(&r->tick);
+	pthread_mutex_destroy(&r->mutex);
+	free(r);
+}
+
+size_t replication_get_peers(struct replication *r, struct replication_peer *out, size_t max)
+{
+	size_t i;
+
+	for (i = 0; i < r->sender_count && i < max; i++) {
+		struct sender *s = &r->senders[i];
+
+		memcpy(out[i].id, s->id, sizeof(out[i].id));
+		memcpy(out[i].address, s->address, sizeof(out[i].address));
+		pthread_mutex_lock(&s->mutex);
+		walsender_get_status(s->walsender, &out[i].walsender);
+		pthread_mutex_unlock(&s->mutex);
+	}
+	return i;
+}

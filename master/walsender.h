@@ -1,0 +1,77 @@
+/*
+ * walsender.h - what the master sends to one replica next: the deciding half, without threads or sockets.
+ *
+ * Exactly one message is under way at a time; walsender_next() is asked for the next one whenever the link is free. It
+ * reads the log through struct walsender_io at a cursor of its own, so a slow replica costs no memory and slows nobody.
+ * Used by master/replication.c under the sender's mutex, by unit tests and by a simulator.
+ *
+ *   DISCONNECTED --connected--> HELLO --POSITION--> STREAMING --POSITION (gap)--> STREAMING
+ *   HELLO --POSITION that cannot be joined--> BEHIND (its log ends before ours begins, or it diverged)
+ */
+#ifndef GRIZZLY_MASTER_WALSENDER_H
+#define GRIZZLY_MASTER_WALSENDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/buf.h"
+#include "common/base/err.h"
+#include "common/wal/record.h"
+#include "common/wire/wire.h"
+
+/* How often a silent link carries a COMMIT, and how long a HELLO may stay unanswered. */
+#define WALSENDER_KEEPALIVE_MS 50u
+#define WALSENDER_HELLO_RETRY_MS 500u
+
+struct walsender_io {
+	void *arg;
+	/* The master's log; next() is the cursor. DB_NOTFOUND: nothing more yet. DB_GAP: trimmed away. */
+	enum db_err (*seek)(void *arg, uint64_t next_lsn, struct errmsg *em);
+	enum db_err (*next)(void *arg, struct wal_record *out, struct errmsg *em);
+	size_t (*terms)(void *arg, struct wal_pos *out, size_t max);
+	uint64_t (*first_lsn)(void *arg);
+	uint64_t (*last_lsn)(void *arg);
+	/* Term and checksum of one record; also of the last one before first_lsn. */
+	enum db_err (*describe)(void *arg, uint64_t lsn, uint64_t *term, uint64_t *checksum, struct errmsg *em);
+};
+
+enum walsender_state { WALSENDER_DISCONNECTED, WALSENDER_HELLO, WALSENDER_STREAMING, WALSENDER_BEHIND };
+
+struct walsender_identity {
+	uint8_t cluster_id[16];
+	uint64_t term;
+	char node_id[WIRE_NAME_MAX];
+	char ack_address[WIRE_NAME_MAX];
+	char http_address[WIRE_NAME_MAX];
+};
+
+struct walsender;
+
+/* identity and io are copied; peer names the replica in the log. first_stream_id: any number that no earlier sender to
+ * this replica used. DB_NOMEM. */
+enum db_err walsender_create(struct walsender **out, const struct walsender_identity *identity, const char *peer,
+                             uint64_t first_stream_id, const struct walsender_io *io, struct errmsg *em);
+void walsender_free(struct walsender *w); /* NULL is fine */
+
+void walsender_on_connected(struct walsender *w, bool connected, uint64_t now_ms);
+/* A POSITION of the current stream decides from where to send; of another stream: ignored. */
+void walsender_on_position(struct walsender *w, const struct wire_position *position);
+/* True when the ack belongs to the current stream: only then it counts. */
+bool walsender_on_ack(struct walsender *w, const struct wire_ack *ack);
+
+/* What to send now. False: nothing. True: *msg is filled; bytes it points to are valid until the next call. flush_commit:
+ * send the committed LSN even before the keep-alive is due. */
+bool walsender_next(struct walsender *w, uint64_t committed_lsn, bool flush_commit, uint64_t now_ms,
+                    struct wire_msg *msg);
+
+struct walsender_status {
+	enum walsender_state state;
+	uint64_t acked_lsn;
+	uint64_t applied_lsn;
+	uint64_t db_checksum;
+};
+void walsender_get_status(const struct walsender *w, struct walsender_status *out);
+const char *walsender_state_name(enum walsender_state state);
+
+#endif

@@ -1,0 +1,613 @@
+/*
+ * writer.c - see writer.h.
+ *
+ * A job is on exactly one list at a time: queue -> batch (being executed) -> a sealed batch -> done. The mutex guards
+ * the lists and the counters; SQL, sealing, syncing and done() run without it. Only the writer thread touches the open
+ * batch.
+ */
+#include "master/writer.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/query/exec.h"
+
+#define BATCH_JOBS_MAX 512
+#define SWEEP_MS 20 /* how often waiting jobs are checked against their deadlines */
+
+struct job_list {
+	struct write_job *head, *tail;
+	unsigned count;
+};
+
+/* A sealed batch waiting for its commit. */
+struct batch {
+	struct batch *next;
+	uint64_t lsn;
+	uint64_t sealed_ms;
+	struct job_list jobs;
+};
+
+struct writer {
+	struct writer_options options;
+	sqlite3 *db; /* belongs to conn; for sqlite3_interrupt() */
+	struct query_conn *conn;
+	pthread_t writer_thread;
+	pthread_t sync_thread;
+	bool writer_started, sync_started;
+
+	pthread_mutex_t mutex; /* guards everything below */
+	pthread_cond_t work;   /* the writer thread waits: queue, in_flight, draining, stopping */
+	pthread_cond_t sealed; /* the sync thread waits: sealed_lsn, stopping */
+	struct job_list queue;
+	struct batch *first_batch, *last_batch;
+	unsigned in_flight; /* batches sealed, not committed */
+	uint64_t sealed_lsn;
+	uint64_t committed_lsn;
+	bool open; /* a transaction has been begun and not sealed */
+	bool draining;
+	bool stopping;
+	uint64_t batches_total, jobs_total;
+
+	struct job_list running; /* jobs executed in the open transaction; writer thread only */
+};
+
+/* ---- lists */
+
+static void list_append(struct job_list *list, struct write_job *job)
+{
+	job->next = NULL;
+	if (list->tail == NULL)
+		list->head = job;
+	else
+		list->tail->next = job;
+	list->tail = job;
+	list->count++;
+}
+
+static struct write_job *list_take(struct job_list *list)
+{
+	struct write_job *job = list->head;
+
+	if (job == NULL)
+		return NULL;
+	list->head = job->next;
+	if (list->head == NULL)
+		list->tail = NULL;
+	list->count--;
+	return job;
+}
+
+/* Puts all of front before all of list. */
+static void list_prepend(struct job_list *list, struct job_list *front)
+{
+	if (front->head == NULL)
+		return;
+	front->tail->next = list->head;
+	list->head = front->head;
+	if (list->tail == NULL)
+		list->tail = front->tail;
+	list->count += front->count;
+	memset(front, 0, sizeof(*front));
+}
+
+static void finish(struct write_job *job, enum write_outcome outcome, uint64_t lsn)
+{
+	job->outcome = outcome;
+	job->lsn = lsn;
+	job->done(job);
+}
+
+/* Ends each job of the list: as what it is, or as an error when error is given. */
+static void finish_all(struct job_list *list, uint64_t lsn, const struct query_error *error)
+{
+	struct write_job *job;
+
+	while ((job = list_take(list)) != NULL) {
+		if (error != NULL)
+			job->error = *error;
+		finish(job, job->error.code == QUERY_OK ? WRITE_DONE : WRITE_ERROR, lsn);
+	}
+}
+
+/* ---- deadlines */
+
+/* The quorum is gone when the oldest batch has waited for it too long. Mutex held. */
+static bool is_stalled(const struct writer *w, uint64_t now_ms)
+{
+	return w->first_batch != NULL && now_ms - w->first_batch->sealed_ms >= w->options.commit_timeout_ms;
+}
+
+static void set_unknown(struct query_error *error)
+{
+	query_error_set(error, QUERY_NO_QUORUM,
+	                "not enough replicas confirmed the write in time; it may still be committed");
+}
+
+/* Moves the jobs of list that have waited long enough to expired, with their error set. Mutex held. */
+static void expire_list(struct job_list *list, uint64_t now_ms, uint64_t patience_ms, bool executed, bool stalled,
+                        struct job_list *expired)
+{
+	struct job_list keep = {0};
+	struct write_job *job;
+
+	while ((job = list_take(list)) != NULL) {
+		if (now_ms < job->deadline_ms && !(stalled && now_ms - job->submitted_ms >= patience_ms)) {
+			list_append(&keep, job);
+			continue;
+		}
+		if (executed)
+			set_unknown(&job->error);
+		else if (stalled)
+			query_error_set(&job->error, QUERY_NO_QUORUM,
+			                "not enough replicas answer; the write was not executed");
+		else
+			query_error_set(&job->error, QUERY_TIMEOUT,
+			                "the write waited too long for its turn and was not executed");
+		list_append(expired, job);
+	}
+	*list = keep;
+}
+
+/* Answers every waiting job whose time is up. */
+static void sweep(struct writer *w)
+{
+	uint64_t now_ms = clock_mono_ms();
+	uint64_t timeout_ms = w->options.commit_timeout_ms;
+	struct job_list expired = {0};
+	struct batch *batch;
+	bool stalled;
+
+	pthread_mutex_lock(&w->mutex);
+	stalled = is_stalled(w, now_ms);
+	for (batch = w->first_batch; batch != NULL; batch = batch->next)
+		expire_list(&batch->jobs, now_ms, timeout_ms, true, now_ms - batch->sealed_ms >= timeout_ms, &expired);
+	expire_list(&w->queue, now_ms, timeout_ms, false, stalled, &expired);
+	pthread_mutex_unlock(&w->mutex);
+	finish_all(&expired, 0, NULL);
+}
+
+/* ---- committing */
+
+void writer_on_committed(struct writer *w, uint64_t lsn)
+{
+	struct batch *done = NULL, **end = &done, *batch;
+
+	pthread_mutex_lock(&w->mutex);
+	if (lsn > w->committed_lsn)
+		w->committed_lsn = lsn;
+	while (w->first_batch != NULL && w->first_batch->lsn <= w->committed_lsn) {
+		batch = w->first_batch;
+		w->first_batch = batch->next;
+		if (w->first_batch == NULL)
+			w->last_batch = NULL;
+		w->in_flight--;
+		batch->next = NULL;
+		*end = batch;
+		end = &batch->next;
+	}
+	if (done != NULL)
+		pthread_cond_signal(&w->work);
+	pthread_mutex_unlock(&w->mutex);
+	while ((batch = done) != NULL) {
+		done = batch->next;
+		finish_all(&batch->jobs, batch->lsn, NULL);
+		free(batch);
+	}
+}
+
+/* Hands the jobs of the open transaction over to wait for lsn. */
+static void enqueue_batch(struct writer *w, struct batch *batch, uint64_t lsn)
+{
+	bool committed;
+
+	batch->lsn = lsn;
+	batch->sealed_ms = clock_mono_ms();
+	batch->jobs = w->running;
+	memset(&w->running, 0, sizeof(w->running));
+	pthread_mutex_lock(&w->mutex);
+	w->open = false;
+	w->batches_total++;
+	w->jobs_total += batch->jobs.count;
+	committed = lsn <= w->committed_lsn;
+	if (!committed) {
+		batch->next = NULL;
+		if (w->last_batch == NULL)
+			w->first_batch = batch;
+		else
+			w->last_batch->next = batch;
+		w->last_batch = batch;
+		w->in_flight++;
+	}
+	if (lsn > w->sealed_lsn) {
+		w->sealed_lsn = lsn;
+		pthread_cond_signal(&w->sealed);
+	}
+	pthread_mutex_unlock(&w->mutex);
+	if (committed) {
+		finish_all(&batch->jobs, lsn, NULL);
+		free(batch);
+	}
+}
+
+/* ---- executing */
+
+static void fail_running(struct writer *w, enum query_code code, const char *message)
+{
+	struct query_error error = {0};
+
+	query_error_set(&error, code, "%s", message);
+	error.statement = -1;
+	pthread_mutex_lock(&w->mutex);
+	w->open = false;
+	pthread_mutex_unlock(&w->mutex);
+	finish_all(&w->running, 0, &error);
+}
+
+/* The open transaction is gone with the work of several jobs: each runs again, by itself. */
+static void retry_running(struct writer *w)
+{
+	struct write_job *job;
+
+	for (job = w->running.head; job != NULL; job = job->next) {
+		job->retried = true;
+		buf_clear(&job->answer);
+		memset(&job->error, 0, sizeof(job->error));
+	}
+	pthread_mutex_lock(&w->mutex);
+	w->open = false;
+	list_prepend(&w->queue, &w->running);
+	pthread_mutex_unlock(&w->mutex);
+}
+
+static enum query_code code_of(enum db_err err)
+{
+	return err == DB_TOO_LARGE ? QUERY_TOO_LARGE : QUERY_INTERNAL;
+}
+
+static bool begin(struct writer *w)
+{
+	struct errmsg em = {0};
+
+	if (query_batch_begin(w->conn, &em) != DB_OK) {
+		fail_running(w, QUERY_INTERNAL, em.text);
+		return false;
+	}
+	pthread_mutex_lock(&w->mutex);
+	w->open = true;
+	pthread_mutex_unlock(&w->mutex);
+	return true;
+}
+
+static void seal(struct writer *w)
+{
+	struct errmsg em = {0}, why = {0};
+	struct batch *batch = calloc(1, sizeof(*batch));
+	enum db_err err;
+
+	if (batch == NULL) {
+		query_batch_rollback(w->conn);
+		fail_running(w, QUERY_INTERNAL, "out of memory");
+		return;
+	}
+	err = query_batch_commit(w->conn, &em);
+	if (err == DB_OK) {
+		enqueue_batch(w, batch, store_tip_lsn(w->options.store));
+		w->options.on_sealed(w->options.arg);
+		return;
+	}
+	free(batch);
+	if (store_last_error(w->options.store, &why) != DB_OK) {
+		err = why.err;
+		em = why;
+	}
+	if (w->running.count > 1) {
+		retry_running(w);
+		return;
+	}
+	log_warn("writer: a transaction was refused: %s", em.text);
+	fail_running(w, code_of(err), em.text);
+}
+
+/* VACUUM and the like: SQLite commits by itself. */
+static void run_alone(struct writer *w, struct write_job *job)
+{
+	struct batch *batch = calloc(1, sizeof(*batch));
+	struct errmsg why = {0};
+	bool batch_lost = false;
+
+	list_append(&w->running, job);
+	if (batch == NULL) {
+		fail_running(w, QUERY_INTERNAL, "out of memory");
+		return;
+	}
+	if (query_write(w->conn, job->request, job->deadline_ms, &job->answer, &job->error, &batch_lost) != QUERY_OK &&
+	    store_last_error(w->options.store, &why) != DB_OK)
+		query_error_set(&job->error, code_of(why.err), "%s", why.text);
+	enqueue_batch(w, batch, store_tip_lsn(w->options.store));
+	w->options.on_sealed(w->options.arg);
+}
+
+/* Runs one job in the open transaction. False: the transaction was lost, the job's fate is settled already. */
+static bool run_in_batch(struct writer *w, struct write_job *job)
+{
+	struct query_error error = {0};
+	bool batch_lost = false;
+
+	if (query_write(w->conn, job->request, job->deadline_ms, &job->answer, &job->error, &batch_lost) == QUERY_OK)
+		job->error.code = QUERY_OK;
+	if (!batch_lost) {
+		list_append(&w->running, job);
+		return true;
+	}
+	query_batch_rollback(w->conn);
+	error = job->error;
+	retry_running(w);
+	if (error.code == QUERY_OK)
+		query_error_set(&error, QUERY_INTERNAL, "the transaction was lost");
+	job->error = error;
+	finish(job, WRITE_ERROR, 0);
+	return false;
+}
+
+/* Runs one job from the queue, sealing before and after where it must be alone. */
+static void run_job(struct writer *w, struct write_job *job)
+{
+	bool apart = job->alone || job->retried;
+
+	if (clock_mono_ms() >= job->deadline_ms) {
+		query_error_set(&job->error, QUERY_TIMEOUT, "the write waited too long and was not executed");
+		finish(job, WRITE_ERROR, 0);
+		return;
+	}
+	if (apart && w->running.head != NULL)
+		seal(w);
+	if (job->alone) {
+		run_alone(w, job);
+		return;
+	}
+	if (w->running.head == NULL && !w->open && !begin(w)) {
+		query_error_set(&job->error, QUERY_INTERNAL, "cannot begin a transaction");
+		finish(job, WRITE_ERROR, 0);
+		return;
+	}
+	if (run_in_batch(w, job) && apart)
+		seal(w);
+}
+
+/* ---- the threads */
+
+static void wait_for(pthread_cond_t *cond, pthread_mutex_t *mutex, long ms)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += ms * 1000000L;
+	until.tv_sec += until.tv_nsec / 1000000000L;
+	until.tv_nsec %= 1000000000L;
+	pthread_cond_timedwait(cond, mutex, &until);
+}
+
+static bool may_take(const struct writer *w)
+{
+	return w->queue.head != NULL && !w->draining && w->running.count < BATCH_JOBS_MAX;
+}
+
+static bool may_seal(const struct writer *w)
+{
+	return w->open && w->in_flight < w->options.pipeline_depth;
+}
+
+/* The open transaction waits for a quorum that is gone: undo it, so that its jobs can be told that nothing happened. */
+static void abandon_open(struct writer *w)
+{
+	query_batch_rollback(w->conn);
+	fail_running(w, QUERY_NO_QUORUM, "not enough replicas answer; the write was not executed");
+}
+
+static void *run_writer(void *arg)
+{
+	struct writer *w = arg;
+	struct write_job *job;
+	bool stalled;
+
+	pthread_mutex_lock(&w->mutex);
+	while (!w->stopping) {
+		stalled = w->open && is_stalled(w, clock_mono_ms());
+		if (!stalled && !may_take(w) && !may_seal(w)) {
+			if (w->open)
+				wait_for(&w->work, &w->mutex, SWEEP_MS);
+			else
+				pthread_cond_wait(&w->work, &w->mutex);
+			continue;
+		}
+		job = !stalled && may_take(w) ? list_take(&w->queue) : NULL;
+		pthread_mutex_unlock(&w->mutex);
+		if (stalled)
+			abandon_open(w);
+		else if (job != NULL)
+			run_job(w, job);
+		else
+			seal(w);
+		pthread_mutex_lock(&w->mutex);
+	}
+	pthread_mutex_unlock(&w->mutex);
+	return NULL;
+}
+
+static void *run_sync(void *arg)
+{
+	struct writer *w = arg;
+	struct errmsg em = {0};
+	uint64_t durable_lsn = 0;
+	uint64_t swept_ms = 0;
+
+	pthread_mutex_lock(&w->mutex);
+	while (!w->stopping) {
+		if (w->sealed_lsn <= durable_lsn)
+			wait_for(&w->sealed, &w->mutex, SWEEP_MS);
+		if (w->sealed_lsn > durable_lsn) {
+			pthread_mutex_unlock(&w->mutex);
+			if (store_sync(w->options.store, &durable_lsn, &em) != DB_OK) {
+				w->options.on_failed(w->options.arg, em.text);
+				return NULL;
+			}
+			w->options.on_durable(w->options.arg, durable_lsn);
+			pthread_mutex_lock(&w->mutex);
+		}
+		if (clock_mono_ms() - swept_ms >= SWEEP_MS) {
+			pthread_mutex_unlock(&w->mutex);
+			sweep(w);
+			swept_ms = clock_mono_ms();
+			pthread_mutex_lock(&w->mutex);
+		}
+	}
+	pthread_mutex_unlock(&w->mutex);
+	return NULL;
+}
+
+/* ---- life */
+
+enum db_err writer_submit(struct writer *w, struct write_job *job)
+{
+	enum db_err err = DB_OK;
+
+	job->submitted_ms = clock_mono_ms();
+	job->retried = false;
+	memset(&job->error, 0, sizeof(job->error));
+	pthread_mutex_lock(&w->mutex);
+	if (w->stopping)
+		err = DB_CLOSED;
+	else if (w->queue.count >= w->options.queue_max)
+		err = DB_BUSY;
+	else
+		list_append(&w->queue, job);
+	if (err == DB_OK && w->queue.count == 1)
+		pthread_cond_signal(&w->work);
+	pthread_mutex_unlock(&w->mutex);
+	return err;
+}
+
+void writer_set_draining(struct writer *w, bool draining)
+{
+	pthread_mutex_lock(&w->mutex);
+	w->draining = draining;
+	pthread_cond_signal(&w->work);
+	pthread_mutex_unlock(&w->mutex);
+}
+
+bool writer_is_drained(struct writer *w)
+{
+	bool drained;
+
+	pthread_mutex_lock(&w->mutex);
+	drained = w->draining && !w->open && w->first_batch == NULL;
+	pthread_mutex_unlock(&w->mutex);
+	return drained;
+}
+
+void writer_get_counters(struct writer *w, struct writer_counters *out)
+{
+	pthread_mutex_lock(&w->mutex);
+	out->batches_total = w->batches_total;
+	out->jobs_total = w->jobs_total;
+	out->queue_length = w->queue.count;
+	pthread_mutex_unlock(&w->mutex);
+}
+
+enum db_err writer_start(struct writer *w, struct errmsg *em)
+{
+	if (pthread_create(&w->writer_thread, NULL, run_writer, w) != 0)
+		return errmsg_set(em, DB_NOMEM, "cannot start the writer thread");
+	w->writer_started = true;
+	if (pthread_create(&w->sync_thread, NULL, run_sync, w) != 0)
+		return errmsg_set(em, DB_NOMEM, "cannot start the sync thread");
+	w->sync_started = true;
+	return DB_OK;
+}
+
+enum db_err writer_create(struct writer **out, const struct writer_options *options, struct errmsg *em)
+{
+	const struct query_conn_options conn_options = {.node_id = options->node_id};
+	struct writer *w = calloc(1, sizeof(*w));
+	pthread_condattr_t attr;
+	enum db_err err;
+
+	*out = NULL;
+	if (w == NULL)
+		return errmsg_set(em, DB_NOMEM, "out of memory");
+	w->options = *options;
+	if (w->options.pipeline_depth == 0)
+		w->options.pipeline_depth = 1;
+	w->sealed_lsn = options->first_lsn;
+	pthread_mutex_init(&w->mutex, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&w->work, &attr);
+	pthread_cond_init(&w->sealed, &attr);
+	pthread_condattr_destroy(&attr);
+	err = store_open_writer(options->store, &w->db, em);
+	if (err == DB_OK) {
+		err = query_conn_create(&w->conn, w->db, &conn_options, em);
+		if (err != DB_OK)
+			sqlite3_close(w->db);
+	}
+	if (err != DB_OK) {
+		writer_stop(w);
+		writer_free(w);
+		return err;
+	}
+	*out = w;
+	return DB_OK;
+}
+
+void writer_stop(struct writer *w)
+{
+	struct query_error unknown = {0};
+	struct write_job *job;
+	struct batch *batch;
+
+	pthread_mutex_lock(&w->mutex);
+	w->stopping = true;
+	pthread_cond_broadcast(&w->work);
+	pthread_cond_broadcast(&w->sealed);
+	pthread_mutex_unlock(&w->mutex);
+	if (w->writer_started) {
+		sqlite3_interrupt(w->db);
+		pthread_join(w->writer_thread, NULL);
+	}
+	if (w->sync_started)
+		pthread_join(w->sync_thread, NULL);
+	w->writer_started = w->sync_started = false;
+	if (w->open)
+		query_batch_rollback(w->conn);
+	w->open = false;
+	list_prepend(&w->queue, &w->running);
+	while ((job = list_take(&w->queue)) != NULL)
+		finish(job, WRITE_MOVED, 0);
+	set_unknown(&unknown);
+	while ((batch = w->first_batch) != NULL) {
+		w->first_batch = batch->next;
+		finish_all(&batch->jobs, 0, &unknown);
+		free(batch);
+	}
+	w->last_batch = NULL;
+}
+
+void writer_free(struct writer *w)
+{
+	if (w == NULL)
+		return;
+	assert(w->queue.head == NULL && w->first_batch == NULL);
+	query_conn_free(w->conn);
+	pthread_cond_destroy(&w->work);
+	pthread_cond_destroy(&w->sealed);
+	pthread_mutex_destroy(&w->mutex);
+	free(w);
+}

@@ -1,0 +1,104 @@
+/* control.c - see control.h. */
+#include "node/control.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/log.h"
+#include "common/wire/link.h"
+
+struct control {
+	struct control_options options;
+	struct link_rep *link;
+	struct wire_msg request, reply; /* large; the handler runs one at a time */
+};
+
+static enum db_err carry_out(struct control *c, const struct wire_msg *request, struct errmsg *em)
+{
+	struct roles *roles = c->options.roles;
+
+	switch (request->head.type) {
+	case WIRE_HEARTBEAT:
+		return DB_OK;
+	case WIRE_SET_TERM:
+		return roles_set_term(roles, request->head.term, em);
+	case WIRE_PROMOTE:
+		return roles_promote(roles, request->head.term, em);
+	case WIRE_DRAIN:
+		return roles_drain(roles, true, em);
+	case WIRE_RESUME:
+		return roles_drain(roles, false, em);
+	default:
+		return errmsg_set(em, DB_INVALID, "%s is no command to a node", wire_type_name(request->head.type));
+	}
+}
+
+static void fill_reply(struct control *c, enum db_err err, const struct errmsg *em)
+{
+	struct wire_node_status *status = &c->reply.body.status;
+	struct wire_head *head = &c->reply.head;
+
+	memset(head, 0, sizeof(*head));
+	roles_get_status(c->options.roles, status);
+	head->type = WIRE_NODE_STATUS;
+	head->term = status->promised_term;
+	memcpy(head->cluster_id, c->options.config->cluster_id, sizeof(head->cluster_id));
+	snprintf(head->sender, sizeof(head->sender), "%s", c->options.node_id);
+	status->accepted = err == DB_OK;
+	status->pid = (uint32_t)getpid();
+	config_node_address(c->options.config, c->options.node, CONFIG_HTTP, status->http_address);
+	config_node_address(c->options.config, c->options.node, CONFIG_REPLICATION, status->replication_address);
+	if (err != DB_OK)
+		snprintf(status->reason, sizeof(status->reason), "%.*s", (int)sizeof(status->reason) - 1, em->text);
+}
+
+static void on_request(void *arg, const void *bytes, size_t len, struct buf *reply)
+{
+	struct control *c = arg;
+	struct errmsg em = {0};
+	enum db_err err;
+
+	err = wire_decode(&c->request, bytes, len, c->options.config->cluster_id, &em);
+	if (err != DB_OK) {
+		log_warn("control: dropped a message: %s", em.text);
+		return;
+	}
+	err = carry_out(c, &c->request, &em);
+	if (err != DB_OK)
+		log_warn("control: refused %s of term %llu: %s", wire_type_name(c->request.head.type),
+			 (unsigned long long)c->request.head.term, em.text);
+	fill_reply(c, err, &em);
+	wire_encode(reply, &c->reply);
+}
+
+enum db_err control_create(struct control **out, const struct control_options *options, struct errmsg *em)
+{
+	struct control *c = calloc(1, sizeof(*c));
+	char path[64], url[LINK_URL_MAX];
+	enum db_err err;
+
+	*out = NULL;
+	if (c == NULL)
+		return errmsg_set(em, DB_NOMEM, "out of memory");
+	c->options = *options;
+	snprintf(path, sizeof(path), "run/%.32s.ctl", options->node_id);
+	err = link_ipc_url(url, path, em);
+	if (err == DB_OK)
+		err = link_rep_create(&c->link, url, on_request, c, em);
+	if (err != DB_OK) {
+		free(c);
+		return err;
+	}
+	*out = c;
+	return DB_OK;
+}
+
+void control_free(struct control *c)
+{
+	if (c == NULL)
+		return;
+	link_rep_free(c->link);
+	free(c);
+}

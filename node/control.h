@@ -1,0 +1,26 @@
+/*
+ * control.h - the supervisor's line to this node: REQ/REP on run/<id>.ctl.
+ *
+ * Every command is idempotent and names the supervisor's term; the answer is always the node's full status. Commands run
+ * on the link's thread, one at a time: role switches take milliseconds, so heartbeats need no other path.
+ */
+#ifndef GRIZZLY_NODE_CONTROL_H
+#define GRIZZLY_NODE_CONTROL_H
+
+#include "common/base/config.h"
+#include "node/roles.h"
+
+struct control;
+
+struct control_options {
+	struct roles *roles;
+	const struct cluster_config *config; /* these are borrowed */
+	const char *node_id;
+	unsigned node;
+};
+
+/* DB_BUSY: another process serves this node already. */
+enum db_err control_create(struct control **out, const struct control_options *options, struct errmsg *em);
+void control_free(struct control *c); /* NULL is fine */
+
+#endif

@@ -1,0 +1,58 @@
+/*
+ * front_request.h - a /query request that is not answered yet; private to node/frontend.c and node/forward.c.
+ */
+#ifndef GRIZZLY_NODE_FRONT_REQUEST_H
+#define GRIZZLY_NODE_FRONT_REQUEST_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "common/query/exec.h"
+#include "node/frontend.h"
+
+/* Says that a node has forwarded the request already: it is not forwarded twice. */
+#define FORWARDED_HEADER "Grizzly-Forwarded"
+
+struct forward;
+
+struct front_worker {
+	struct front_worker *next; /* frontend's list */
+	struct frontend *frontend;
+	struct http_worker *worker;
+	const char *token; /* borrowed */
+	struct query_conn *conn;
+	struct http_client *client;
+	struct event *retry; /* runs while something is parked */
+	bool retry_armed;
+	bool stopping; /* nothing is parked or sent any more */
+	struct front_request *parked; /* newest first */
+	struct forward *forwards;     /* under way */
+	struct buf answer;            /* reused by every inline read */
+	struct http_task role_task;
+	atomic_bool role_task_posted;
+};
+
+struct front_request {
+	struct front_request *next; /* parked list */
+	struct http_request *http;
+	struct query_request *query;
+	struct front_worker *worker;
+	enum query_kind kind;
+	uint64_t started_us;
+	uint64_t deadline_ms;
+	char master_http[WIRE_NAME_MAX];
+	struct write_job job;
+	struct http_task task;
+};
+
+/* Each of these takes the request. */
+void front_request_free(struct front_request *req);
+void front_request_fail(struct front_request *req, enum query_code code, const char *message);
+void front_request_park(struct front_request *req); /* until the role changes, a moment passes, or its deadline */
+void forward_start(struct front_request *req);      /* to req->master_http; "" parks it */
+
+/* Gives up calls to any other master than address, so that they are asked again or answered. */
+void forward_on_master_change(struct front_worker *w, const char *address);
+void frontend_count_forward(struct frontend *f);
+
+#endif

@@ -1,0 +1,494 @@
+/*
+ * frontend.c - see frontend.h.
+ *
+ * A request that is answered at once never leaves on_query(). Any other becomes a struct front_request, which is in one
+ * place at a time: submitted to the writer, forwarded (node/forward.c holds the call), or parked. Each of these ends on the
+ * worker's thread with a reply or back in dispatch().
+ */
+#include "node/frontend.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/query/exec.h"
+#include "node/front_request.h"
+
+#define RETRY_MS 10            /* parked requests are looked at this often, besides every change of role */
+#define INLINE_BYTES_MAX ((size_t)256 << 10)
+
+struct frontend {
+	struct frontend_options options;
+	struct http_server *server;
+	pthread_mutex_t mutex; /* guards workers */
+	struct front_worker *workers;
+	atomic_bool stopping;
+	atomic_uint_fast64_t reads_inline, reads_slow, writes, forwarded, parked;
+};
+
+static void dispatch(struct front_request *req);
+
+/* ---- replies */
+
+static const char *content_type_of(const struct query_request *query)
+{
+	return query->format == QUERY_NDJSON ? "application/x-ndjson" : "application/json";
+}
+
+void front_request_free(struct front_request *req)
+{
+	query_request_free(req->query);
+	buf_fini(&req->job.answer);
+	free(req);
+}
+
+void front_request_fail(struct front_request *req, enum query_code code, const char *message)
+{
+	struct query_error error = {.statement = -1};
+
+	query_error_set(&error, code, "%s", message);
+	http_reply_error(req->http, &error);
+	front_request_free(req);
+}
+
+static void reply_failure(struct front_request *req, const struct query_error *error)
+{
+	http_reply_error(req->http, error);
+	front_request_free(req);
+}
+
+/* ---- parking */
+
+static void arm_retry(struct front_worker *w)
+{
+	const struct timeval after = {0, RETRY_MS * 1000};
+
+	if (!w->retry_armed && w->parked != NULL)
+		w->retry_armed = event_add(w->retry, &after) == 0;
+}
+
+void front_request_park(struct front_request *req)
+{
+	struct front_worker *w = req->worker;
+
+	if (w->stopping || atomic_load(&w->frontend->stopping)) {
+		front_request_fail(req, QUERY_NO_MASTER, "the node is stopping; the request was not executed");
+		return;
+	}
+	if (atomic_load(http_request_gone(req->http))) {
+		front_request_fail(req, QUERY_TIMEOUT, "the client has gone");
+		return;
+	}
+	if (clock_mono_ms() >= req->deadline_ms) {
+		front_request_fail(req, QUERY_NO_MASTER,
+		                   "there is no master at the moment; the request was not executed");
+		return;
+	}
+	atomic_fetch_add(&w->frontend->parked, 1);
+	req->next = w->parked;
+	w->parked = req;
+	arm_retry(w);
+}
+
+/* Tries every parked request again, oldest first; those that still cannot go park themselves anew. */
+static void retry_parked(struct front_worker *w)
+{
+	struct front_request *newest_first = w->parked, *list = NULL, *req;
+
+	w->parked = NULL;
+	while ((req = newest_first) != NULL) {
+		newest_first = req->next;
+		req->next = list;
+		list = req;
+	}
+	while ((req = list) != NULL) {
+		list = req->next;
+		dispatch(req);
+	}
+	arm_retry(w);
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *arg)
+{
+	struct front_worker *w = arg;
+
+	(void)fd;
+	(void)what;
+	w->retry_armed = false;
+	retry_parked(w);
+}
+
+static void on_role_task(struct http_task *task)
+{
+	struct front_worker *w = (struct front_worker *)((char *)task - offsetof(struct front_worker, role_task));
+	struct roles_view view;
+
+	atomic_store(&w->role_task_posted, false);
+	roles_get_view(w->frontend->options.roles, &view);
+	forward_on_master_change(w, view.role == WIRE_ROLE_MASTER ? "" : view.master_http);
+	retry_parked(w);
+}
+
+void frontend_on_role_change(struct frontend *f)
+{
+	struct front_worker *w;
+
+	pthread_mutex_lock(&f->mutex);
+	for (w = f->workers; w != NULL; w = w->next)
+		if (!atomic_exchange(&w->role_task_posted, true))
+			http_worker_post(w->worker, &w->role_task);
+	pthread_mutex_unlock(&f->mutex);
+}
+
+void frontend_stop(struct frontend *f)
+{
+	if (f == NULL)
+		return;
+	atomic_store(&f->stopping, true);
+	frontend_on_role_change(f);
+}
+
+/* ---- writes */
+
+/* Back on the worker's thread with the writer's verdict. */
+static void on_written(struct http_task *task)
+{
+	struct front_request *req = (struct front_request *)((char *)task - offsetof(struct front_request, task));
+	struct write_job *job = &req->job;
+	uint64_t elapsed_us = clock_mono_us() - req->started_us;
+
+	switch (job->outcome) {
+	case WRITE_DONE:
+		answer_put_trailer(&job->answer, job->lsn, req->worker->frontend->options.node_id, elapsed_us);
+		http_reply(req->http, 200, "application/json", &job->answer);
+		front_request_free(req);
+		break;
+	case WRITE_ERROR:
+		reply_failure(req, &job->error);
+		break;
+	case WRITE_MOVED:
+		buf_clear(&job->answer);
+		dispatch(req);
+		break;
+	}
+}
+
+static void on_job_done(struct write_job *job)
+{
+	struct front_request *req = (struct front_request *)((char *)job - offsetof(struct front_request, job));
+
+	req->task.run = on_written;
+	http_worker_post(req->worker->worker, &req->task);
+}
+
+static void submit_write(struct front_request *req)
+{
+	req->job.request = req->query;
+	req->job.alone = req->kind == QUERY_KIND_WRITE_ALONE;
+	req->job.deadline_ms = req->deadline_ms;
+	req->job.done = on_job_done;
+	switch (roles_submit(req->worker->frontend->options.roles, &req->job)) {
+	case DB_OK:
+		atomic_fetch_add(&req->worker->frontend->writes, 1);
+		break;
+	case DB_BUSY:
+		front_request_fail(req, QUERY_OVERLOADED, "too many writes are waiting; try again later");
+		break;
+	default:
+		front_request_park(req);
+	}
+}
+
+/* ---- reads */
+
+static void read_slowly(struct front_request *req, uint64_t min_lsn)
+{
+	struct front_worker *w = req->worker;
+	struct query_error error = {.statement = -1};
+	struct http_stream *stream;
+
+	if (http_stream_create(&stream, req->http, 200, content_type_of(req->query)) != DB_OK) {
+		front_request_fail(req, QUERY_INTERNAL, "out of memory");
+		return;
+	}
+	atomic_fetch_add(&w->frontend->reads_slow, 1);
+	if (slow_pool_submit(w->frontend->options.slow_pool, req->query, stream, min_lsn, req->started_us,
+	                     req->deadline_ms) != DB_OK) {
+		query_error_set(&error, QUERY_OVERLOADED, "too many long queries are running; try again later");
+		http_stream_error(stream, &error);
+	} else {
+		req->query = NULL; /* the pool's now */
+	}
+	front_request_free(req);
+}
+
+static void read_here(struct front_request *req)
+{
+	struct front_worker *w = req->worker;
+	const struct query_read_limits limits = {.ops_max = w->frontend->options.config->query.inline_ops,
+						 .bytes_max = INLINE_BYTES_MAX,
+						 .deadline_ms = req->deadline_ms};
+	struct query_error error = {.statement = -1};
+
+	buf_clear(&w->answer);
+	switch (query_read(w->conn, req->query, &limits, NULL, req->started_us, &w->answer, &error)) {
+	case QUERY_ANSWERED:
+		atomic_fetch_add_explicit(&w->frontend->reads_inline, 1, memory_order_relaxed);
+		http_reply(req->http, 200, content_type_of(req->query), &w->answer);
+		front_request_free(req);
+		break;
+	case QUERY_OVER_BUDGET:
+		read_slowly(req, 0);
+		break;
+	default:
+		reply_failure(req, &error);
+	}
+}
+
+/* Classifies on our own snapshot, then reads here or hands the write on. */
+static void run_locally(struct front_request *req, bool is_master)
+{
+	uint64_t visible_lsn = store_visible_lsn(req->worker->frontend->options.store);
+	struct query_error error = {.statement = -1};
+
+	bool classified = query_classify(req->worker->conn, req->query, &req->kind, &error) == QUERY_OK;
+
+	if (req->query->min_lsn > visible_lsn && (!classified || req->kind == QUERY_KIND_READ))
+		read_slowly(req, req->query->min_lsn); /* the table it names may come with that LSN, too */
+	else if (!classified)
+		reply_failure(req, &error);
+	else if (req->kind == QUERY_KIND_READ)
+		read_here(req);
+	else if (is_master)
+		submit_write(req);
+	else
+		forward_start(req);
+}
+
+static bool is_forwarded(const struct http_request *http)
+{
+	return http_request_header(http, FORWARDED_HEADER) != NULL;
+}
+
+static bool may_read_on_replica(const struct query_request *query, const struct roles_view *view)
+{
+	if (query->consistency == QUERY_SESSION)
+		return true;
+	return query->consistency == QUERY_STALE && view->lag_ms <= query->max_lag_ms;
+}
+
+/* Decides where the request goes now. */
+static void dispatch(struct front_request *req)
+{
+	struct roles_view view;
+
+	roles_get_view(req->worker->frontend->options.roles, &view);
+	memcpy(req->master_http, view.master_http, sizeof(req->master_http));
+	if (view.role == WIRE_ROLE_MASTER) {
+		if (view.ready)
+			run_locally(req, true);
+		else
+			front_request_park(req);
+	} else if (may_read_on_replica(req->query, &view)) {
+		run_locally(req, false);
+	} else if (is_forwarded(req->http)) {
+		/* Another node took us for the master; it looks again rather than wait here. */
+		front_request_fail(req, QUERY_NO_MASTER, "this node is not the master; the request was not executed");
+	} else {
+		forward_start(req);
+	}
+}
+
+/* ---- entry */
+
+static uint64_t deadline_of(const struct cluster_config *config, const struct query_request *query)
+{
+	uint64_t timeout_ms = query->timeout_ms > 0 ? query->timeout_ms : config->query.timeout_ms;
+
+	if (timeout_ms > config->query.timeout_max_ms)
+		timeout_ms = config->query.timeout_max_ms;
+	return clock_mono_ms() + timeout_ms;
+}
+
+/* The token may come in the header, in the body, or in both and then equal. */
+static bool is_authorized(struct front_worker *w, struct http_request *http, const struct query_request *query)
+{
+	if (query->token == NULL)
+		return http_request_authorized(http);
+	return http_token_ok(w->frontend->server, query->token, strlen(query->token));
+}
+
+void frontend_on_query(struct http_request *http)
+{
+	struct front_worker *w = http_worker_data(http_request_worker(http));
+	const struct cluster_config *config = w->frontend->options.config;
+	const struct query_request_limits limits = {config->query.sql_length_max, config->query.statements_max};
+	struct query_error error = {.statement = -1};
+	struct query_request *query;
+	struct front_request *req;
+	const void *body;
+	size_t len;
+
+	body = http_request_body(http, &len);
+	if (query_request_parse(&query, body, len, &limits, &error) != QUERY_OK) {
+		http_reply_error(http, &error);
+		return;
+	}
+	if (!is_authorized(w, http, query)) {
+		query_request_free(query);
+		query_error_set(&error, QUERY_UNAUTHORIZED, "a valid token is required");
+		http_reply_error(http, &error);
+		return;
+	}
+	req = calloc(1, sizeof(*req));
+	if (req == NULL) {
+		query_request_free(query);
+		query_error_set(&error, QUERY_INTERNAL, "out of memory");
+		http_reply_error(http, &error);
+		return;
+	}
+	req->http = http;
+	req->query = query;
+	req->worker = w;
+	req->started_us = http_request_started_us(http);
+	req->deadline_ms = deadline_of(config, query);
+	dispatch(req);
+}
+
+/* ---- life */
+
+enum db_err front_worker_create(struct front_worker **out, struct frontend *f, struct http_worker *worker,
+                                struct errmsg *em)
+{
+	const struct query_conn_options conn_options = {.node_id = f->options.node_id,
+							.snapshot_lsn = store_snapshot_lsn};
+	const struct http_client_options client_options = {.max_connections = f->options.config->remote.max_connections};
+	struct front_worker *w = calloc(1, sizeof(*w));
+	sqlite3 *db = NULL;
+	enum db_err err;
+
+	*out = NULL;
+	if (w == NULL)
+		return errmsg_set(em, DB_NOMEM, "out of memory");
+	w->frontend = f;
+	w->worker = worker;
+	w->token = f->options.token;
+	w->role_task.run = on_role_task;
+	err = store_open_reader(f->options.store, &db, em);
+	if (err == DB_OK) {
+		err = query_conn_create(&w->conn, db, &conn_options, em);
+		if (err != DB_OK)
+			sqlite3_close(db);
+	}
+	if (err == DB_OK)
+		err = http_client_create(&w->client, http_worker_base(worker), &client_options, em);
+	if (err == DB_OK && (w->retry = evtimer_new(http_worker_base(worker), on_retry, w)) == NULL)
+		err = errmsg_set(em, DB_NOMEM, "out of memory");
+	if (err != DB_OK) {
+		front_worker_free(w);
+		return err;
+	}
+	pthread_mutex_lock(&f->mutex);
+	w->next = f->workers;
+	f->workers = w;
+	pthread_mutex_unlock(&f->mutex);
+	*out = w;
+	return DB_OK;
+}
+
+static void unlink_worker(struct frontend *f, struct front_worker *w)
+{
+	struct front_worker **at;
+
+	pthread_mutex_lock(&f->mutex);
+	for (at = &f->workers; *at != NULL; at = &(*at)->next) {
+		if (*at == w) {
+			*at = w->next;
+			break;
+		}
+	}
+	pthread_mutex_unlock(&f->mutex);
+}
+
+void front_worker_free(struct front_worker *w)
+{
+	struct front_request *req;
+
+	if (w == NULL)
+		return;
+	unlink_worker(w->frontend, w);
+	w->stopping = true;
+	http_client_free(w->client); /* calls under way end, their requests with them */
+	while ((req = w->parked) != NULL) {
+		w->parked = req->next;
+		front_request_fail(req, QUERY_NO_MASTER, "the node is stopping; the request was not executed");
+	}
+	if (w->retry != NULL)
+		event_free(w->retry);
+	query_conn_free(w->conn);
+	buf_fini(&w->answer);
+	free(w);
+}
+
+enum db_err frontend_create(struct frontend **out, const struct frontend_options *options, struct errmsg *em)
+{
+	struct frontend *f = calloc(1, sizeof(*f));
+
+	*out = f;
+	if (f == NULL)
+		return errmsg_set(em, DB_NOMEM, "out of memory");
+	f->options = *options;
+	pthread_mutex_init(&f->mutex, NULL);
+	return DB_OK;
+}
+
+void frontend_set_server(struct frontend *f, struct http_server *server)
+{
+	f->server = server;
+}
+
+void frontend_free(struct frontend *f)
+{
+	if (f == NULL)
+		return;
+	pthread_mutex_destroy(&f->mutex);
+	free(f);
+}
+
+void frontend_get_counters(struct frontend *f, struct frontend_counters *out)
+{
+	out->reads_inline = atomic_load(&f->reads_inline);
+	out->reads_slow = atomic_load(&f->reads_slow);
+	out->writes = atomic_load(&f->writes);
+	out->forwarded = atomic_load(&f->forwarded);
+	out->parked = atomic_load(&f->parked);
+}
+
+void frontend_count_forward(struct frontend *f)
+{
+	atomic_fetch_add(&f->forwarded, 1);
+}
+
+void frontend_get_client_counters(struct frontend *f, struct http_client_counters *out)
+{
+	struct http_client_counters one;
+	struct front_worker *w;
+
+	memset(out, 0, sizeof(*out));
+	pthread_mutex_lock(&f->mutex);
+	for (w = f->workers; w != NULL; w = w->next) {
+		http_client_get_counters(w->client, &one);
+		out->requests_total += one.requests_total;
+		out->failures_total += one.failures_total;
+		out->connections_opened_total += one.connections_opened_total;
+		out->reused_total += one.reused_total;
+		out->waited_total += one.waited_total;
+		out->connections_open += one.connections_open;
+		out->in_flight += one.in_flight;
+		out->queued += one.queued;
+	}
+	pthread_mutex_unlock(&f->mutex);
+}

@@ -1,0 +1,58 @@
+/*
+ * frontend.h - POST /query: where each request goes.
+ *
+ * On a master, reads run at once on the HTTP worker's own connection under an operation budget and move to the slow pool
+ * when they exceed it; writes go to the writer. On a replica, `stale` and `session` reads run here, everything else is
+ * forwarded to the master. While there is no master (or this one is not ready yet) requests are parked and tried again
+ * when the node's role changes, until their deadline: a failover looks like a slow answer, not like an error.
+ *
+ * One front_worker per HTTP worker, used on that worker's thread only; write answers come back to it as posted tasks.
+ */
+#ifndef GRIZZLY_NODE_FRONTEND_H
+#define GRIZZLY_NODE_FRONTEND_H
+
+#include "common/base/config.h"
+#include "common/http/server.h"
+#include "common/remote/http_client.h"
+#include "common/store/store.h"
+#include "node/roles.h"
+#include "node/slow_pool.h"
+
+struct frontend;
+struct front_worker;
+
+struct frontend_options {
+	struct store *store;
+	struct roles *roles;
+	struct slow_pool *slow_pool;
+	const struct cluster_config *config; /* these four are borrowed */
+	const char *node_id;
+	const char *token;
+};
+
+struct frontend_counters {
+	uint64_t reads_inline, reads_slow, writes, forwarded, parked;
+};
+
+enum db_err frontend_create(struct frontend **out, const struct frontend_options *options, struct errmsg *em);
+/* From now on nothing waits for a master: parked requests are answered. NULL is fine. */
+void frontend_stop(struct frontend *f);
+void frontend_free(struct frontend *f); /* after the HTTP server's workers have ended; NULL is fine */
+/* Once the server exists: which one its token checks ask. Before it listens. */
+void frontend_set_server(struct frontend *f, struct http_server *server);
+
+/* http_options.worker_start and worker_stop call these. */
+enum db_err front_worker_create(struct front_worker **out, struct frontend *f, struct http_worker *worker,
+                                struct errmsg *em);
+void front_worker_free(struct front_worker *w);
+
+/* The route's handler; the worker's data is its front_worker. */
+void frontend_on_query(struct http_request *http);
+/* The role changed: every worker tries its parked requests again. Any thread. */
+void frontend_on_role_change(struct frontend *f);
+
+void frontend_get_counters(struct frontend *f, struct frontend_counters *out);
+/* Sums the outgoing HTTP counters of all workers. */
+void frontend_get_client_counters(struct frontend *f, struct http_client_counters *out);
+
+#endif

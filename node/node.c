@@ -1,0 +1,502 @@
+/*
+ * node.c - see node.h.
+ *
+ * Threads: main (signals, role changes, handing out the endpoint's socket), HTTP workers, slow-query threads, the
+ * checkpointer, NNG's threads (control, replication, acks), and on a master the writer, sync and ticker threads.
+ * The main thread sleeps in poll(); others wake it through an eventfd.
+ */
+#include "node/node.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <netdb.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/config.h"
+#include "common/base/fdpass.h"
+#include "common/base/log.h"
+#include "common/http/server.h"
+#include "common/remote/http_client.h"
+#include "common/store/store.h"
+#include "common/wire/link.h"
+#include "node/checkpointer.h"
+#include "node/control.h"
+#include "node/frontend.h"
+#include "node/roles.h"
+#include "node/slow_pool.h"
+#include "node/status.h"
+
+#define LISTEN_FD_FIRST 3 /* sd_listen_fds(3) */
+#define STOP_GRACE_MS 3000
+
+struct node {
+	struct node_options options;
+	struct cluster_config config;
+	char *token;
+	char dir[64];
+	uint64_t started_ms;
+	int wake_fd, signal_fd, fdpass_fd;
+	int endpoint_fd; /* inherited; -1: none */
+	int http_fd;     /* our own port */
+	int endpoint_listener;
+	struct store *store;
+	struct roles *roles;
+	struct slow_pool *slow_pool;
+	struct frontend *frontend;
+	struct http_server *server;
+	struct checkpointer *checkpointer;
+	struct link_pull *replication, *acks;
+	struct control *control;
+};
+
+/* ---- HTTP */
+
+static enum db_err worker_start(void *arg, struct http_worker *worker, void **data, struct errmsg *em)
+{
+	struct node *n = arg;
+	struct front_worker *w = NULL;
+	enum db_err err = front_worker_create(&w, n->frontend, worker, em);
+
+	*data = w;
+	return err;
+}
+
+static void worker_stop(void *arg, struct http_worker *worker, void *data)
+{
+	(void)arg;
+	(void)worker;
+	front_worker_free(data);
+}
+
+static struct status_sources sources_of(struct node *n)
+{
+	struct status_sources sources = {n->options.id, n->store,  n->roles,
+					 n->frontend,   n->server, n->started_ms};
+
+	return sources;
+}
+
+static void on_query(void *arg, struct http_request *req)
+{
+	(void)arg;
+	frontend_on_query(req);
+}
+
+static void on_health(void *arg, struct http_request *req)
+{
+	struct buf body = {0};
+
+	(void)arg;
+	buf_puts(&body, "{\"status\":\"ok\"}\n");
+	http_reply(req, 200, "application/json", &body);
+}
+
+static void on_ready(void *arg, struct http_request *req)
+{
+	struct node *n = arg;
+	struct buf body = {0};
+	struct roles_view view;
+
+	roles_get_view(n->roles, &view);
+	buf_printf(&body, "{\"status\":\"%s\",\"role\":\"%s\",\"term\":%" PRIu64 "}\n", view.ready ? "ok" : "error",
+		   view.role == WIRE_ROLE_MASTER ? "master" : "replica", view.term);
+	http_reply(req, view.ready ? 200 : 503, "application/json", &body);
+}
+
+static void on_status(void *arg, struct http_request *req)
+{
+	struct status_sources sources = sources_of(arg);
+	struct buf body = {0};
+
+	status_put_json(&body, &sources);
+	http_reply(req, 200, "application/json", &body);
+}
+
+static void on_metrics(void *arg, struct http_request *req)
+{
+	struct status_sources sources = sources_of(arg);
+	struct buf body = {0};
+
+	status_put_metrics(&body, &sources);
+	http_reply(req, 200, "text/plain; version=0.0.4", &body);
+}
+
+static enum db_err start_http(struct node *n, struct errmsg *em)
+{
+	static const struct http_route routes[] = {
+	    {"/query", HTTP_POST, HTTP_TOKEN_OR_BODY, on_query},
+	    {"/health", HTTP_GET | HTTP_HEAD, HTTP_OPEN, on_health},
+	    {"/ready", HTTP_GET | HTTP_HEAD, HTTP_OPEN, on_ready},
+	    {"/status", HTTP_GET | HTTP_HEAD, HTTP_TOKEN, on_status},
+	    {"/metrics", HTTP_GET | HTTP_HEAD, HTTP_TOKEN, on_metrics},
+	    {NULL, 0, HTTP_OPEN, NULL},
+	};
+	const struct http_options options = {.worker_count = n->config.http.workers,
+					     .body_bytes_max = n->config.http.body_bytes_max,
+					     .connections_max = n->config.http.connections_max,
+					     .request_timeout_ms = n->config.http.request_timeout_ms,
+					     .idle_timeout_ms = n->config.http.idle_timeout_ms,
+					     .token = n->token,
+					     .routes = routes,
+					     .arg = n,
+					     .worker_start = worker_start,
+					     .worker_stop = worker_stop};
+	int own_listener;
+	enum db_err err;
+
+	err = http_server_create(&n->server, &options, em);
+	if (err != DB_OK)
+		return err;
+	frontend_set_server(n->frontend, n->server);
+	if (n->endpoint_fd >= 0)
+		err = http_server_listen(n->server, n->endpoint_fd, false, &n->endpoint_listener, em);
+	if (err == DB_OK)
+		err = http_server_listen(n->server, n->http_fd, true, &own_listener, em);
+	return err;
+}
+
+/* ---- replication sockets */
+
+static void on_replication_bytes(void *arg, const void *bytes, size_t len)
+{
+	struct node *n = arg;
+	struct wire_msg msg;
+	struct errmsg em = {0};
+
+	if (wire_decode(&msg, bytes, len, n->config.cluster_id, &em) != DB_OK)
+		log_warn("replication: dropped a message: %s", em.text);
+	else
+		roles_on_replication_message(n->roles, &msg);
+}
+
+static void on_ack_bytes(void *arg, const void *bytes, size_t len)
+{
+	struct node *n = arg;
+	struct wire_msg msg;
+	struct errmsg em = {0};
+
+	if (wire_decode(&msg, bytes, len, n->config.cluster_id, &em) != DB_OK)
+		log_warn("acks: dropped a message: %s", em.text);
+	else
+		roles_on_ack_message(n->roles, &msg);
+}
+
+static enum db_err listen_on(struct link_pull **out, struct node *n, enum config_port which, link_message_fn on_bytes,
+			     struct errmsg *em)
+{
+	char address[CONFIG_ADDRESS_MAX], url[LINK_URL_MAX];
+	enum db_err err;
+
+	config_node_address(&n->config, n->options.node, which, address);
+	err = link_tcp_url(url, address, em);
+	if (err == DB_OK)
+		err = link_pull_create(out, url, on_bytes, n, em);
+	if (err == DB_BUSY)
+		errmsg_set(em, DB_BUSY, "%s port %s is in use; it follows from http_port in %s",
+			   which == CONFIG_ACKS ? "ack" : "replication", address, n->options.config_path);
+	return err;
+}
+
+/* ---- sockets of our own */
+
+static enum db_err bind_http(struct node *n, struct errmsg *em)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+	struct addrinfo *address = NULL;
+	char port[8], name[CONFIG_ADDRESS_MAX];
+	const int one = 1;
+	int rc;
+
+	config_node_address(&n->config, n->options.node, CONFIG_HTTP, name);
+	snprintf(port, sizeof(port), "%u", (n->config.http_port + n->options.node) & 0xffffu);
+	rc = getaddrinfo(n->config.bind, port, &hints, &address);
+	if (rc != 0)
+		return errmsg_set(em, DB_INVALID, "bind address \"%s\": %s", n->config.bind, gai_strerror(rc));
+	n->http_fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	rc = n->http_fd < 0 ? errno : 0;
+	if (rc == 0 && setsockopt(n->http_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0)
+		rc = errno;
+	if (rc == 0 && bind(n->http_fd, address->ai_addr, address->ai_addrlen) != 0)
+		rc = errno;
+	if (rc == 0 && listen(n->http_fd, 1024) != 0)
+		rc = errno;
+	freeaddrinfo(address);
+	if (rc == EADDRINUSE)
+		return errmsg_set(em, DB_BUSY, "HTTP port %s is in use; it follows from http_port in %s", name,
+				  n->options.config_path);
+	if (rc != 0)
+		return errmsg_errno(em, rc, "cannot listen on %s", name);
+	return DB_OK;
+}
+
+/* The endpoint's socket, by the LISTEN_FDS convention; absent when started by hand. */
+static int inherited_endpoint(void)
+{
+	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+
+	if (pid == NULL || count == NULL || strtol(pid, NULL, 10) != (long)getpid() || strtol(count, NULL, 10) < 1)
+		return -1;
+	unsetenv("LISTEN_PID");
+	unsetenv("LISTEN_FDS");
+	fcntl(LISTEN_FD_FIRST, F_SETFD, FD_CLOEXEC);
+	fcntl(LISTEN_FD_FIRST, F_SETFL, fcntl(LISTEN_FD_FIRST, F_GETFL) | O_NONBLOCK);
+	return LISTEN_FD_FIRST;
+}
+
+static enum db_err serve_endpoint_fd(struct node *n, struct errmsg *em)
+{
+	char path[64];
+
+	if (n->endpoint_fd < 0)
+		return DB_OK;
+	snprintf(path, sizeof(path), "run/%.32s.fd", n->options.id);
+	return fdpass_listen(path, &n->fdpass_fd, em);
+}
+
+/* ---- starting */
+
+static void wake_main(void *arg)
+{
+	struct node *n = arg;
+	const uint64_t one = 1;
+
+	if (write(n->wake_fd, &one, sizeof(one)) < 0)
+		return; /* the counter is full: it is awake */
+}
+
+static enum db_err open_events(struct node *n, struct errmsg *em)
+{
+	sigset_t set;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	pthread_sigmask(SIG_BLOCK, &set, NULL); /* before any thread: they all inherit it */
+	n->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	n->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (n->signal_fd < 0 || n->wake_fd < 0)
+		return errmsg_errno(em, errno, "cannot create event descriptors");
+	return DB_OK;
+}
+
+static enum db_err open_store(struct node *n, struct errmsg *em)
+{
+	struct store_options options = {.dir = n->dir,
+					.segment_size_bytes = n->config.store.segment_size_bytes,
+					.checkpoint_bytes = n->config.store.checkpoint_bytes,
+					.transaction_bytes_max = n->config.store.transaction_bytes_max};
+	struct store_status status;
+	enum db_err err;
+
+	memcpy(options.cluster_id, n->config.cluster_id, sizeof(options.cluster_id));
+	err = store_init_sqlite(em);
+	if (err == DB_OK)
+		err = store_open(&n->store, &options, em);
+	if (err == DB_OK)
+		err = store_set_cluster_id(n->store, n->config.cluster_id, em);
+	if (err != DB_OK)
+		return errmsg_context(em, "cannot open %s", n->dir);
+	store_get_status(n->store, &status);
+	log_info("opened %s in %" PRIu64 " ms: lsn=%" PRIu64 " term=%" PRIu64 " checkpoint=%" PRIu64, n->dir,
+		 clock_mono_ms() - n->started_ms, status.tip.lsn, status.tip.term, status.checkpoint_lsn);
+	return DB_OK;
+}
+
+static enum db_err start_parts(struct node *n, struct errmsg *em)
+{
+	const struct roles_options roles = {.store = n->store,
+					    .config = &n->config,
+					    .node_id = n->options.id,
+					    .node = n->options.node,
+					    .dir = n->dir,
+					    .on_change = wake_main,
+					    .arg = n};
+	const struct control_options control = {NULL, &n->config, n->options.id, n->options.node};
+	struct control_options with_roles = control;
+	struct frontend_options frontend = {.store = n->store,
+					    .config = &n->config,
+					    .node_id = n->options.id,
+					    .token = n->token};
+	enum db_err err;
+
+	err = roles_create(&n->roles, &roles, em);
+	if (err == DB_OK)
+		err = slow_pool_create(&n->slow_pool, n->store, n->options.id, n->config.query.slow_threads,
+				       n->config.query.slow_queue_max, em);
+	frontend.roles = n->roles;
+	frontend.slow_pool = n->slow_pool;
+	with_roles.roles = n->roles;
+	if (err == DB_OK)
+		err = frontend_create(&n->frontend, &frontend, em);
+	if (err == DB_OK)
+		err = start_http(n, em);
+	if (err == DB_OK)
+		err = checkpointer_create(&n->checkpointer, n->store, n->config.store.keep_bytes, em);
+	if (err == DB_OK)
+		err = listen_on(&n->acks, n, CONFIG_ACKS, on_ack_bytes, em);
+	if (err == DB_OK)
+		err = listen_on(&n->replication, n, CONFIG_REPLICATION, on_replication_bytes, em);
+	if (err == DB_OK && n->options.term > 0) {
+		err = roles_set_term(n->roles, n->options.term, em);
+		if (err == DB_OK)
+			err = roles_promote(n->roles, n->options.term, em);
+	}
+	if (err == DB_OK)
+		err = serve_endpoint_fd(n, em);
+	if (err == DB_OK)
+		err = control_create(&n->control, &with_roles, em); /* last: whoever gets an answer finds all of it */
+	return err;
+}
+
+static enum db_err load_configuration(struct node *n, struct errmsg *em)
+{
+	enum db_err err;
+
+	if (chdir(n->options.data_dir) != 0)
+		return errmsg_errno(em, errno, "data directory \"%s\"", n->options.data_dir);
+	config_init(&n->config);
+	err = config_load(&n->config, n->options.config_path, em);
+	if (err == DB_OK && n->options.node > config_node_count(&n->config))
+		err = errmsg_set(em, DB_INVALID, "%s: there are %u nodes (replicas + 1), no %s", n->options.config_path,
+				 config_node_count(&n->config), n->options.id);
+	if (err == DB_OK)
+		err = token_load(&n->token, n->options.token_path, em);
+	return err;
+}
+
+static enum db_err start(struct node *n, struct errmsg *em)
+{
+	enum db_err err;
+
+	n->endpoint_fd = inherited_endpoint();
+	if (mkdir("run", 0700) != 0 && errno != EEXIST)
+		return errmsg_errno(em, errno, "cannot create \"run\"");
+	err = open_events(n, em);
+	if (err == DB_OK)
+		err = http_client_init_library(em);
+	if (err == DB_OK)
+		err = bind_http(n, em);
+	if (err == DB_OK)
+		err = open_store(n, em);
+	if (err == DB_OK)
+		err = start_parts(n, em);
+	return err;
+}
+
+/* ---- running */
+
+/* Applies what the present role means for the endpoint, and tells the HTTP workers. */
+static enum db_err follow_role(struct node *n, struct errmsg *em)
+{
+	struct roles_view view;
+	enum db_err err;
+	bool is_master;
+
+	err = roles_settle(n->roles, em);
+	if (err != DB_OK)
+		return err;
+	roles_get_view(n->roles, &view);
+	is_master = view.role == WIRE_ROLE_MASTER;
+	prctl(PR_SET_NAME, is_master ? "grizzly-master" : "grizzly-replica"); /* what ps and top show */
+	if (n->endpoint_fd >= 0)
+		http_server_set_accepting(n->server, n->endpoint_listener, is_master && view.ready);
+	frontend_on_role_change(n->frontend);
+	return DB_OK;
+}
+
+static enum db_err run_loop(struct node *n, struct errmsg *em)
+{
+	struct pollfd fds[] = {{n->wake_fd, POLLIN, 0}, {n->signal_fd, POLLIN, 0}, {n->fdpass_fd, POLLIN, 0}};
+	struct errmsg ignored = {0};
+	uint64_t count;
+	enum db_err err = follow_role(n, em);
+
+	while (err == DB_OK) {
+		if (poll(fds, 3, -1) < 0 && errno != EINTR)
+			return errmsg_errno(em, errno, "poll");
+		if (fds[1].revents != 0) {
+			log_info("stopping");
+			return DB_OK;
+		}
+		if (fds[2].revents != 0 && fdpass_accept_and_send(n->fdpass_fd, n->endpoint_fd, &ignored) != DB_OK)
+			log_debug("endpoint socket not handed out: %s", ignored.text);
+		if (fds[0].revents != 0 && read(n->wake_fd, &count, sizeof(count)) > 0)
+			err = follow_role(n, em);
+	}
+	return err;
+}
+
+/* ---- ending: what feeds others goes first */
+
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+static void stop(struct node *n)
+{
+	control_free(n->control);
+	frontend_stop(n->frontend);
+	if (n->server != NULL)
+		http_server_stop(n->server, STOP_GRACE_MS); /* writes under way are still committed and answered */
+	link_pull_free(n->replication);
+	link_pull_free(n->acks);
+	roles_stop(n->roles);
+	slow_pool_free(n->slow_pool);
+	http_server_free(n->server);
+	frontend_free(n->frontend);
+	roles_free(n->roles);
+	checkpointer_free(n->checkpointer);
+	store_close(n->store);
+	close_fd(n->fdpass_fd);
+	close_fd(n->http_fd);
+	close_fd(n->wake_fd);
+	close_fd(n->signal_fd);
+	free(n->token);
+}
+
+int node_run(const struct node_options *options)
+{
+	struct node n = {.options = *options,
+			 .wake_fd = -1,
+			 .signal_fd = -1,
+			 .fdpass_fd = -1,
+			 .endpoint_fd = -1,
+			 .http_fd = -1,
+			 .started_ms = clock_mono_ms()};
+	struct errmsg em = {0};
+	enum db_err err;
+	int exit_code = 0;
+
+	log_init(options->id, LOG_LEVEL_INFO);
+	snprintf(n.dir, sizeof(n.dir), "%s", options->id);
+	err = load_configuration(&n, &em);
+	if (err != DB_OK)
+		exit_code = 2;
+	if (err == DB_OK) {
+		err = start(&n, &em);
+		if (err == DB_OK)
+			err = run_loop(&n, &em);
+		if (err != DB_OK)
+			exit_code = err == DB_INVALID || err == DB_BUSY ? 2 : 1;
+	}
+	if (err != DB_OK)
+		log_error("%s", em.text);
+	stop(&n);
+	return exit_code;
+}

@@ -1,0 +1,75 @@
+/*
+ * roles.h - what this node is at the moment: replica or master, of which term, and the switch between the two.
+ *
+ * Owns the durable promise (the term below which nothing is accepted), the role objects of master/ and replica/, and the
+ * store's handing over between them: the store stays open, nothing is replayed. A node starts as a replica; it becomes
+ * master when the supervisor says so for the term it promised, and steps down in place when it learns of a newer one.
+ *
+ * Locks: a reader-writer lock; every use of a role object holds it shared, a switch holds it exclusively. A switch waits
+ * for the role's threads, so whatever they call back must not take it: callbacks only set the view and wake the node's
+ * main thread.
+ */
+#ifndef GRIZZLY_NODE_ROLES_H
+#define GRIZZLY_NODE_ROLES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/config.h"
+#include "common/store/store.h"
+#include "common/wire/wire.h"
+#include "master/master.h"
+
+struct roles;
+
+struct roles_options {
+	struct store *store;
+	const struct cluster_config *config; /* borrowed */
+	const char *node_id;                 /* borrowed */
+	unsigned node;                       /* from 1 */
+	const char *dir;                     /* the node's directory; borrowed */
+	void (*on_change)(void *arg); /* the view changed or work for roles_settle() waits; any thread */
+	void *arg;
+};
+
+/* What HTTP workers need to know. */
+struct roles_view {
+	enum wire_role role;
+	bool ready;      /* master: serves; replica: streams from its master */
+	bool draining;   /* master: writes wait, a switchover is under way */
+	uint64_t term;   /* promised */
+	uint64_t lag_ms; /* replica */
+	char master_http[WIRE_NAME_MAX]; /* replica: where to forward to; "" unknown */
+};
+
+/* Starts as a replica. */
+enum db_err roles_create(struct roles **out, const struct roles_options *options, struct errmsg *em);
+/* Ends the role for good: waiting writes are answered, the view says replica without a master. NULL is fine. */
+void roles_stop(struct roles *r);
+void roles_free(struct roles *r); /* stops first; NULL is fine */
+
+void roles_get_view(struct roles *r, struct roles_view *out);
+/* DB_CLOSED: not the master. Otherwise as writer_submit(). */
+enum db_err roles_submit(struct roles *r, struct write_job *job);
+
+/* Messages of the replication socket and of the ack socket, decoded. */
+void roles_on_replication_message(struct roles *r, const struct wire_msg *msg);
+void roles_on_ack_message(struct roles *r, const struct wire_msg *msg);
+
+/* The supervisor's commands; each is idempotent. DB_STALE_TERM: a newer term is promised. DB_INVALID: not possible in the
+ * present role, em says why. */
+enum db_err roles_set_term(struct roles *r, uint64_t term, struct errmsg *em);
+enum db_err roles_promote(struct roles *r, uint64_t term, struct errmsg *em);
+enum db_err roles_drain(struct roles *r, bool draining, struct errmsg *em);
+
+/* On the main thread after on_change(): steps down when a newer term was seen. DB_IO: the log cannot be written any more,
+ * the process must end. */
+enum db_err roles_settle(struct roles *r, struct errmsg *em);
+
+/* Everything but addresses and pid; any thread. */
+void roles_get_status(struct roles *r, struct wire_node_status *out);
+/* As master_get_peers() and master_get_counters(); 0 and zeroes on a replica. */
+size_t roles_get_peers(struct roles *r, struct replication_peer *out, size_t max);
+void roles_get_write_counters(struct roles *r, struct writer_counters *out);
+
+#endif

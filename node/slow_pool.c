@@ -1,0 +1,238 @@
+/* slow_pool.c - see slow_pool.h. */
+#include "node/slow_pool.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/query/exec.h"
+
+#define CHUNK_BYTES ((size_t)64 << 10)
+#define STALL_MS 30000 /* a client that takes nothing for so long is cut off */
+
+struct slow_job {
+	struct slow_job *next;
+	struct query_request *request;
+	struct http_stream *stream;
+	uint64_t min_lsn;
+	uint64_t started_us;
+	uint64_t deadline_ms;
+};
+
+struct slow_thread {
+	struct slow_pool *pool;
+	pthread_t thread;
+	struct query_conn *conn;
+	bool started;
+};
+
+struct slow_pool {
+	struct store *store;
+	struct slow_thread *threads;
+	unsigned thread_count;
+	unsigned queue_max;
+	pthread_mutex_t mutex; /* guards everything below */
+	pthread_cond_t work;
+	struct slow_job *head, **tail;
+	unsigned queued;
+	bool stopping;
+};
+
+static bool flush_to_stream(void *arg, struct buf *out)
+{
+	return http_stream_write(arg, out, STALL_MS) == DB_OK;
+}
+
+static void free_job(struct slow_job *job)
+{
+	query_request_free(job->request);
+	free(job);
+}
+
+/* Sends the end of an answer. */
+static void end_stream(struct http_stream *stream, struct buf *out, bool whole)
+{
+	if (out->failed)
+		whole = false;
+	else if (out->len > 0 && http_stream_write(stream, out, STALL_MS) != DB_OK)
+		whole = false;
+	http_stream_end(stream, whole);
+}
+
+static void run_read(struct slow_thread *t, struct slow_job *job)
+{
+	const struct query_read_limits limits = {.deadline_ms = job->deadline_ms,
+						 .cancelled = http_stream_gone(job->stream)};
+	const struct query_sink sink = {flush_to_stream, job->stream, CHUNK_BYTES};
+	struct query_error error = {.statement = -1};
+	struct buf out = {0};
+
+	switch (query_read(t->conn, job->request, &limits, &sink, job->started_us, &out, &error)) {
+	case QUERY_ANSWERED:
+		end_stream(job->stream, &out, true);
+		break;
+	case QUERY_BROKEN:
+		end_stream(job->stream, &out, false);
+		break;
+	case QUERY_GONE:
+		http_stream_end(job->stream, false);
+		break;
+	case QUERY_OVER_BUDGET: /* there is no budget here */
+		query_error_set(&error, QUERY_INTERNAL, "the query exceeded its budget");
+		http_stream_error(job->stream, &error);
+		break;
+	case QUERY_FAILED:
+		http_stream_error(job->stream, &error);
+		break;
+	}
+	buf_fini(&out);
+}
+
+static void run_job(struct slow_thread *t, struct slow_job *job)
+{
+	struct query_error error = {.statement = -1};
+
+	if (job->min_lsn > 0 && store_wait_visible(t->pool->store, job->min_lsn, job->deadline_ms) != DB_OK) {
+		query_error_set(&error, QUERY_TIMEOUT, "this node did not reach the requested min_lsn in time");
+		http_stream_error(job->stream, &error);
+		return;
+	}
+	run_read(t, job);
+}
+
+static void *run_thread(void *arg)
+{
+	struct slow_thread *t = arg;
+	struct slow_pool *p = t->pool;
+	struct slow_job *job;
+
+	pthread_mutex_lock(&p->mutex);
+	for (;;) {
+		while (p->head == NULL && !p->stopping)
+			pthread_cond_wait(&p->work, &p->mutex);
+		if (p->stopping)
+			break;
+		job = p->head;
+		p->head = job->next;
+		if (p->head == NULL)
+			p->tail = &p->head;
+		p->queued--;
+		pthread_mutex_unlock(&p->mutex);
+		run_job(t, job);
+		free_job(job);
+		pthread_mutex_lock(&p->mutex);
+	}
+	pthread_mutex_unlock(&p->mutex);
+	return NULL;
+}
+
+enum db_err slow_pool_submit(struct slow_pool *p, struct query_request *request, struct http_stream *stream,
+			     uint64_t min_lsn, uint64_t started_us, uint64_t deadline_ms)
+{
+	struct slow_job *job = calloc(1, sizeof(*job));
+	enum db_err err = DB_OK;
+
+	if (job == NULL)
+		return DB_NOMEM;
+	job->request = request;
+	job->stream = stream;
+	job->min_lsn = min_lsn;
+	job->started_us = started_us;
+	job->deadline_ms = deadline_ms;
+	pthread_mutex_lock(&p->mutex);
+	if (p->queued >= p->queue_max || p->stopping) {
+		err = DB_BUSY;
+	} else {
+		*p->tail = job;
+		p->tail = &job->next;
+		p->queued++;
+		pthread_cond_signal(&p->work);
+	}
+	pthread_mutex_unlock(&p->mutex);
+	if (err != DB_OK)
+		free(job);
+	return err;
+}
+
+static enum db_err start_thread(struct slow_thread *t, const char *node_id, struct errmsg *em)
+{
+	const struct query_conn_options options = {
+	    .node_id = node_id, .statement_cache_max = 32, .snapshot_lsn = store_snapshot_lsn};
+	sqlite3 *db;
+	enum db_err err;
+
+	err = store_open_reader(t->pool->store, &db, em);
+	if (err != DB_OK)
+		return err;
+	err = query_conn_create(&t->conn, db, &options, em);
+	if (err != DB_OK) {
+		sqlite3_close(db);
+		return err;
+	}
+	if (pthread_create(&t->thread, NULL, run_thread, t) != 0)
+		return errmsg_set(em, DB_NOMEM, "cannot start a slow-query thread");
+	t->started = true;
+	return DB_OK;
+}
+
+enum db_err slow_pool_create(struct slow_pool **out, struct store *store, const char *node_id, unsigned thread_count,
+			     unsigned queue_max, struct errmsg *em)
+{
+	struct slow_pool *p = calloc(1, sizeof(*p));
+	enum db_err err = DB_OK;
+	unsigned i;
+
+	*out = NULL;
+	if (p == NULL)
+		return errmsg_set(em, DB_NOMEM, "out of memory");
+	p->store = store;
+	p->queue_max = queue_max;
+	p->tail = &p->head;
+	pthread_mutex_init(&p->mutex, NULL);
+	pthread_cond_init(&p->work, NULL);
+	p->threads = calloc(thread_count, sizeof(*p->threads));
+	if (p->threads == NULL)
+		err = errmsg_set(em, DB_NOMEM, "out of memory");
+	for (i = 0; i < thread_count && err == DB_OK; i++) {
+		p->threads[i].pool = p;
+		p->thread_count = i + 1;
+		err = start_thread(&p->threads[i], node_id, em);
+	}
+	if (err != DB_OK) {
+		slow_pool_free(p);
+		return err;
+	}
+	*out = p;
+	return DB_OK;
+}
+
+void slow_pool_free(struct slow_pool *p)
+{
+	const struct query_error error = {.code = QUERY_NO_MASTER, .statement = -1, .message = "the node is stopping"};
+	struct slow_job *job;
+	unsigned i;
+
+	if (p == NULL)
+		return;
+	pthread_mutex_lock(&p->mutex);
+	p->stopping = true;
+	pthread_cond_broadcast(&p->work);
+	pthread_mutex_unlock(&p->mutex);
+	for (i = 0; i < p->thread_count; i++) {
+		if (p->threads[i].started)
+			pthread_join(p->threads[i].thread, NULL);
+		query_conn_free(p->threads[i].conn);
+	}
+	while ((job = p->head) != NULL) {
+		p->head = job->next;
+		http_stream_error(job->stream, &error);
+		free_job(job);
+	}
+	pthread_cond_destroy(&p->work);
+	pthread_mutex_destroy(&p->mutex);
+	free(p->threads);
+	free(p);
+}

@@ -1,0 +1,154 @@
+/* status.c - see status.h. */
+#include "node/status.h"
+
+#include <inttypes.h>
+
+#include "common/base/clock.h"
+#include "common/base/config.h"
+#include "common/query/answer.h"
+
+static const char *role_name(enum wire_role role)
+{
+	return role == WIRE_ROLE_MASTER ? "master" : "replica";
+}
+
+static void put_text(struct buf *out, const char *key, const char *value)
+{
+	buf_printf(out, ",\"%s\":", key);
+	json_put_string(out, value, strlen(value));
+}
+
+static void put_number(struct buf *out, const char *key, uint64_t value)
+{
+	buf_printf(out, ",\"%s\":%" PRIu64, key, value);
+}
+
+static void put_peers(struct buf *out, struct roles *roles)
+{
+	struct replication_peer peers[CONFIG_NODES_MAX];
+	size_t count = roles_get_peers(roles, peers, CONFIG_NODES_MAX);
+	size_t i;
+
+	buf_puts(out, ",\"replicas\":[");
+	for (i = 0; i < count; i++) {
+		buf_printf(out, "%s{\"id\":\"%s\"", i > 0 ? "," : "", peers[i].id);
+		put_text(out, "replication", peers[i].address);
+		put_text(out, "state", walsender_state_name(peers[i].walsender.state));
+		put_number(out, "durable_lsn", peers[i].walsender.acked_lsn);
+		put_number(out, "applied_lsn", peers[i].walsender.applied_lsn);
+		buf_puts(out, "}");
+	}
+	buf_puts(out, "]");
+}
+
+void status_put_json(struct buf *out, const struct status_sources *sources)
+{
+	struct wire_node_status node;
+	struct store_status store;
+	char checksum[20];
+
+	roles_get_status(sources->roles, &node);
+	store_get_status(sources->store, &store);
+	snprintf(checksum, sizeof(checksum), "%016" PRIx64, node.db_checksum);
+	buf_printf(out, "{\"id\":\"%s\",\"role\":\"%s\"", sources->node_id, role_name(node.role));
+	put_text(out, "state", wire_state_name(node.state));
+	buf_printf(out, ",\"ready\":%s", node.ready ? "true" : "false");
+	if (node.reason[0] != '\0')
+		put_text(out, "reason", node.reason);
+	put_number(out, "term", node.promised_term);
+	put_number(out, "last_term", node.last.term);
+	put_number(out, "durable_lsn", node.durable_lsn);
+	put_number(out, "applied_lsn", node.applied_lsn);
+	put_number(out, "committed_lsn", node.committed_lsn);
+	put_number(out, "checkpoint_lsn", store.checkpoint_lsn);
+	put_number(out, "first_lsn", store.first_lsn);
+	put_number(out, "lag_ms", node.lag_ms);
+	put_text(out, "db_checksum", checksum);
+	put_number(out, "db_size_bytes", (uint64_t)store.db_size_pages * WAL_PAGE_SIZE);
+	put_number(out, "wal_size_bytes", store.wal_bytes);
+	put_number(out, "uptime_ms", clock_mono_ms() - sources->started_ms);
+	if (node.role == WIRE_ROLE_MASTER)
+		put_peers(out, sources->roles);
+	buf_puts(out, "}\n");
+}
+
+static void metric(struct buf *out, const char *name, const char *type, const char *help, uint64_t value)
+{
+	buf_printf(out, "# HELP grizzly_%s %s\n# TYPE grizzly_%s %s\ngrizzly_%s %" PRIu64 "\n", name, help, name, type,
+		   name, value);
+}
+
+static void seconds(struct buf *out, const char *name, const char *help, uint64_t ms)
+{
+	buf_printf(out, "# HELP grizzly_%s %s\n# TYPE grizzly_%s gauge\ngrizzly_%s %" PRIu64 ".%03u\n", name, help,
+		   name, name, ms / 1000, (unsigned)(ms % 1000));
+}
+
+static void put_http_metrics(struct buf *out, struct http_server *server)
+{
+	struct http_counters http;
+	unsigned class;
+
+	http_server_get_counters(server, &http);
+	metric(out, "http_connections", "gauge", "Open client connections.", http.connections_open);
+	metric(out, "http_connections_total", "counter", "Client connections accepted.", http.connections_total);
+	metric(out, "http_requests_total", "counter", "HTTP requests received.", http.requests_total);
+	metric(out, "http_requests_in_flight", "gauge", "HTTP requests being answered.", http.requests_in_flight);
+	metric(out, "http_auth_failures_total", "counter", "Requests without a valid token.", http.auth_failures_total);
+	buf_puts(out, "# HELP grizzly_http_replies_total HTTP replies by status class.\n"
+		      "# TYPE grizzly_http_replies_total counter\n");
+	for (class = 2; class <= 5; class ++)
+		buf_printf(out, "grizzly_http_replies_total{class=\"%uxx\"} %" PRIu64 "\n", class,
+			   http.replies_by_class[class]);
+}
+
+static void put_query_metrics(struct buf *out, const struct status_sources *sources)
+{
+	struct frontend_counters front;
+	struct writer_counters writer;
+	struct http_client_counters client;
+
+	frontend_get_counters(sources->frontend, &front);
+	roles_get_write_counters(sources->roles, &writer);
+	frontend_get_client_counters(sources->frontend, &client);
+	metric(out, "reads_inline_total", "counter", "Reads answered on an HTTP worker.", front.reads_inline);
+	metric(out, "reads_slow_total", "counter", "Reads moved to the slow-query threads.", front.reads_slow);
+	metric(out, "writes_total", "counter", "Write requests submitted.", front.writes);
+	metric(out, "requests_forwarded_total", "counter", "Requests forwarded to the master.", front.forwarded);
+	metric(out, "requests_parked_total", "counter", "Times a request waited for a master.", front.parked);
+	metric(out, "write_batches_total", "counter", "Group commits of this term.", writer.batches_total);
+	metric(out, "write_batch_requests_total", "counter", "Write requests in those.", writer.jobs_total);
+	metric(out, "write_queue_length", "gauge", "Write requests waiting for the writer.", writer.queue_length);
+	metric(out, "remote_requests_total", "counter", "HTTP requests to other nodes.", client.requests_total);
+	metric(out, "remote_failures_total", "counter", "Those that failed.", client.failures_total);
+	metric(out, "remote_connections", "gauge", "Open connections to other nodes.", client.connections_open);
+	metric(out, "remote_connections_opened_total", "counter", "Connections opened to other nodes.",
+	       client.connections_opened_total);
+	metric(out, "remote_connections_reused_total", "counter", "Requests on a connection that was open already.",
+	       client.reused_total);
+	metric(out, "remote_requests_waited_total", "counter", "Requests that waited for a free connection.",
+	       client.waited_total);
+}
+
+void status_put_metrics(struct buf *out, const struct status_sources *sources)
+{
+	struct wire_node_status node;
+	struct store_status store;
+
+	roles_get_status(sources->roles, &node);
+	store_get_status(sources->store, &store);
+	metric(out, "is_master", "gauge", "1 when this node is the master.", node.role == WIRE_ROLE_MASTER);
+	metric(out, "ready", "gauge", "1 when this node can serve its role.", node.ready);
+	metric(out, "term", "gauge", "The term promised.", node.promised_term);
+	metric(out, "durable_lsn", "gauge", "Last log record synced here.", node.durable_lsn);
+	metric(out, "applied_lsn", "gauge", "Last log record applied.", node.applied_lsn);
+	metric(out, "committed_lsn", "gauge", "Last log record known to be committed.", node.committed_lsn);
+	metric(out, "checkpoint_lsn", "gauge", "Last log record in the base file.", store.checkpoint_lsn);
+	seconds(out, "replication_lag_seconds", "How long ago this node last had all its master had.", node.lag_ms);
+	metric(out, "database_size_bytes", "gauge", "Size of the database.",
+	       (uint64_t)store.db_size_pages * WAL_PAGE_SIZE);
+	metric(out, "wal_size_bytes", "gauge", "Size of the log's files.", store.wal_bytes);
+	seconds(out, "uptime_seconds", "Age of the process.", clock_mono_ms() - sources->started_ms);
+	put_http_metrics(out, sources->server);
+	put_query_metrics(out, sources);
+}

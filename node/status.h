@@ -1,0 +1,26 @@
+/*
+ * status.h - what a node tells about itself: GET /health, /ready, /status and /metrics.
+ */
+#ifndef GRIZZLY_NODE_STATUS_H
+#define GRIZZLY_NODE_STATUS_H
+
+#include "common/base/buf.h"
+#include "common/http/server.h"
+#include "common/store/store.h"
+#include "node/frontend.h"
+#include "node/roles.h"
+
+/* Where the figures come from; all borrowed. */
+struct status_sources {
+	const char *node_id;
+	struct store *store;
+	struct roles *roles;
+	struct frontend *frontend;
+	struct http_server *server;
+	uint64_t started_ms; /* clock_mono_ms() at the start of the process */
+};
+
+void status_put_json(struct buf *out, const struct status_sources *sources);
+void status_put_metrics(struct buf *out, const struct status_sources *sources);
+
+#endif

@@ -1,0 +1,333 @@
+/* replica.c - see replica.h. */
+#include "replica/replica.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/spill.h"
+#include "common/wire/pump.h"
+
+/* What waits to be said to the master. Its own mutex, because the pump's callbacks take it and must never wait for a
+ * message being applied. */
+struct outbox {
+	pthread_mutex_t mutex;
+	struct pump *pump; /* NULL: no master known; changed under replica.mutex only */
+	char address[WIRE_NAME_MAX];
+	bool position_due, ack_due, ack_known;
+	struct wire_msg position;
+	struct wire_msg ack; /* the newest; said again after a reconnect, for the old one may be lost */
+};
+
+struct replica {
+	struct replica_options options;
+	char node_id[WIRE_NAME_MAX];
+	char scratch_dir[512];
+	pthread_mutex_t mutex; /* guards walreceiver, piece and the pump's exchange */
+	struct walreceiver *walreceiver;
+	struct spill piece;
+	struct outbox outbox;
+	pthread_mutex_t status_mutex; /* guards status, the published one; taken last */
+	struct walreceiver_status status;
+};
+
+/* ---- the way back to the master */
+
+static nng_msg *next_message(void *arg)
+{
+	struct outbox *o = arg;
+	nng_msg *message = NULL;
+
+	pthread_mutex_lock(&o->mutex);
+	if (o->position_due)
+		message = link_msg_encode(&o->position);
+	else if (o->ack_due)
+		message = link_msg_encode(&o->ack);
+	if (message != NULL && o->position_due)
+		o->position_due = false;
+	else if (message != NULL)
+		o->ack_due = false;
+	pthread_mutex_unlock(&o->mutex);
+	return message;
+}
+
+static void on_connected(void *arg, bool connected)
+{
+	struct outbox *o = arg;
+
+	if (!connected)
+		return;
+	pthread_mutex_lock(&o->mutex);
+	o->ack_due = o->ack_known;
+	pthread_mutex_unlock(&o->mutex);
+}
+
+static void outbox_reset(struct outbox *o, const char *address)
+{
+	pthread_mutex_lock(&o->mutex);
+	o->position_due = o->ack_due = o->ack_known = false;
+	snprintf(o->address, sizeof(o->address), "%s", address);
+	pthread_mutex_unlock(&o->mutex);
+}
+
+static void io_set_master(void *arg, const char *id, const struct wire_hello *hello)
+{
+	struct replica *r = arg;
+	struct outbox *o = &r->outbox;
+	const struct pump_owner owner = {next_message, on_connected, o};
+	struct walreceiver_status status;
+	struct errmsg em = {0};
+	char url[LINK_URL_MAX];
+
+	walreceiver_get_status(r->walreceiver, &status);
+	r->options.on_master(r->options.arg, id, hello->http_address, status.promised_term);
+	if (o->pump == NULL || strcmp(o->address, hello->ack_address) != 0) {
+		pump_free(o->pump);
+		o->pump = NULL;
+		outbox_reset(o, hello->ack_address);
+		if (link_tcp_url(url, hello->ack_address, &em) != DB_OK ||
+		    pump_create(&o->pump, url, &owner, &em) != DB_OK)
+			log_error("cannot reach the master's ack address: %s", em.text);
+	} else {
+		outbox_reset(o, hello->ack_address);
+	}
+}
+
+static void io_send(void *arg, const struct wire_msg *msg)
+{
+	struct replica *r = arg;
+	struct outbox *o = &r->outbox;
+
+	if (o->pump == NULL)
+		return; /* the master's next HELLO tries again */
+	pthread_mutex_lock(&o->mutex);
+	if (msg->head.type == WIRE_POSITION) {
+		o->position = *msg;
+		o->position_due = true;
+		o->ack_due = o->ack_known = false;
+	} else {
+		o->ack = *msg;
+		o->ack_due = o->ack_known = true;
+	}
+	pthread_mutex_unlock(&o->mutex);
+	pump_kick(o->pump);
+}
+
+/* ---- the store as the walreceiver sees it */
+
+static struct wal_pos io_tip(void *arg, uint64_t *checksum)
+{
+	struct replica *r = arg;
+	struct wal *wal = store_wal(r->options.store);
+
+	if (checksum != NULL)
+		*checksum = wal_last_checksum(wal);
+	return wal_last(wal);
+}
+
+static size_t io_terms(void *arg, struct wal_pos *out, size_t max)
+{
+	struct replica *r = arg;
+
+	return wal_terms(store_wal(r->options.store), out, max);
+}
+
+static enum db_err io_checksum_at(void *arg, uint64_t lsn, uint64_t *checksum, struct errmsg *em)
+{
+	struct replica *r = arg;
+	struct wal *wal = store_wal(r->options.store);
+	struct wal_record record;
+	enum db_err err;
+
+	if (wal_last(wal).lsn == lsn) {
+		*checksum = wal_last_checksum(wal);
+		return DB_OK;
+	}
+	err = wal_read(wal, lsn, &record, em);
+	if (err == DB_OK) {
+		*checksum = record.checksum;
+		return DB_OK;
+	}
+	err = wal_read(wal, lsn + 1, &record, em);
+	if (err == DB_OK)
+		*checksum = record.prev_checksum;
+	return err;
+}
+
+static uint64_t io_visible_lsn(void *arg)
+{
+	struct replica *r = arg;
+
+	return store_visible_lsn(r->options.store);
+}
+
+static uint64_t io_applied_lsn(void *arg, uint64_t *db_checksum)
+{
+	struct replica *r = arg;
+	struct store_status status;
+
+	store_get_status(r->options.store, &status);
+	if (db_checksum != NULL)
+		*db_checksum = status.db_checksum;
+	return status.applied_lsn;
+}
+
+static enum db_err io_append(void *arg, const uint8_t *record, size_t len, struct errmsg *em)
+{
+	struct replica *r = arg;
+
+	return store_append_record(r->options.store, record, len, em);
+}
+
+static enum db_err io_append_piece(void *arg, uint64_t offset, const uint8_t *piece, size_t len, uint64_t record_len,
+				   struct errmsg *em)
+{
+	struct replica *r = arg;
+	enum db_err err = DB_OK;
+
+	if (offset == 0) {
+		spill_close(&r->piece);
+		if (record_len > WAL_RECORD_BYTES_MAX)
+			return errmsg_set(em, DB_TOO_LARGE, "a record of %zu bytes", (size_t)record_len);
+		err = spill_open(&r->piece, r->scratch_dir, (size_t)record_len, em);
+	}
+	if (err != DB_OK)
+		return err;
+	if (r->piece.data == NULL || offset + len > r->piece.size)
+		return errmsg_set(em, DB_GAP, "a piece without its beginning");
+	memcpy(r->piece.data + offset, piece, len);
+	if (offset + len < record_len)
+		return DB_OK;
+	err = store_append_record(r->options.store, r->piece.data, r->piece.size, em);
+	spill_close(&r->piece);
+	return err;
+}
+
+static enum db_err io_sync(void *arg, struct errmsg *em)
+{
+	struct replica *r = arg;
+
+	return store_sync(r->options.store, NULL, em);
+}
+
+static enum db_err io_apply(void *arg, uint64_t lsn, struct errmsg *em)
+{
+	struct replica *r = arg;
+
+	return store_apply(r->options.store, lsn, em);
+}
+
+static enum db_err io_cut(void *arg, uint64_t keep_lsn, struct errmsg *em)
+{
+	struct replica *r = arg;
+
+	return store_cut(r->options.store, keep_lsn, em);
+}
+
+static void io_set_committed(void *arg, uint64_t lsn)
+{
+	struct replica *r = arg;
+
+	store_set_committed(r->options.store, lsn);
+}
+
+static enum db_err io_promise(void *arg, uint64_t term, struct errmsg *em)
+{
+	struct replica *r = arg;
+
+	return r->options.promise(r->options.arg, term, em);
+}
+
+/* ---- life */
+
+enum db_err replica_create(struct replica **out, const struct replica_options *options, struct errmsg *em)
+{
+	struct replica *r = calloc(1, sizeof(*r));
+	const struct walreceiver_io io = {.arg = r,
+					  .tip = io_tip,
+					  .terms = io_terms,
+					  .checksum_at = io_checksum_at,
+					  .visible_lsn = io_visible_lsn,
+					  .applied_lsn = io_applied_lsn,
+					  .append = io_append,
+					  .append_piece = io_append_piece,
+					  .sync = io_sync,
+					  .apply = io_apply,
+					  .cut = io_cut,
+					  .set_committed = io_set_committed,
+					  .promise = io_promise,
+					  .set_master = io_set_master,
+					  .send = io_send};
+	enum db_err err;
+
+	*out = NULL;
+	if (r == NULL)
+		return errmsg_set(em, DB_NOMEM, "out of memory");
+	r->options = *options;
+	snprintf(r->node_id, sizeof(r->node_id), "%s", options->node_id);
+	snprintf(r->scratch_dir, sizeof(r->scratch_dir), "%s", options->scratch_dir);
+	pthread_mutex_init(&r->mutex, NULL);
+	pthread_mutex_init(&r->outbox.mutex, NULL);
+	pthread_mutex_init(&r->status_mutex, NULL);
+	err = store_apply(options->store, store_tip_lsn(options->store), em);
+	if (err == DB_OK)
+		err = walreceiver_create(&r->walreceiver, &io, options->cluster_id, r->node_id, options->promised_term,
+					 clock_mono_ms(), em);
+	if (err != DB_OK) {
+		replica_free(r);
+		return err;
+	}
+	walreceiver_get_status(r->walreceiver, &r->status);
+	*out = r;
+	return DB_OK;
+}
+
+void replica_free(struct replica *r)
+{
+	if (r == NULL)
+		return;
+	pump_free(r->outbox.pump);
+	walreceiver_free(r->walreceiver);
+	spill_close(&r->piece);
+	pthread_mutex_destroy(&r->outbox.mutex);
+	pthread_mutex_destroy(&r->status_mutex);
+	pthread_mutex_destroy(&r->mutex);
+	free(r);
+}
+
+/* Mutex held. */
+static void publish_status(struct replica *r)
+{
+	pthread_mutex_lock(&r->status_mutex);
+	walreceiver_get_status(r->walreceiver, &r->status);
+	pthread_mutex_unlock(&r->status_mutex);
+}
+
+void replica_on_message(struct replica *r, const struct wire_msg *msg)
+{
+	pthread_mutex_lock(&r->mutex);
+	walreceiver_on_message(r->walreceiver, msg, clock_mono_ms());
+	publish_status(r);
+	pthread_mutex_unlock(&r->mutex);
+}
+
+enum db_err replica_set_term(struct replica *r, uint64_t term, struct errmsg *em)
+{
+	enum db_err err;
+
+	pthread_mutex_lock(&r->mutex);
+	err = walreceiver_set_term(r->walreceiver, term, em);
+	publish_status(r);
+	pthread_mutex_unlock(&r->mutex);
+	return err;
+}
+
+void replica_get_status(struct replica *r, struct walreceiver_status *out)
+{
+	pthread_mutex_lock(&r->status_mutex);
+	*out = r->status;
+	pthread_mutex_unlock(&r->status_mutex);
+}

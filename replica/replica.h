@@ -1,0 +1,39 @@
+/*
+ * replica.h - the replica role of a node: the walreceiver on a real store, and the link back to the master.
+ *
+ * The shell around replica/walreceiver.c. Messages are handed in by the node's replication socket, one at a time, on an
+ * NNG thread; that thread also appends, syncs and applies, for a hand-over would only add to every commit's round trip.
+ * One mutex serialises it with replica_set_term().
+ */
+#ifndef GRIZZLY_REPLICA_REPLICA_H
+#define GRIZZLY_REPLICA_REPLICA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/store/store.h"
+#include "common/wire/wire.h"
+#include "replica/walreceiver.h"
+
+struct replica;
+
+struct replica_options {
+	struct store *store;
+	const uint8_t *cluster_id; /* 16 bytes; copied */
+	const char *node_id;       /* copied */
+	const char *scratch_dir;   /* for records that arrive in pieces; copied */
+	uint64_t promised_term;
+	enum db_err (*promise)(void *arg, uint64_t term, struct errmsg *em); /* makes a term durable */
+	void (*on_master)(void *arg, const char *id, const char *http_address, uint64_t term); /* who to forward to */
+	void *arg;
+};
+
+enum db_err replica_create(struct replica **out, const struct replica_options *options, struct errmsg *em);
+void replica_free(struct replica *r); /* no message may be under way; NULL is fine */
+
+void replica_on_message(struct replica *r, const struct wire_msg *msg);
+enum db_err replica_set_term(struct replica *r, uint64_t term, struct errmsg *em);
+/* As of the last message; never waits for one being applied. Any thread. */
+void replica_get_status(struct replica *r, struct walreceiver_status *out);
+
+#endif

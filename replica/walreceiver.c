@@ -1,0 +1,372 @@
+/* walreceiver.c - see walreceiver.h. */
+#include "replica/walreceiver.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/log.h"
+
+/* A master speaks at least this often (its keep-alive is faster); silence for longer counts as lag. */
+#define WALRECEIVER_SILENCE_MS 250u
+/* After a full disk: how often to ask the master to try again. */
+#define WALRECEIVER_RETRY_MS 1000u
+
+struct walreceiver {
+	struct walreceiver_io io;
+	uint8_t cluster_id[16];
+	char node_id[WIRE_NAME_MAX];
+	enum walreceiver_state state;
+	uint64_t promised_term;
+	uint64_t stream_id;     /* of the last HELLO accepted */
+	uint64_t piece_offset;  /* bytes received of a record that comes in pieces; 0: none under way */
+	uint64_t piece_lsn;     /* its LSN */
+	uint64_t piece_len;     /* its whole length */
+	uint64_t caught_up_ms;  /* when we last had all that the master had */
+	uint64_t heard_ms;      /* when the master last spoke */
+	uint64_t retry_ms;      /* WAITING after a full disk: the next time to ask again */
+	bool behind;            /* the last message said that there is more */
+	char reason[WIRE_REASON_MAX];
+};
+
+static const char *const state_names[] = {"waiting", "positioned", "streaming", "diverged", "failed"};
+
+const char *walreceiver_state_name(enum walreceiver_state state)
+{
+	return state_names[state];
+}
+
+enum db_err walreceiver_create(struct walreceiver **out, const struct walreceiver_io *io, const uint8_t cluster_id[16],
+			       const char *node_id, uint64_t promised_term, uint64_t now_ms, struct errmsg *em)
+{
+	struct walreceiver *w = calloc(1, sizeof(*w));
+
+	*out = w;
+	if (w == NULL)
+		return errmsg_set(em, DB_NOMEM, "out of memory");
+	w->io = *io;
+	memcpy(w->cluster_id, cluster_id, sizeof(w->cluster_id));
+	snprintf(w->node_id, sizeof(w->node_id), "%s", node_id);
+	w->promised_term = promised_term;
+	w->caught_up_ms = now_ms;
+	w->behind = true;
+	return DB_OK;
+}
+
+void walreceiver_free(struct walreceiver *w)
+{
+	free(w);
+}
+
+static void set_state(struct walreceiver *w, enum walreceiver_state state, const char *why)
+{
+	uint64_t lsn = w->io.tip(w->io.arg, NULL).lsn;
+
+	if (w->state == state)
+		return;
+	log_info("walreceiver %s->%s term=%" PRIu64 " lsn=%" PRIu64 " why=\"%s\"", state_names[w->state],
+		 state_names[state], w->promised_term, lsn, why);
+	w->state = state;
+	w->piece_offset = 0;
+	w->reason[0] = '\0';
+	if (state == WALRECEIVER_DIVERGED || state == WALRECEIVER_FAILED)
+		snprintf(w->reason, sizeof(w->reason), "%s", why);
+}
+
+static void init_reply(const struct walreceiver *w, struct wire_msg *msg, enum wire_type type)
+{
+	memset(&msg->head, 0, sizeof(msg->head));
+	msg->head.type = type;
+	msg->head.term = w->promised_term;
+	memcpy(msg->head.cluster_id, w->cluster_id, sizeof(msg->head.cluster_id));
+	memcpy(msg->head.sender, w->node_id, sizeof(msg->head.sender));
+}
+
+static void send_position(struct walreceiver *w, const char *why)
+{
+	struct wire_msg msg;
+	struct wire_position *position = &msg.body.position;
+
+	init_reply(w, &msg, WIRE_POSITION);
+	position->stream_id = w->stream_id;
+	position->last = w->io.tip(w->io.arg, &position->last_checksum);
+	position->visible_lsn = w->io.visible_lsn(w->io.arg);
+	position->needs_snapshot = w->state == WALRECEIVER_DIVERGED;
+	position->term_count = w->io.terms(w->io.arg, position->terms, WIRE_TERMS_MAX);
+	if (w->state != WALRECEIVER_DIVERGED)
+		set_state(w, WALRECEIVER_POSITIONED, why);
+	w->io.send(w->io.arg, &msg);
+}
+
+static void send_ack(struct walreceiver *w)
+{
+	struct wire_msg msg;
+	struct wire_ack *ack = &msg.body.ack;
+
+	init_reply(w, &msg, WIRE_ACK);
+	ack->stream_id = w->stream_id;
+	ack->durable_lsn = w->io.tip(w->io.arg, NULL).lsn; /* (2): only called after a sync */
+	ack->applied_lsn = w->io.applied_lsn(w->io.arg, &ack->db_checksum);
+	w->io.send(w->io.arg, &msg);
+}
+
+/* What an error of our own disk or database means for the stream. */
+static void fail(struct walreceiver *w, enum db_err err, const struct errmsg *em)
+{
+	if (err == DB_DIVERGED)
+		set_state(w, WALRECEIVER_DIVERGED, em->text);
+	else if (err == DB_FULL)
+		set_state(w, WALRECEIVER_WAITING, em->text); /* the log is whole, only space is missing */
+	else if (err == DB_GAP || err == DB_CORRUPT || err == DB_INVALID)
+		send_position(w, em->text); /* what arrived does not continue our log: say again what we have */
+	else
+		set_state(w, WALRECEIVER_FAILED, em->text);
+}
+
+/* Raises the promise when a master of a newer term speaks first. False: the sender is superseded, drop its message. */
+static bool accept_term(struct walreceiver *w, const struct wire_head *head)
+{
+	struct errmsg em = {0};
+	enum db_err err;
+
+	if (head->term < w->promised_term) {
+		log_debug("walreceiver dropped %s of term %" PRIu64 " from %s: promised %" PRIu64,
+			  wire_type_name(head->type), head->term, head->sender, w->promised_term);
+		return false; /* (1) */
+	}
+	if (head->term == w->promised_term)
+		return true;
+	if (head->type != WIRE_HELLO)
+		return false; /* a stream of a newer term begins with its HELLO */
+	err = walreceiver_set_term(w, head->term, &em);
+	if (err != DB_OK)
+		fail(w, err, &em);
+	return err == DB_OK;
+}
+
+enum db_err walreceiver_set_term(struct walreceiver *w, uint64_t term, struct errmsg *em)
+{
+	enum db_err err;
+
+	if (term < w->promised_term)
+		return errmsg_set(em, DB_STALE_TERM, "promised term %" PRIu64 " already", w->promised_term);
+	err = w->io.sync(w->io.arg, em);
+	if (err != DB_OK) {
+		fail(w, err, em);
+		return err;
+	}
+	if (term == w->promised_term)
+		return DB_OK;
+	err = w->io.promise(w->io.arg, term, em);
+	if (err != DB_OK)
+		return err;
+	w->promised_term = term;
+	w->stream_id = 0;
+	if (w->state != WALRECEIVER_DIVERGED && w->state != WALRECEIVER_FAILED)
+		set_state(w, WALRECEIVER_WAITING, "newer term");
+	return DB_OK;
+}
+
+static void on_hello(struct walreceiver *w, const struct wire_msg *msg)
+{
+	w->stream_id = msg->body.hello.stream_id;
+	w->io.set_master(w->io.arg, msg->head.sender, &msg->body.hello);
+	if (w->state != WALRECEIVER_FAILED)
+		send_position(w, "hello");
+}
+
+static void on_start(struct walreceiver *w, const struct wire_start *start)
+{
+	struct errmsg em = {0};
+	uint64_t checksum = 0;
+	enum db_err err;
+
+	if (w->state != WALRECEIVER_POSITIONED)
+		return;
+	if (start->prev.lsn < w->io.visible_lsn(w->io.arg)) { /* (4) */
+		set_state(w, WALRECEIVER_DIVERGED, "the master's log lacks records that were committed here");
+		return;
+	}
+	if (start->prev.lsn > 0) {
+		err = w->io.checksum_at(w->io.arg, start->prev.lsn, &checksum, &em);
+		if (err != DB_OK || checksum != start->prev_checksum) {
+			set_state(w, WALRECEIVER_DIVERGED, "the log differs from the master's at the joining record");
+			return;
+		}
+	}
+	if (w->io.tip(w->io.arg, NULL).lsn > start->prev.lsn) {
+		log_info("walreceiver cuts its log after lsn=%" PRIu64 ": the master of term %" PRIu64
+			 " has no more of it", start->prev.lsn, w->promised_term);
+		err = w->io.cut(w->io.arg, start->prev.lsn, &em);
+		if (err != DB_OK) {
+			fail(w, err, &em);
+			return;
+		}
+	}
+	set_state(w, WALRECEIVER_STREAMING, "start");
+	send_ack(w);
+}
+
+/* Appends every whole record of the message; records we have already are skipped. */
+static enum db_err append_whole(struct walreceiver *w, const struct wire_records *records, struct errmsg *em)
+{
+	const uint8_t *at = records->bytes;
+	size_t left = records->len;
+	uint64_t tip = w->io.tip(w->io.arg, NULL).lsn;
+	struct wal_record header;
+	size_t size;
+	enum db_err err;
+
+	while (left > 0) {
+		if (left < WAL_RECORD_HEADER_SIZE)
+			return errmsg_set(em, DB_CORRUPT, "a record is cut short");
+		err = wal_record_decode_header(&header, at, em);
+		if (err != DB_OK)
+			return err;
+		size = WAL_RECORD_HEADER_SIZE + (size_t)header.payload_len;
+		if (size > left)
+			return errmsg_set(em, DB_CORRUPT, "record %" PRIu64 " is cut short", header.lsn);
+		if (header.lsn > tip) {
+			err = w->io.append(w->io.arg, at, size, em);
+			if (err != DB_OK)
+				return err;
+			tip = header.lsn;
+		}
+		at += size;
+		left -= size;
+	}
+	return DB_OK;
+}
+
+static enum db_err append_piece(struct walreceiver *w, const struct wire_records *records, struct errmsg *em)
+{
+	struct wal_record header;
+	enum db_err err;
+
+	if (records->offset == 0) {
+		err = wal_record_decode_header(&header, records->bytes, em);
+		if (err != DB_OK)
+			return err;
+		w->piece_lsn = header.lsn;
+		w->piece_len = WAL_RECORD_HEADER_SIZE + header.payload_len;
+		w->piece_offset = 0;
+	}
+	if (records->first_lsn != w->piece_lsn || records->offset != w->piece_offset ||
+	    records->len > w->piece_len - w->piece_offset)
+		return errmsg_set(em, DB_GAP, "a piece of record %" PRIu64 " is missing", records->first_lsn);
+	err = w->io.append_piece(w->io.arg, records->offset, records->bytes, records->len, w->piece_len, em);
+	w->piece_offset += records->len;
+	if (w->piece_offset == w->piece_len)
+		w->piece_offset = 0;
+	return err;
+}
+
+/* True when the message is one piece of a record larger than a message. */
+static bool is_piece(const struct wire_records *records)
+{
+	struct wal_record header;
+
+	if (records->offset > 0)
+		return true;
+	return records->len >= WAL_RECORD_HEADER_SIZE &&
+	       wal_record_decode_header(&header, records->bytes, NULL) == DB_OK &&
+	       WAL_RECORD_HEADER_SIZE + header.payload_len > records->len;
+}
+
+static void note_progress(struct walreceiver *w, uint64_t committed_lsn, uint64_t master_last_lsn, uint64_t now_ms)
+{
+	uint64_t applied = w->io.applied_lsn(w->io.arg, NULL);
+
+	w->io.set_committed(w->io.arg, committed_lsn < applied ? committed_lsn : applied); /* (3) */
+	w->behind = applied < master_last_lsn;
+	w->heard_ms = now_ms;
+	if (!w->behind)
+		w->caught_up_ms = now_ms;
+}
+
+static void on_records(struct walreceiver *w, const struct wire_records *records, uint64_t now_ms)
+{
+	struct errmsg em = {0};
+	uint64_t tip = w->io.tip(w->io.arg, NULL).lsn;
+	uint64_t before = tip;
+	enum db_err err;
+
+	if (records->first_lsn > tip + 1)
+		err = errmsg_set(&em, DB_GAP, "records %" PRIu64 "..%" PRIu64 " are missing", tip + 1,
+				 records->first_lsn - 1);
+	else if (is_piece(records))
+		err = append_piece(w, records, &em);
+	else
+		err = append_whole(w, records, &em);
+	tip = w->io.tip(w->io.arg, NULL).lsn;
+	if (tip > before) {
+		struct errmsg sync_em = {0};
+		enum db_err sync_err = w->io.sync(w->io.arg, &sync_em);
+
+		if (sync_err != DB_OK) {
+			set_state(w, WALRECEIVER_FAILED, sync_em.text);
+			return;
+		}
+		send_ack(w); /* (2) */
+		sync_err = w->io.apply(w->io.arg, tip, &sync_em);
+		if (sync_err != DB_OK) {
+			fail(w, sync_err, &sync_em);
+			return;
+		}
+	}
+	if (err != DB_OK) {
+		fail(w, err, &em);
+		return;
+	}
+	note_progress(w, records->committed_lsn, records->last_lsn, now_ms);
+}
+
+static void on_commit(struct walreceiver *w, const struct wire_commit *commit, uint64_t now_ms)
+{
+	note_progress(w, commit->committed_lsn, commit->last_lsn, now_ms);
+	/* The master does not count what we have: our last acknowledgement got lost with its connection. */
+	if (commit->committed_lsn < w->io.tip(w->io.arg, NULL).lsn)
+		send_ack(w);
+}
+
+void walreceiver_on_message(struct walreceiver *w, const struct wire_msg *msg, uint64_t now_ms)
+{
+	if (!accept_term(w, &msg->head))
+		return;
+	if (msg->head.type == WIRE_HELLO) {
+		on_hello(w, msg);
+		return;
+	}
+	if (msg->head.type == WIRE_START && msg->body.start.stream_id == w->stream_id)
+		on_start(w, &msg->body.start);
+	if (w->state == WALRECEIVER_WAITING && msg->head.type == WIRE_COMMIT && w->stream_id != 0 &&
+	    msg->body.commit.stream_id == w->stream_id && now_ms >= w->retry_ms) {
+		w->retry_ms = now_ms + WALRECEIVER_RETRY_MS;
+		send_position(w, "trying again");
+	}
+	if (w->state != WALRECEIVER_STREAMING)
+		return;
+	if (msg->head.type == WIRE_RECORDS && msg->body.records.stream_id == w->stream_id)
+		on_records(w, &msg->body.records, now_ms);
+	else if (msg->head.type == WIRE_COMMIT && msg->body.commit.stream_id == w->stream_id)
+		on_commit(w, &msg->body.commit, now_ms);
+}
+
+void walreceiver_get_status(const struct walreceiver *w, struct walreceiver_status *out)
+{
+	out->state = w->state;
+	out->promised_term = w->promised_term;
+	out->caught_up_ms = w->caught_up_ms;
+	out->heard_ms = w->heard_ms;
+	out->behind = w->behind;
+	memcpy(out->reason, w->reason, sizeof(out->reason));
+}
+
+uint64_t walreceiver_lag_ms(const struct walreceiver_status *status, uint64_t now_ms)
+{
+	bool current = status->state == WALRECEIVER_STREAMING && !status->behind &&
+		       now_ms <= status->heard_ms + WALRECEIVER_SILENCE_MS;
+
+	return current || now_ms < status->caught_up_ms ? 0 : now_ms - status->caught_up_ms;
+}

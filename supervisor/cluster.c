@@ -1,0 +1,675 @@
+/*
+ * cluster.c - the processes of a cluster core: their starts and ends, their health, and what each is asked next.
+ *
+ * See cluster.h for the contract and the invariants. Called by whoever owns the struct cluster, on one thread. Nothing
+ * here fails: what cannot be done now is tried again at cluster_wake_ms(). After every event settle() looks at the
+ * whole state and does what is due, so an event handler only has to record what happened; that is also why a lost or
+ * repeated message does no harm.
+ */
+#include "supervisor/cluster.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "supervisor/cluster_internal.h"
+
+#define EXIT_CODE_CONFIG       2 /* a node's exit code for wrong options or configuration: trying again won't help */
+#define CONNECT_TIMEOUT_MS     1000u /* of a request to a process that has not answered yet */
+#define RETRY_MS               50u   /* after a request without an answer */
+#define FAST_POLLS_MS          2000u /* a promotion that takes longer is asked after at leisure */
+#define SPARE_RESTART_DELAY_MS 30u   /* see restart_delay_ms() */
+
+unsigned cluster_promises_needed(const struct cluster_options *o)
+{
+	/* Every set of ack_nodes nodes meets every set of this size. When acknowledged records are on one node only no
+	 * set short of all would do; a majority then at least keeps two halves from electing on their own. */
+	return o->async ? o->node_count / 2 + 1 : o->node_count - o->ack_nodes + 1;
+}
+
+enum db_err cluster_create(struct cluster **out, const struct cluster_options *o, struct errmsg *em)
+{
+	struct cluster *c;
+	unsigned n;
+
+	*out = NULL;
+	if (o->node_count < 1 || o->node_count > CLUSTER_NODES_MAX || o->ack_nodes < 1 || o->ack_nodes > o->node_count)
+		return errmsg_set(em, DB_INVALID, "%u nodes, %u of which must acknowledge", o->node_count,
+				  o->ack_nodes);
+	if (o->interval_ms == 0 || o->misses == 0)
+		return errmsg_set(em, DB_INVALID, "the heartbeat's interval and misses must not be 0");
+	if (o->term > CLUSTER_TERM_MAX)
+		return errmsg_set(em, DB_INVALID, "term %" PRIu64 " is out of range", o->term);
+	c = calloc(1, sizeof(*c));
+	if (c == NULL)
+		return errmsg_set(em, DB_NOMEM, "no memory for the cluster's state");
+	c->opt = *o;
+	c->need = cluster_promises_needed(o);
+	c->term = o->term;
+	c->failovers = o->failovers;
+	c->master = CLUSTER_NOBODY;
+	c->last_failed = CLUSTER_NOBODY;
+	c->preferred = CLUSTER_NOBODY;
+	c->wake_ms = UINT64_MAX;
+	for (n = 0; n < o->node_count; n++)
+		c->members[n].fresh = true;
+	*out = c;
+	return DB_OK;
+}
+
+void cluster_free(struct cluster *c)
+{
+	free(c);
+}
+
+uint64_t cluster_wake_ms(const struct cluster *c)
+{
+	return c->wake_ms;
+}
+
+/* ---- actions */
+
+struct cluster_action *cluster_emit(struct cluster *c, enum cluster_action_type type, unsigned node)
+{
+	struct cluster_action *a;
+
+	assert(c->out != NULL && c->out->count < CLUSTER_ACTIONS_MAX);
+	a = &c->out->items[c->out->count++];
+	a->type = type;
+	a->node = node;
+	memset(&a->u, 0, sizeof(a->u));
+	a->text[0] = '\0';
+	return a;
+}
+
+void cluster_log(struct cluster *c, enum log_level level, const char *fmt, ...)
+{
+	struct cluster_action *a;
+	va_list ap;
+
+	/* The list has room for each node's share of everything else; only lines may be dropped for want of it. */
+	if (c->out->count >= CLUSTER_ACTIONS_MAX / 2)
+		return;
+	a = cluster_emit(c, CLUSTER_LOG, CLUSTER_NOBODY);
+	a->u.level = level;
+	va_start(ap, fmt);
+	vsnprintf(a->text, sizeof(a->text), fmt, ap);
+	va_end(ap);
+}
+
+/* Why there is no master; logged when it changes. */
+void cluster_set_reason(struct cluster *c, const char *fmt, ...)
+{
+	char text[CLUSTER_TEXT_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (strcmp(text, c->reason) == 0)
+		return;
+	memcpy(c->reason, text, sizeof(text));
+	if (text[0] != '\0')
+		cluster_log(c, LOG_LEVEL_INFO, "no master: %.200s", text);
+}
+
+void cluster_set_phase(struct cluster *c, enum cluster_phase phase, uint64_t now_ms)
+{
+	static const char *const names[] = {"idle",    "gathering", "electing", "promoting",
+					    "serving", "stopping",  "ended"};
+
+	if (c->phase != phase)
+		cluster_log(c, LOG_LEVEL_DEBUG, "cluster %s->%s term=%" PRIu64, names[c->phase], names[phase], c->term);
+	c->phase = phase;
+	c->phase_ms = now_ms;
+}
+
+/* ---- members */
+
+static void member_set_phase(struct cluster *c, unsigned n, enum member_phase phase, const char *why)
+{
+	static const char *const names[] = {"down", "starting", "alive", "ending"};
+	struct member *m = &c->members[n];
+
+	cluster_log(c, LOG_LEVEL_INFO, NODE_NAME_FMT " %s->%s%s%.180s%s", NODE_NAME(n), names[m->phase], names[phase],
+		    why[0] == '\0' ? "" : " why=\"", why, why[0] == '\0' ? "" : "\"");
+	m->phase = phase;
+	snprintf(m->reason, sizeof(m->reason), "%s", why);
+}
+
+bool member_runs(const struct member *m)
+{
+	return m->phase == MEMBER_STARTING || m->phase == MEMBER_ALIVE;
+}
+
+bool member_usable(const struct member *m)
+{
+	return m->phase == MEMBER_ALIVE && m->status.role != 0 && m->status.state != WIRE_STATE_DIVERGED &&
+	       m->status.state != WIRE_STATE_FAILED;
+}
+
+/* Silence after which an answer is missing. */
+uint64_t member_hung_after_ms(const struct cluster *c, const struct member *m)
+{
+	uint64_t budget_ms = c->opt.interval_ms * c->opt.misses;
+	bool slow = (m->seq != 0 && m->asked != WIRE_HEARTBEAT) || c->phase == PHASE_GATHERING;
+
+	return slow && budget_ms < CLUSTER_COMMAND_GRACE_MS ? CLUSTER_COMMAND_GRACE_MS : budget_ms;
+}
+
+bool member_silent(const struct cluster *c, const struct member *m, uint64_t now_ms)
+{
+	return m->phase == MEMBER_ALIVE && now_ms - m->heard_ms >= member_hung_after_ms(c, m);
+}
+
+/* Silence after which a running member is killed. A hung replica hurts nobody until a quorum misses it; a master, or
+ * what may be one while a master is looked for, keeps everybody waiting. */
+static uint64_t member_kill_after_ms(const struct cluster *c, unsigned n)
+{
+	const struct member *m = &c->members[n];
+	uint64_t hung_ms = member_hung_after_ms(c, m);
+	bool urgent = n == c->master || (m->may_serve && (c->phase == PHASE_GATHERING || c->phase == PHASE_ELECTING));
+
+	if (m->phase == MEMBER_STARTING)
+		return CLUSTER_STARTING_GRACE_MS;
+	return urgent || hung_ms > CLUSTER_REPLICA_HUNG_MS ? hung_ms : CLUSTER_REPLICA_HUNG_MS;
+}
+
+bool member_silent_hopeless(const struct cluster *c, unsigned n, uint64_t now_ms)
+{
+	return member_runs(&c->members[n]) && now_ms - c->members[n].heard_ms >= member_kill_after_ms(c, n);
+}
+
+void member_ask_now(struct member *m, uint64_t now_ms)
+{
+	m->seq = 0; /* what was under way is superseded */
+	m->next_send_ms = now_ms;
+}
+
+void member_kill(struct cluster *c, unsigned n, const char *why)
+{
+	struct member *m = &c->members[n];
+
+	member_set_phase(c, n, MEMBER_ENDING, why);
+	m->seq = 0;
+	m->promised = false;
+	cluster_emit(c, CLUSTER_KILL, n)->u.signal = SIGKILL;
+}
+
+static void member_forget_process(struct member *m)
+{
+	m->may_serve = false;
+	m->wait = false;
+	m->promised = false;
+	m->refused = false;
+	m->seq = 0;
+	memset(&m->status, 0, sizeof(m->status));
+}
+
+static void member_spawn(struct cluster *c, unsigned n, bool as_master, uint64_t now_ms)
+{
+	struct member *m = &c->members[n];
+
+	member_forget_process(m);
+	m->may_serve = as_master;
+	m->restarts += m->fresh ? 0 : 1;
+	m->fresh = false;
+	m->started_ms = now_ms;
+	m->heard_ms = now_ms;
+	m->next_send_ms = now_ms;
+	member_set_phase(c, n, MEMBER_STARTING, "");
+	cluster_emit(c, CLUSTER_SPAWN, n)->u.as_master = as_master;
+}
+
+static void member_adopt(struct cluster *c, unsigned n, bool answered, uint64_t now_ms)
+{
+	struct member *m = &c->members[n];
+
+	member_forget_process(m);
+	m->may_serve = true; /* until it says what it is, it may be the master */
+	m->fresh = false;
+	m->started_ms = now_ms;
+	m->heard_ms = now_ms;
+	m->next_send_ms = now_ms;
+	member_set_phase(c, n, answered ? MEMBER_ALIVE : MEMBER_STARTING, "adopted");
+}
+
+/* ---- events */
+
+static void on_begin(struct cluster *c, const struct cluster_event *ev, uint64_t now_ms)
+{
+	struct cluster_action *persist;
+	bool first = ev->u.begin.first_start;
+	unsigned n;
+
+	assert(c->phase == PHASE_IDLE && !(first && ev->u.begin.adopted != 0));
+	if (first) {
+		c->term = 1;
+		persist = cluster_emit(c, CLUSTER_PERSIST, CLUSTER_NOBODY);
+		persist->u.persist.term = c->term;
+		persist->u.persist.failovers = c->failovers;
+	}
+	for (n = 0; n < c->opt.node_count; n++) {
+		if (ev->u.begin.adopted >> n & 1)
+			member_adopt(c, n, ev->u.begin.answered >> n & 1, now_ms);
+		else
+			member_spawn(c, n, first && n == 0, now_ms);
+	}
+	if (first) {
+		c->master = 0;
+		c->promote_asked = true; /* its command line says so */
+		c->lost_ms = now_ms;
+		cluster_set_phase(c, PHASE_PROMOTING, now_ms);
+		cluster_set_reason(c, "the cluster is being started for the first time");
+	} else if (ev->u.begin.adopted != 0) {
+		cluster_set_phase(c, PHASE_GATHERING, now_ms);
+		cluster_set_reason(c, "the running nodes are asked which of them is master");
+	} else {
+		c->lost_ms = now_ms;
+		election_start(c, ELECTION_COLD, now_ms, "cluster start");
+	}
+}
+
+/* The first restart is immediate, later ones wait twice as long each. While enough others live to elect a successor and
+ * to acknowledge its writes, a lost master's restart lets them have the processor first. */
+static uint64_t restart_delay_ms(struct cluster *c, unsigned n, int code, bool was_master, uint64_t now_ms)
+{
+	struct member *m = &c->members[n];
+	unsigned usable = 0;
+	uint64_t delay_ms;
+	unsigned i;
+
+	if (now_ms - m->started_ms >= CLUSTER_BACKOFF_RESET_MS)
+		m->backoff_ms = 0;
+	delay_ms = m->backoff_ms;
+	m->backoff_ms = delay_ms == 0 ? CLUSTER_BACKOFF_MIN_MS : delay_ms * 2;
+	if (m->backoff_ms > CLUSTER_BACKOFF_MAX_MS)
+		m->backoff_ms = CLUSTER_BACKOFF_MAX_MS;
+	if (code == EXIT_CODE_CONFIG)
+		return CLUSTER_BACKOFF_MAX_MS;
+	for (i = 0; i < c->opt.node_count; i++)
+		usable += i != n && member_usable(&c->members[i]) && !member_silent(c, &c->members[i], now_ms);
+	if (delay_ms == 0 && was_master && usable >= c->need && usable >= c->opt.ack_nodes)
+		delay_ms = SPARE_RESTART_DELAY_MS;
+	return delay_ms;
+}
+
+static void describe_exit(const struct cluster *c, unsigned n, const struct cluster_event *ev, char *out, size_t size)
+{
+	const struct member *m = &c->members[n];
+
+	if (ev->u.exited.why != NULL)
+		snprintf(out, size, "cannot be started: %.200s", ev->u.exited.why);
+	else if (m->phase == MEMBER_ENDING)
+		snprintf(out, size, "killed: %.200s", m->reason);
+	else if (ev->u.exited.signal != 0)
+		snprintf(out, size, "ended by signal %d", ev->u.exited.signal);
+	else if (ev->u.exited.code == EXIT_CODE_CONFIG)
+		snprintf(out, size, "configuration error (exit code 2), see log/" NODE_NAME_FMT ".log", NODE_NAME(n));
+	else if (ev->u.exited.code >= 0)
+		snprintf(out, size, "exit code %d", ev->u.exited.code);
+	else
+		snprintf(out, size, "process is gone");
+}
+
+static void on_exited(struct cluster *c, const struct cluster_event *ev, uint64_t now_ms)
+{
+	unsigned n = ev->node;
+	struct member *m = &c->members[n];
+	bool was_master = n == c->master;
+	char why[CLUSTER_TEXT_MAX];
+
+	if (m->phase == MEMBER_DOWN)
+		return;
+	describe_exit(c, n, ev, why, sizeof(why));
+	member_set_phase(c, n, MEMBER_DOWN, why);
+	m->restart_ms = now_ms + restart_delay_ms(c, n, ev->u.exited.code, was_master || n == c->last_failed, now_ms);
+	member_forget_process(m);
+	if (was_master && c->phase != PHASE_STOPPING)
+		election_master_lost(c, now_ms, why);
+}
+
+/* A peer's word is input: a term beyond reason is not taken up, and makes the node useless rather than the cluster. */
+static void distrust(struct cluster *c, unsigned n)
+{
+	struct member *m = &c->members[n];
+
+	if (m->status.promised_term <= CLUSTER_TERM_MAX && m->status.last.term <= CLUSTER_TERM_MAX)
+		return;
+	cluster_log(c, LOG_LEVEL_ERROR, NODE_NAME_FMT " names an impossible term", NODE_NAME(n));
+	m->status.state = WIRE_STATE_FAILED;
+	m->status.accepted = false;
+	m->status.promised_term = 0;
+	m->status.last = (struct wal_pos){0, 0};
+	snprintf(m->status.reason, sizeof(m->status.reason), "names an impossible term");
+}
+
+/* Notes the highest term around. True: a higher one than ours made a new election necessary. */
+static bool learn_term(struct cluster *c, unsigned n, uint64_t now_ms)
+{
+	const struct wire_node_status *s = &c->members[n].status;
+	uint64_t seen = s->promised_term > s->last.term ? s->promised_term : s->last.term;
+	char why[64];
+
+	if (seen > c->seen_term)
+		c->seen_term = seen;
+	if (seen <= c->term || c->held ||
+	    (c->phase != PHASE_ELECTING && c->phase != PHASE_PROMOTING && c->phase != PHASE_SERVING))
+		return false;
+	snprintf(why, sizeof(why), NODE_NAME_FMT " knows of term %" PRIu64, NODE_NAME(n), seen);
+	switchover_cancel(c, now_ms, why);
+	election_start(c, ELECTION_FAILURE, now_ms, why);
+	return true;
+}
+
+static uint64_t poll_ms(const struct cluster *c, unsigned n, uint64_t now_ms)
+{
+	bool promoting = c->phase == PHASE_PROMOTING && n == c->master && now_ms - c->phase_ms < FAST_POLLS_MS;
+
+	if ((promoting || switchover_polls(c, n)) && CLUSTER_POLL_MS < c->opt.interval_ms)
+		return CLUSTER_POLL_MS;
+	return c->opt.interval_ms;
+}
+
+static void on_reply(struct cluster *c, const struct cluster_event *ev, uint64_t now_ms)
+{
+	unsigned n = ev->node;
+	struct member *m = &c->members[n];
+	char took[48];
+
+	if (m->seq == 0 || ev->u.reply.seq != m->seq || !member_runs(m))
+		return; /* late: superseded, or of a process that is gone */
+	m->seq = 0;
+	m->status = *ev->u.reply.status;
+	m->heard_ms = now_ms;
+	m->next_send_ms = now_ms + poll_ms(c, n, now_ms);
+	if (m->phase == MEMBER_STARTING) {
+		snprintf(took, sizeof(took), "answers after %" PRIu64 " ms", now_ms - m->started_ms);
+		member_set_phase(c, n, MEMBER_ALIVE, took);
+	}
+	distrust(c, n);
+	if (learn_term(c, n, now_ms))
+		return;
+	if (m->asked == WIRE_SET_TERM)
+		election_on_promise(c, n, now_ms);
+	else if (m->asked == WIRE_PROMOTE)
+		election_on_promoted(c, n, now_ms);
+	else if (m->asked == WIRE_DRAIN)
+		switchover_on_drain(c, now_ms);
+	if (m->phase == MEMBER_ALIVE)
+		election_observe(c, n, now_ms);
+}
+
+static void on_no_reply(struct cluster *c, const struct cluster_event *ev, uint64_t now_ms)
+{
+	struct member *m = &c->members[ev->node];
+
+	if (m->seq == 0 || ev->u.reply.seq != m->seq)
+		return;
+	m->seq = 0;
+	m->next_send_ms = now_ms + (c->opt.interval_ms < RETRY_MS ? c->opt.interval_ms : RETRY_MS);
+	if (m->asked == WIRE_PROMOTE && c->phase == PHASE_PROMOTING && ev->node == c->master)
+		election_on_no_promotion(c, now_ms);
+}
+
+static void on_stop(struct cluster *c, uint64_t now_ms)
+{
+	unsigned n;
+
+	if (c->phase == PHASE_STOPPING)
+		return;
+	switchover_cancel(c, now_ms, "the cluster is being stopped");
+	cluster_log(c, LOG_LEVEL_INFO, "stopping every node");
+	cluster_set_phase(c, PHASE_STOPPING, now_ms);
+	c->stop_ms = now_ms;
+	cluster_set_reason(c, "the cluster is being stopped");
+	/* The master first: while its replicas live it can still acknowledge what it has begun. */
+	if (c->master != CLUSTER_NOBODY && c->members[c->master].phase != MEMBER_DOWN)
+		cluster_emit(c, CLUSTER_KILL, c->master)->u.signal = SIGTERM;
+	for (n = 0; n < c->opt.node_count; n++)
+		c->members[n].seq = 0;
+}
+
+/* ---- what is due, whatever the event was */
+
+/* A loop that was late (the supervisor or the whole host was paused) says nothing about the nodes: their answers may be
+ * waiting to be read. Counting begins anew (the idea is Redis Sentinel's TILT mode). */
+static void notice_pause(struct cluster *c, uint64_t now_ms)
+{
+	uint64_t late_ms;
+	unsigned n;
+
+	if (c->wake_ms == UINT64_MAX || now_ms <= c->wake_ms + c->opt.interval_ms)
+		return;
+	late_ms = now_ms - c->wake_ms;
+	cluster_log(c, LOG_LEVEL_WARN, "supervisor was paused for %" PRIu64 " ms: missed heartbeats do not count",
+		    late_ms);
+	for (n = 0; n < c->opt.node_count; n++) {
+		struct member *m = &c->members[n];
+
+		m->heard_ms = m->phase == MEMBER_STARTING ? m->heard_ms + late_ms : now_ms;
+	}
+	c->switchover.deadline_ms += late_ms;
+}
+
+static void judge_members(struct cluster *c, uint64_t now_ms)
+{
+	char why[CLUSTER_TEXT_MAX];
+	unsigned n;
+
+	for (n = 0; n < c->opt.node_count; n++) {
+		if (!member_silent_hopeless(c, n, now_ms))
+			continue;
+		snprintf(why, sizeof(why), "no answer for %" PRIu64 " ms", now_ms - c->members[n].heard_ms);
+		member_kill(c, n, why);
+		if (n == c->master)
+			election_master_lost(c, now_ms, why);
+	}
+}
+
+static enum wire_type next_request(const struct cluster *c, unsigned n)
+{
+	const struct member *m = &c->members[n];
+	bool settled = c->phase == PHASE_PROMOTING || c->phase == PHASE_SERVING;
+
+	if (c->phase == PHASE_ELECTING && !c->held && !m->promised)
+		return WIRE_SET_TERM;
+	if (settled && n == c->master) {
+		if (!c->promote_asked)
+			return WIRE_PROMOTE;
+		if (c->switchover.stage == SWITCHOVER_DRAIN && !c->switchover.drain_accepted)
+			return WIRE_DRAIN;
+		if (c->switchover.stage == SWITCHOVER_NONE && m->status.draining)
+			return WIRE_RESUME; /* until it says that it is not draining any more */
+	} else if (settled && m->phase == MEMBER_ALIVE && m->status.role != 0 && m->status.promised_term < c->term) {
+		return WIRE_SET_TERM; /* it was away when the term began */
+	}
+	return WIRE_HEARTBEAT;
+}
+
+static void send_request(struct cluster *c, unsigned n)
+{
+	struct member *m = &c->members[n];
+	struct cluster_action *a = cluster_emit(c, CLUSTER_SEND, n);
+
+	m->asked = next_request(c, n);
+	if (++c->last_seq == 0)
+		c->last_seq = 1;
+	m->seq = c->last_seq;
+	a->u.send.type = m->asked;
+	a->u.send.term = c->term;
+	a->u.send.seq = m->seq;
+	a->u.send.timeout_ms = m->phase == MEMBER_STARTING ? CONNECT_TIMEOUT_MS : member_hung_after_ms(c, m);
+	if (m->asked == WIRE_PROMOTE)
+		c->promote_asked = true; /* (1) never again in this term */
+}
+
+static void send_due(struct cluster *c, uint64_t now_ms)
+{
+	unsigned n;
+
+	for (n = 0; n < c->opt.node_count; n++)
+		if (member_runs(&c->members[n]) && c->members[n].seq == 0 && now_ms >= c->members[n].next_send_ms)
+			send_request(c, n);
+}
+
+static void restart_due(struct cluster *c, uint64_t now_ms)
+{
+	unsigned n;
+
+	for (n = 0; n < c->opt.node_count; n++)
+		if (c->members[n].phase == MEMBER_DOWN && now_ms >= c->members[n].restart_ms)
+			member_spawn(c, n, false, now_ms);
+}
+
+static bool all_down(const struct cluster *c)
+{
+	unsigned n;
+
+	for (n = 0; n < c->opt.node_count; n++)
+		if (c->members[n].phase != MEMBER_DOWN)
+			return false;
+	return true;
+}
+
+static void signal_members(struct cluster *c, int signal, unsigned except)
+{
+	unsigned n;
+
+	for (n = 0; n < c->opt.node_count; n++)
+		if (n != except && c->members[n].phase != MEMBER_DOWN)
+			cluster_emit(c, CLUSTER_KILL, n)->u.signal = signal;
+}
+
+static uint64_t stop_replicas_ms(const struct cluster *c)
+{
+	return c->stop_ms + CLUSTER_STOP_MS / 4;
+}
+
+static void stop_progress(struct cluster *c, uint64_t now_ms)
+{
+	bool master_gone = c->master == CLUSTER_NOBODY || c->members[c->master].phase == MEMBER_DOWN;
+
+	if (!c->stop_replicas && (master_gone || now_ms >= stop_replicas_ms(c))) {
+		signal_members(c, SIGTERM, c->master);
+		c->stop_replicas = true;
+	}
+	if (!c->stop_killed && now_ms >= c->stop_ms + CLUSTER_STOP_MS) {
+		cluster_log(c, LOG_LEVEL_WARN, "nodes that did not end within %u ms are killed", CLUSTER_STOP_MS);
+		signal_members(c, SIGKILL, CLUSTER_NOBODY);
+		c->stop_killed = true;
+	}
+	if (all_down(c)) {
+		cluster_set_phase(c, PHASE_ENDED, now_ms);
+		cluster_emit(c, CLUSTER_STOPPED, CLUSTER_NOBODY);
+	}
+}
+
+static void settle(struct cluster *c, uint64_t now_ms)
+{
+	if (c->phase == PHASE_STOPPING) {
+		stop_progress(c, now_ms);
+		return;
+	}
+	judge_members(c, now_ms);
+	gathering_progress(c, now_ms);
+	election_progress(c, now_ms);
+	switchover_progress(c, now_ms);
+	send_due(c, now_ms);
+	restart_due(c, now_ms);
+	send_due(c, now_ms); /* to those just started; the living were asked before a fork was paid for */
+}
+
+static void earlier(uint64_t *wake_ms, uint64_t at_ms)
+{
+	if (at_ms < *wake_ms)
+		*wake_ms = at_ms;
+}
+
+static uint64_t member_wake_ms(const struct cluster *c, unsigned n, uint64_t now_ms)
+{
+	const struct member *m = &c->members[n];
+	uint64_t wake_ms = UINT64_MAX;
+
+	if (m->phase == MEMBER_DOWN)
+		return m->restart_ms;
+	if (!member_runs(m))
+		return UINT64_MAX; /* its exit is an event */
+	if (m->seq == 0)
+		wake_ms = m->next_send_ms;
+	earlier(&wake_ms, m->heard_ms + member_kill_after_ms(c, n));
+	if (m->phase == MEMBER_ALIVE && !member_silent(c, m, now_ms))
+		earlier(&wake_ms, m->heard_ms + member_hung_after_ms(c, m));
+	return wake_ms;
+}
+
+static uint64_t next_wake_ms(const struct cluster *c, uint64_t now_ms)
+{
+	uint64_t wake_ms = UINT64_MAX;
+	unsigned n;
+
+	if (c->phase == PHASE_IDLE || c->phase == PHASE_ENDED)
+		return UINT64_MAX;
+	if (c->phase == PHASE_STOPPING) {
+		if (!c->stop_replicas)
+			earlier(&wake_ms, stop_replicas_ms(c));
+		if (!c->stop_killed)
+			earlier(&wake_ms, c->stop_ms + CLUSTER_STOP_MS);
+		return wake_ms;
+	}
+	for (n = 0; n < c->opt.node_count; n++)
+		earlier(&wake_ms, member_wake_ms(c, n, now_ms));
+	earlier(&wake_ms, election_wake_ms(c, now_ms));
+	if (c->switchover.stage != SWITCHOVER_NONE)
+		earlier(&wake_ms, c->switchover.deadline_ms);
+	return wake_ms > now_ms ? wake_ms : now_ms + 1;
+}
+
+static void handle(struct cluster *c, const struct cluster_event *ev, uint64_t now_ms)
+{
+	assert(ev->type == CLUSTER_BEGIN || c->phase != PHASE_IDLE);
+	switch (ev->type) {
+	case CLUSTER_BEGIN:
+		on_begin(c, ev, now_ms);
+		return;
+	case CLUSTER_NODE_EXITED:
+		on_exited(c, ev, now_ms);
+		return;
+	case CLUSTER_REPLY:
+		on_reply(c, ev, now_ms);
+		return;
+	case CLUSTER_NO_REPLY:
+		on_no_reply(c, ev, now_ms);
+		return;
+	case CLUSTER_PERSIST_FAILED:
+		election_persist_failed(c, now_ms);
+		return;
+	case CLUSTER_SWITCHOVER:
+		switchover_begin(c, ev->node, now_ms);
+		return;
+	case CLUSTER_STOP:
+		on_stop(c, now_ms);
+		return;
+	case CLUSTER_TICK:
+		return;
+	}
+}
+
+void cluster_step(struct cluster *c, const struct cluster_event *ev, uint64_t now_ms, struct cluster_actions *out)
+{
+	assert(ev->type != CLUSTER_NODE_EXITED || ev->node < c->opt.node_count);
+	assert((ev->type != CLUSTER_REPLY && ev->type != CLUSTER_NO_REPLY) || ev->node < c->opt.node_count);
+	out->count = 0;
+	if (c->phase == PHASE_ENDED)
+		return;
+	c->out = out;
+	notice_pause(c, now_ms);
+	handle(c, ev, now_ms);
+	settle(c, now_ms);
+	c->wake_ms = next_wake_ms(c, now_ms);
+	c->out = NULL;
+}

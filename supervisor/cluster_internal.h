@@ -1,0 +1,123 @@
+/*
+ * cluster_internal.h - the inside of the cluster core, shared by its files alone: cluster.c (processes, health,
+ * requests), election.c (terms, promises, promotion), switchover.c (planned handover), cluster_view.c.
+ */
+#ifndef GRIZZLY_SUPERVISOR_CLUSTER_INTERNAL_H
+#define GRIZZLY_SUPERVISOR_CLUSTER_INTERNAL_H
+
+#include "supervisor/cluster.h"
+
+enum member_phase {
+	MEMBER_DOWN,     /* no process; restart_ms says when there will be */
+	MEMBER_STARTING, /* a process that has not answered yet */
+	MEMBER_ALIVE,    /* it has answered */
+	MEMBER_ENDING,   /* it was sent SIGKILL; its exit is awaited */
+};
+
+struct member {
+	enum member_phase phase;
+	bool may_serve; /* it may be a master: started or promoted as one, or adopted; until gone or stepped down */
+	bool wait;      /* an election that could decide still waits for it, a little */
+	bool promised;  /* promised c->term, in this election */
+	bool refused;   /* refused to, without naming a higher term */
+	bool fresh;     /* never started by us: its next start is no restart */
+	struct wal_pos promised_pos; /* its position after the promise: no older master can change it any more */
+	uint64_t started_ms;
+	uint64_t heard_ms;   /* last answer, or when waiting for one began anew */
+	uint64_t restart_ms; /* DOWN */
+	uint64_t backoff_ms; /* delay of the next restart */
+	uint64_t restarts;
+	uint32_t seq;                   /* the request under way; 0: none */
+	enum wire_type asked;           /* what it is */
+	uint64_t next_send_ms;          /* when none is under way */
+	struct wire_node_status status; /* last answer of this process; all zero before */
+	char reason[CLUSTER_TEXT_MAX];  /* of phase */
+};
+
+enum cluster_phase {
+	PHASE_IDLE,      /* before CLUSTER_BEGIN */
+	PHASE_GATHERING, /* nodes were adopted: is one of them master? */
+	PHASE_ELECTING,  /* c->term was made durable; promises are collected */
+	PHASE_PROMOTING, /* c->master was told; it is not ready yet */
+	PHASE_SERVING,   /* c->master is ready */
+	PHASE_STOPPING,
+	PHASE_ENDED,
+};
+
+enum election_cause { ELECTION_COLD, ELECTION_FAILURE, ELECTION_SWITCHOVER };
+
+enum switchover_stage { SWITCHOVER_NONE, SWITCHOVER_DRAIN, SWITCHOVER_CATCH_UP, SWITCHOVER_ELECT };
+
+struct cluster {
+	struct cluster_options opt;
+	unsigned need; /* promises */
+	enum cluster_phase phase;
+	uint64_t term;
+	uint64_t failovers;
+	uint64_t durable_term; /* what c->term was before the PERSIST under way */
+	uint64_t seen_term;    /* the highest that any node named */
+	unsigned master;       /* PROMOTING, SERVING: the node; else CLUSTER_NOBODY */
+	unsigned last_failed;  /* the master that was lost last: no preferred successor at equal position */
+	unsigned preferred;    /* the target of a switchover, in its election */
+	bool promote_asked;    /* PROMOTING: PROMOTE was sent (or the node was started as a master) */
+	bool held;             /* ELECTING: a new election begins at retry_ms; none is under way */
+	uint64_t retry_ms;
+	uint64_t phase_ms;  /* when phase began */
+	uint64_t window_ms; /* ELECTING */
+	uint64_t lost_ms;   /* when the last master was lost, for the log */
+	uint64_t burst_ms;  /* elections are counted since; too many in a second are slowed down */
+	unsigned burst;
+	uint32_t last_seq;
+	uint64_t stop_ms;   /* STOPPING: since */
+	bool stop_replicas; /* STOPPING: they were told too */
+	bool stop_killed;   /* STOPPING: SIGKILL was sent */
+	struct {
+		enum switchover_stage stage;
+		unsigned target;
+		bool drain_accepted;
+		struct wal_pos goal; /* the master's last record, once drained */
+		uint64_t deadline_ms;
+	} switchover;
+	uint64_t wake_ms;
+	char reason[CLUSTER_TEXT_MAX]; /* why there is no master */
+	struct cluster_actions *out;   /* during a step */
+	struct member members[CLUSTER_NODES_MAX];
+};
+
+#define NODE_NAME_FMT "node%u"
+#define NODE_NAME(n)  ((n) + 1)
+
+/* cluster.c */
+struct cluster_action *cluster_emit(struct cluster *c, enum cluster_action_type type, unsigned node);
+void cluster_log(struct cluster *c, enum log_level level, const char *fmt, ...) PRINTF_LIKE(3, 4);
+void cluster_set_reason(struct cluster *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void cluster_set_phase(struct cluster *c, enum cluster_phase phase, uint64_t now_ms);
+bool member_runs(const struct member *m);   /* STARTING or ALIVE */
+bool member_usable(const struct member *m); /* ALIVE, and its log may be relied on */
+uint64_t member_hung_after_ms(const struct cluster *c, const struct member *m);
+bool member_silent(const struct cluster *c, const struct member *m, uint64_t now_ms);
+bool member_silent_hopeless(const struct cluster *c, unsigned n, uint64_t now_ms);
+void member_ask_now(struct member *m, uint64_t now_ms); /* whatever is due next is sent at once */
+void member_kill(struct cluster *c, unsigned n, const char *why);
+
+/* election.c */
+void election_start(struct cluster *c, enum election_cause cause, uint64_t now_ms, const char *why);
+void election_hold(struct cluster *c, uint64_t delay_ms, uint64_t now_ms);
+void election_progress(struct cluster *c, uint64_t now_ms);
+void election_on_promise(struct cluster *c, unsigned n, uint64_t now_ms);
+void election_on_promoted(struct cluster *c, unsigned n, uint64_t now_ms);
+void election_on_no_promotion(struct cluster *c, uint64_t now_ms);
+void election_persist_failed(struct cluster *c, uint64_t now_ms);
+void election_observe(struct cluster *c, unsigned n, uint64_t now_ms);
+void election_master_lost(struct cluster *c, uint64_t now_ms, const char *why);
+void gathering_progress(struct cluster *c, uint64_t now_ms);
+uint64_t election_wake_ms(const struct cluster *c, uint64_t now_ms);
+
+/* switchover.c */
+void switchover_begin(struct cluster *c, unsigned target, uint64_t now_ms);
+void switchover_progress(struct cluster *c, uint64_t now_ms);
+void switchover_on_drain(struct cluster *c, uint64_t now_ms);
+void switchover_cancel(struct cluster *c, uint64_t now_ms, const char *why);
+bool switchover_polls(const struct cluster *c, unsigned n); /* its state is awaited: short heartbeats */
+
+#endif

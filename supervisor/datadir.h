@@ -1,0 +1,56 @@
+/*
+ * datadir.h - a cluster's data directory: made at the first start, checked and locked at every one.
+ *
+ *   cluster.json     configuration, written once        run/   sockets, locks, supervisor.json (mode 0700)
+ *   token            the clients' token (mode 0600)     log/   a file for each process
+ *   supervisor.term  the term                           node<i>/  a node's own
+ *
+ * The process works inside the directory from datadir_enter() on; all other paths of the supervisor are relative.
+ */
+#ifndef GRIZZLY_SUPERVISOR_DATADIR_H
+#define GRIZZLY_SUPERVISOR_DATADIR_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "common/base/config.h"
+#include "common/base/err.h"
+
+#define DATADIR_CONFIG "cluster.json"
+#define DATADIR_TOKEN "token"
+#define DATADIR_TERM "supervisor.term"
+#define DATADIR_ROSTER "run/supervisor.json"
+#define DATADIR_LOCK "run/supervisor.lock"
+#define DATADIR_CONTROL "run/supervisor.ctl"
+#define DATADIR_LOG "log/supervisor.log"
+
+/* What the command line says about the configuration; the rest is cluster.json's business. */
+struct datadir_options {
+	const char *config_path; /* NULL: none. Relative to where the command was given */
+	bool has_replicas;
+	bool has_http_port;
+	const char *bind; /* NULL: not given */
+	unsigned replicas;
+	unsigned http_port;
+};
+
+/* mkdir -p (0700) where create is true, then chdir. DB_NOTFOUND, DB_IO. */
+enum db_err datadir_enter(const char *path, bool create, struct errmsg *em);
+/* run/ and log/. */
+enum db_err datadir_prepare(struct errmsg *em);
+
+/* Takes run/supervisor.lock for the life of *fd. DB_BUSY: *holder is the pid of who has it (0: not known yet). */
+enum db_err datadir_lock(int *fd, pid_t *holder, struct errmsg *em);
+/* The pid in the lock file, if somebody holds it; else 0. */
+pid_t datadir_lock_holder(void);
+
+/* Loads cluster.json, or writes it from the options at the first start. original_dir: where relative paths of the
+ * options begin. DB_INVALID: wrong, or an option contradicts it; the message names the key. */
+enum db_err datadir_config(struct cluster_config *config, const struct datadir_options *o, int original_dir,
+                           struct errmsg *em);
+/* The token file, from GRIZZLY_TOKEN or at random, when there is none. */
+enum db_err datadir_token(struct errmsg *em);
+/* Is there any node<i> directory? */
+bool datadir_has_nodes(void);
+
+#endif

@@ -1,0 +1,416 @@
+/*
+ * election.c - terms, promises and promotion: how the cluster core comes to a master.
+ *
+ * An election takes a new term, makes it durable, and asks every running node to promise it. A promise does two things
+ * at once: it deposes whoever was master before, and it fixes the node's position, for records of older terms are
+ * refused from then on. The decision is election_progress(); it is taken anew after each event until it succeeds, so a
+ * cluster that lacks promises simply waits, and says for whom. The rules are Raft's (Ongaro's dissertation, 3.4 to
+ * 3.6), with the supervisor as the one who counts the votes.
+ */
+#include "supervisor/cluster.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "supervisor/cluster_internal.h"
+
+#define PREFERRED_WINDOW_MS 1000u /* how long an election waits for the target of a switchover */
+#define REFUSED_RETRY_MS    200u  /* after a promotion that was refused or never answered */
+#define PERSIST_RETRY_MS    200u
+#define BURST_MS            1000u
+#define BURST_MAX           8u /* elections within BURST_MS */
+
+static bool too_many_elections(struct cluster *c, uint64_t now_ms)
+{
+	if (now_ms - c->burst_ms >= BURST_MS) {
+		c->burst_ms = now_ms;
+		c->burst = 0;
+	}
+	return ++c->burst > BURST_MAX;
+}
+
+/* Waits before the next election; meanwhile there is no master and no promise counts. */
+void election_hold(struct cluster *c, uint64_t delay_ms, uint64_t now_ms)
+{
+	cluster_set_phase(c, PHASE_ELECTING, now_ms);
+	c->master = CLUSTER_NOBODY;
+	c->held = true;
+	c->retry_ms = now_ms + delay_ms;
+}
+
+static void persist_term(struct cluster *c, uint64_t term)
+{
+	struct cluster_action *a = cluster_emit(c, CLUSTER_PERSIST, CLUSTER_NOBODY);
+
+	c->durable_term = c->term;
+	c->term = term;
+	a->u.persist.term = term;
+	a->u.persist.failovers = c->failovers;
+}
+
+void election_start(struct cluster *c, enum election_cause cause, uint64_t now_ms, const char *why)
+{
+	uint64_t term = (c->term > c->seen_term ? c->term : c->seen_term) + 1;
+	unsigned n;
+
+	if (too_many_elections(c, now_ms)) {
+		cluster_set_reason(c, "too many elections within a second, the last because of: %.180s", why);
+		election_hold(c, BURST_MS, now_ms);
+		return;
+	}
+	persist_term(c, term); /* (1) before any SET_TERM */
+	cluster_set_phase(c, PHASE_ELECTING, now_ms);
+	cluster_log(c, LOG_LEVEL_INFO, "election for term %" PRIu64 " why=\"%.200s\"", term, why);
+	snprintf(c->reason, sizeof(c->reason), "election for term %" PRIu64 ": %.180s", term, why);
+	c->master = CLUSTER_NOBODY;
+	c->held = false;
+	c->window_ms = cause == ELECTION_COLD ? CLUSTER_COLD_WINDOW_MS : CLUSTER_ELECTION_WINDOW_MS;
+	if (cause != ELECTION_SWITCHOVER)
+		c->preferred = CLUSTER_NOBODY;
+	for (n = 0; n < c->opt.node_count; n++) {
+		struct member *m = &c->members[n];
+
+		m->wait =
+		    cause == ELECTION_COLD ? member_runs(m) : m->phase == MEMBER_ALIVE && !member_silent(c, m, now_ms);
+		m->promised = false;
+		m->refused = false;
+		if (member_runs(m))
+			member_ask_now(m, now_ms);
+	}
+}
+
+/* The caller could not store the term: what would have followed from it was not sent, and must not be. */
+void election_persist_failed(struct cluster *c, uint64_t now_ms)
+{
+	unsigned n;
+
+	if (c->term > c->seen_term)
+		c->seen_term = c->term; /* perhaps it was stored after all: never use it again */
+	if (c->phase != PHASE_ELECTING)
+		return;
+	c->term = c->durable_term;
+	for (n = 0; n < c->opt.node_count; n++)
+		c->members[n].seq = 0;
+	cluster_set_reason(c, "the new term cannot be stored in the data directory; see the supervisor's log");
+	election_hold(c, PERSIST_RETRY_MS, now_ms);
+}
+
+void election_master_lost(struct cluster *c, uint64_t now_ms, const char *why)
+{
+	char text[CLUSTER_TEXT_MAX];
+
+	snprintf(text, sizeof(text), "master " NODE_NAME_FMT ": %.200s", NODE_NAME(c->master), why);
+	c->last_failed = c->master;
+	if (c->phase == PHASE_SERVING) {
+		c->failovers++;
+		c->lost_ms = now_ms;
+	}
+	switchover_cancel(c, now_ms, text);
+	election_start(c, ELECTION_FAILURE, now_ms, text);
+}
+
+/* ---- answers */
+
+void election_on_promise(struct cluster *c, unsigned n, uint64_t now_ms)
+{
+	struct member *m = &c->members[n];
+	const struct wire_node_status *s = &m->status;
+	char why[CLUSTER_TEXT_MAX];
+
+	(void)now_ms;
+	if (s->accepted && s->promised_term == c->term && s->role == WIRE_ROLE_REPLICA) {
+		m->promised = c->phase == PHASE_ELECTING;
+		m->refused = false;
+		m->promised_pos = s->last;
+		m->may_serve = false;
+		return;
+	}
+	if (c->phase != PHASE_ELECTING)
+		return;
+	m->refused = true;
+	cluster_log(c, LOG_LEVEL_WARN, NODE_NAME_FMT " did not promise term %" PRIu64 ": %.180s", NODE_NAME(n), c->term,
+		    s->accepted ? "its answer contradicts itself" : s->reason);
+	if (m->may_serve) { /* (3) it would not step down, so it has to go */
+		snprintf(why, sizeof(why), "it did not step down for term %" PRIu64, c->term);
+		member_kill(c, n, why);
+	}
+}
+
+void election_on_promoted(struct cluster *c, unsigned n, uint64_t now_ms)
+{
+	const struct wire_node_status *s = &c->members[n].status;
+
+	if (c->phase != PHASE_PROMOTING || n != c->master)
+		return;
+	if (s->accepted && s->role == WIRE_ROLE_MASTER)
+		return;
+	cluster_log(c, LOG_LEVEL_WARN, NODE_NAME_FMT " refused its promotion in term %" PRIu64 ": %.180s", NODE_NAME(n),
+		    c->term, s->reason);
+	election_on_no_promotion(c, now_ms);
+}
+
+/* Whether the node got PROMOTE is unknown or denied; asking twice in one term is out of the question (1). */
+void election_on_no_promotion(struct cluster *c, uint64_t now_ms)
+{
+	c->last_failed = c->master;
+	cluster_set_reason(c, NODE_NAME_FMT " did not accept its promotion in term %" PRIu64, NODE_NAME(c->master),
+			   c->term);
+	election_hold(c, REFUSED_RETRY_MS, now_ms);
+}
+
+/* Could the others do without n? Killing a failed master helps only if they can. */
+static bool replaceable(const struct cluster *c, unsigned n, uint64_t now_ms)
+{
+	unsigned usable = 0;
+	unsigned i;
+
+	for (i = 0; i < c->opt.node_count; i++)
+		usable += i != n && member_usable(&c->members[i]) && !member_silent(c, &c->members[i], now_ms);
+	return usable >= c->need;
+}
+
+static void master_is_ready(struct cluster *c, uint64_t now_ms)
+{
+	cluster_log(c, LOG_LEVEL_INFO, NODE_NAME_FMT " is master of term %" PRIu64 ", ready after %" PRIu64 " ms",
+		    NODE_NAME(c->master), c->term, now_ms - c->lost_ms);
+	cluster_set_phase(c, PHASE_SERVING, now_ms);
+	cluster_set_reason(c, "%s", "");
+}
+
+/* Compares what a node says with what it should be. */
+void election_observe(struct cluster *c, unsigned n, uint64_t now_ms)
+{
+	const struct wire_node_status *s = &c->members[n].status;
+	char why[CLUSTER_TEXT_MAX];
+
+	if (c->phase != PHASE_PROMOTING && c->phase != PHASE_SERVING)
+		return;
+	if (n != c->master) {
+		/* An adopted node: PROMOTE of c->term went to another one, and older terms it refuses. */
+		if (s->role == WIRE_ROLE_REPLICA && s->promised_term == c->term)
+			c->members[n].may_serve = false;
+		return;
+	}
+	if (!c->promote_asked)
+		return;
+	if (s->role != WIRE_ROLE_MASTER) {
+		snprintf(why, sizeof(why), "it stepped down: %.200s", s->reason);
+		election_master_lost(c, now_ms, why);
+	} else if (s->state == WIRE_STATE_STARTING) {
+		return;
+	} else if (s->promised_term != c->term) {
+		snprintf(why, sizeof(why), "it serves term %" PRIu64 ", not %" PRIu64, s->promised_term, c->term);
+		election_master_lost(c, now_ms, why);
+	} else if (!member_usable(&c->members[n])) {
+		if (!replaceable(c, n, now_ms))
+			return;
+		snprintf(why, sizeof(why), "it failed: %.200s", s->reason);
+		member_kill(c, n, why);
+		election_master_lost(c, now_ms, why);
+	} else if (s->ready && c->phase == PHASE_PROMOTING) {
+		master_is_ready(c, now_ms);
+	}
+}
+
+/* ---- adoption */
+
+static void adopt_master(struct cluster *c, unsigned n, uint64_t now_ms)
+{
+	const struct wire_node_status *s = &c->members[n].status;
+
+	if (s->promised_term != c->term)
+		persist_term(c, s->promised_term);
+	c->master = n;
+	c->promote_asked = true;
+	cluster_log(c, LOG_LEVEL_INFO, "adopted master " NODE_NAME_FMT " of term %" PRIu64, NODE_NAME(n), c->term);
+	c->lost_ms = now_ms;
+	cluster_set_phase(c, PHASE_PROMOTING, now_ms);
+	cluster_set_reason(c, NODE_NAME_FMT " is master of term %" PRIu64 " and waits for its quorum", NODE_NAME(n),
+			   c->term);
+	election_observe(c, n, now_ms);
+}
+
+/* A master of our term, or of the highest term that anybody knows, goes on serving undisturbed. */
+void gathering_progress(struct cluster *c, uint64_t now_ms)
+{
+	uint64_t highest = c->term > c->seen_term ? c->term : c->seen_term;
+	unsigned found = CLUSTER_NOBODY;
+	bool pending = false;
+	unsigned n;
+
+	if (c->phase != PHASE_GATHERING)
+		return;
+	for (n = 0; n < c->opt.node_count; n++) {
+		const struct member *m = &c->members[n];
+
+		if (m->may_serve && member_runs(m) && m->status.role == 0)
+			pending = true;
+		if (m->phase == MEMBER_ALIVE && m->status.role == WIRE_ROLE_MASTER &&
+		    m->status.promised_term == highest)
+			found = n;
+	}
+	if (found != CLUSTER_NOBODY && (!pending || highest == c->term)) {
+		adopt_master(c, found, now_ms);
+	} else if (!pending) {
+		c->lost_ms = c->phase_ms;
+		election_start(c, ELECTION_COLD, now_ms, "none of the running nodes is master");
+	}
+}
+
+/* ---- the decision */
+
+/* Is a the better successor? Equal positions: a switchover's target, then one that did not just fail, then the lower. */
+static bool better(const struct cluster *c, unsigned a, unsigned b)
+{
+	int cmp = wal_pos_cmp(c->members[a].promised_pos, c->members[b].promised_pos);
+
+	if (cmp != 0)
+		return cmp > 0;
+	if (a == c->preferred || b == c->preferred)
+		return a == c->preferred;
+	if (a == c->last_failed || b == c->last_failed)
+		return b == c->last_failed;
+	return a < b;
+}
+
+static unsigned best_candidate(const struct cluster *c)
+{
+	unsigned best = CLUSTER_NOBODY;
+	unsigned n;
+
+	for (n = 0; n < c->opt.node_count; n++) {
+		const struct member *m = &c->members[n];
+
+		if (m->promised && member_usable(m) && (best == CLUSTER_NOBODY || better(c, n, best)))
+			best = n;
+	}
+	return best;
+}
+
+/* Promises that count for a candidate. One of a node that is ahead but of no use (diverged) does not: what it has and
+ * the candidate lacks may have been acknowledged (2). */
+static unsigned promises_for(const struct cluster *c, unsigned candidate)
+{
+	unsigned count = 0;
+	unsigned n;
+
+	if (candidate == CLUSTER_NOBODY)
+		return 0;
+	for (n = 0; n < c->opt.node_count; n++)
+		count += c->members[n].promised &&
+			 wal_pos_cmp(c->members[n].promised_pos, c->members[candidate].promised_pos) <= 0;
+	return count;
+}
+
+static const char *member_word(const struct cluster *c, unsigned n, uint64_t now_ms)
+{
+	const struct member *m = &c->members[n];
+
+	if (m->phase == MEMBER_DOWN)
+		return "is down";
+	if (m->phase == MEMBER_ENDING)
+		return "is being killed";
+	if (m->promised)
+		return member_usable(m) ? "promised" : "promised but cannot be used";
+	if (m->phase == MEMBER_STARTING)
+		return "is starting";
+	if (m->refused)
+		return "refused";
+	return member_silent(c, m, now_ms) ? "is hung" : "was asked";
+}
+
+static void say_what_is_missing(struct cluster *c, unsigned count, uint64_t now_ms)
+{
+	char text[CLUSTER_TEXT_MAX];
+	size_t used;
+	unsigned n;
+	int len;
+
+	len = snprintf(text, sizeof(text), "election for term %" PRIu64 " has %u of %u promises:", c->term, count,
+		       c->need);
+	used = (size_t)len;
+	for (n = 0; n < c->opt.node_count && used < sizeof(text); n++) {
+		len = snprintf(text + used, sizeof(text) - used, "%s " NODE_NAME_FMT " %s", n == 0 ? "" : ",",
+			       NODE_NAME(n), member_word(c, n, now_ms));
+		used += (size_t)len;
+	}
+	cluster_set_reason(c, "%s", text);
+}
+
+/* Does the election, which could decide, still wait for n? */
+static bool waits_for(const struct cluster *c, unsigned n, uint64_t now_ms)
+{
+	const struct member *m = &c->members[n];
+	uint64_t window_ms = n == c->preferred ? PREFERRED_WINDOW_MS : c->window_ms;
+
+	return m->wait && member_runs(m) && !m->promised && !m->refused && !member_silent(c, m, now_ms) &&
+	       now_ms - c->phase_ms < window_ms;
+}
+
+static void promote(struct cluster *c, unsigned n, unsigned count, uint64_t now_ms)
+{
+	struct member *m = &c->members[n];
+
+	cluster_log(c, LOG_LEVEL_INFO,
+		    NODE_NAME_FMT " is promoted in term %" PRIu64 " at (%" PRIu64 ", %" PRIu64
+				  "), promises %u of %u needed",
+		    NODE_NAME(n), c->term, m->promised_pos.term, m->promised_pos.lsn, count, c->need);
+	c->master = n;
+	c->promote_asked = false;
+	m->may_serve = true;
+	member_ask_now(m, now_ms);
+	cluster_set_phase(c, PHASE_PROMOTING, now_ms);
+	snprintf(c->reason, sizeof(c->reason),
+		 NODE_NAME_FMT " is promoted in term %" PRIu64 " and waits for its quorum", NODE_NAME(n), c->term);
+}
+
+void election_progress(struct cluster *c, uint64_t now_ms)
+{
+	unsigned candidate;
+	unsigned count;
+	unsigned n;
+
+	if (c->phase != PHASE_ELECTING)
+		return;
+	if (c->held) {
+		if (now_ms >= c->retry_ms)
+			election_start(c, ELECTION_FAILURE, now_ms, "another attempt");
+		return;
+	}
+	candidate = best_candidate(c);
+	count = promises_for(c, candidate);
+	if (count < c->need) {
+		if (now_ms - c->phase_ms >= c->window_ms)
+			say_what_is_missing(c, count, now_ms);
+		return;
+	}
+	for (n = 0; n < c->opt.node_count; n++) {
+		const struct member *m = &c->members[n];
+
+		if (m->may_serve && m->phase != MEMBER_DOWN && !m->promised) { /* (3) */
+			cluster_set_reason(c, NODE_NAME_FMT " may still serve an older term: waiting until it is gone",
+					   NODE_NAME(n));
+			return;
+		}
+	}
+	for (n = 0; n < c->opt.node_count; n++)
+		if (waits_for(c, n, now_ms))
+			return;
+	promote(c, candidate, count, now_ms);
+}
+
+uint64_t election_wake_ms(const struct cluster *c, uint64_t now_ms)
+{
+	uint64_t window_end_ms = c->phase_ms + c->window_ms;
+
+	if (c->phase != PHASE_ELECTING)
+		return UINT64_MAX;
+	if (c->held)
+		return c->retry_ms;
+	if (now_ms < window_end_ms)
+		return window_end_ms;
+	window_end_ms = c->phase_ms + PREFERRED_WINDOW_MS;
+	return c->preferred != CLUSTER_NOBODY && now_ms < window_end_ms ? window_end_ms : UINT64_MAX;
+}

@@ -1,0 +1,381 @@
+"""A real cluster of real processes in a directory of its own.
+
+Owns: the data directory, cluster.json, the block of ports, and the supervisor it starts. Every process started below
+carries GRIZZLY_TEST_DIR in its environment, so kill_tagged() finds them all, adopted and orphaned ones too, whatever
+a scenario did to them.
+"""
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+import http.client
+
+from client import Client, QueryFailed
+
+PORT_FIRST, PORT_LAST, PORT_STEP = 10000, 32000, 310  # below the range the kernel hands out to clients
+TAG = "GRIZZLY_TEST_DIR"
+NOT_YET = (OSError, http.client.HTTPException, QueryFailed, KeyError, ValueError, TypeError, LookupError)
+
+
+class ClusterError(AssertionError):
+    pass
+
+
+class Skip(Exception):
+    """A scenario that cannot run here says why."""
+
+
+def wait_until(condition, deadline_s, what, interval_s=0.005):
+    """Polls until condition() is true and returns what it returned. A connection that fails counts as "not yet"."""
+    give_up = time.monotonic() + deadline_s
+    last = None
+    while True:
+        try:
+            result = condition()
+            if result:
+                return result
+            last = result
+        except NOT_YET as e:
+            last = e
+        if time.monotonic() > give_up:
+            raise ClusterError("waited %.1f s for %s (last: %r)" % (deadline_s, what, last))
+        time.sleep(interval_s)
+
+
+def process_state(pid):
+    """The letter of /proc/PID/stat; None when there is no such process. Z: it has ended, nobody asked."""
+    try:
+        with open("/proc/%d/stat" % pid) as f:
+            return f.read().rsplit(")", 1)[1].split()[0]
+    except (OSError, IndexError):
+        return None
+
+
+def alive(pid):
+    return process_state(pid) not in (None, "Z", "X")
+
+
+def rss_kb(pid):
+    with open("/proc/%d/status" % pid) as f:
+        for line in f:
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+    return 0
+
+
+def tagged_pids(directory):
+    """Processes started for a scenario in directory or below it."""
+    wanted = ("%s=%s" % (TAG, directory)).encode()
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        try:
+            with open("/proc/%s/environ" % entry, "rb") as f:
+                environment = f.read().split(b"\0")
+        except OSError:
+            continue
+        if any(v == wanted or v.startswith(wanted + b"/") for v in environment) and alive(int(entry)):
+            found.append(int(entry))
+    return found
+
+
+def kill_tagged(directory):
+    """Ends every process of directory; those that the first sweep's victims were just starting too."""
+    give_up = time.monotonic() + 10
+    while time.monotonic() < give_up:
+        pids = tagged_pids(directory)
+        if not pids:
+            return
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        time.sleep(0.01)
+
+
+def unmount_below(directory):
+    with open("/proc/mounts") as f:
+        points = [line.split()[1].replace("\\040", " ") for line in f]
+    for point in points:
+        if point.startswith(directory + "/"):
+            subprocess.run(["umount", "-l", point], check=False)
+
+
+def remove_directory(directory):
+    kill_tagged(directory)
+    unmount_below(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+class Ports:
+    """A block of PORT_STEP free ports, reserved against other runners by a lock file until release()."""
+
+    def __init__(self, replicas):
+        lock_dir = os.path.join(os.environ.get("TMPDIR", "/tmp"), "grizzly-test-ports")
+        os.makedirs(lock_dir, exist_ok=True)
+        start = (os.getpid() * 7) % ((PORT_LAST - PORT_FIRST) // PORT_STEP)
+        bases = list(range(PORT_FIRST, PORT_LAST, PORT_STEP))
+        for base in bases[start:] + bases[:start]:
+            self.lock = open(os.path.join(lock_dir, str(base)), "w")
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                self.lock.close()
+                continue
+            if all(self.free(p) for p in self.needed(base, replicas)):
+                self.base = base
+                return
+            self.lock.close()
+        raise ClusterError("no free block of ports between %d and %d" % (PORT_FIRST, PORT_LAST))
+
+    @staticmethod
+    def needed(base, replicas):
+        nodes = range(1, replicas + 2)
+        return [base] + [base + offset + i for offset in (0, 100, 200) for i in nodes]
+
+    @staticmethod
+    def free(port):
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+        return True
+
+    def release(self):
+        self.lock.close()
+
+
+class Cluster:
+    """ctx: the scenario's Context (build directory, scratch directory, factor for deadlines)."""
+
+    def __init__(self, ctx, replicas=2, settings=None, data_dir=None):
+        self.ctx = ctx
+        self.replica_count = replicas
+        self.ports = Ports(replicas)
+        self.port = self.ports.base
+        self.data_dir = data_dir or os.path.join(ctx.directory, "d%d" % self.port)
+        self.supervisor = None
+        self.started = 0
+        self.last_pids, self.last_master, self.last_replicas = {}, None, []
+        self.supervisor_bin = os.path.join(ctx.build_dir, "grizzly-supervisor")
+        os.makedirs(self.data_dir, exist_ok=True)
+        self.config = {"cluster": uuid.uuid4().hex, "replicas": replicas, "bind": "127.0.0.1", "http_port": self.port}
+        if ctx.slow > 1:  # a sanitizer's pauses are not a hang
+            self.config["heartbeat"] = {"interval_ms": 100, "misses": 3 * ctx.slow}
+        for key, value in (settings or {}).items():
+            if isinstance(value, dict):
+                self.config.setdefault(key, {}).update(value)
+            else:
+                self.config[key] = value
+        self.write_config()
+
+    def write_config(self):
+        path = os.path.join(self.data_dir, "cluster.json")
+        with open(path, "w") as f:
+            f.write("// written by the test harness\n")
+            json.dump(self.config, f, indent="\t")
+
+    # -- starting and stopping
+
+    def environment(self):
+        return self.ctx.environment()
+
+    def start_supervisor(self):
+        """Starts `grizzly-supervisor run` in the foreground of a session of its own; returns at once."""
+        self.started += 1
+        out = open(os.path.join(self.ctx.directory, "supervisor-%d-%d.out" % (self.port, self.started)), "ab")
+        with out:
+            self.supervisor = subprocess.Popen(
+                [self.supervisor_bin, "run", "--data-dir", self.data_dir], stdin=subprocess.DEVNULL, stdout=out,
+                stderr=out, env=self.environment(), start_new_session=True)
+        return self.supervisor
+
+    def start(self, deadline_s=20, all_up=True):
+        self.start_supervisor()
+        self.wait_ready(deadline_s)
+        if all_up:
+            self.wait_all_up(deadline_s)
+        return self
+
+    def check_supervisor(self):
+        if self.supervisor is not None and self.supervisor.poll() not in (None, -signal.SIGKILL):
+            raise ClusterError("the supervisor ended with %s" % self.supervisor.returncode)
+
+    def wait_ready(self, deadline_s=20):
+        give_up = time.monotonic() + deadline_s * self.ctx.slow
+        last = None
+        while time.monotonic() < give_up:
+            self.check_supervisor()
+            try:
+                answer = self.client(timeout_s=2).request("GET", "/ready", token=None)
+                if answer.http == 200:
+                    return
+                last = answer.text
+            except (OSError, http.client.HTTPException) as e:
+                last = e
+            time.sleep(0.005)
+        raise ClusterError("the endpoint is not ready after %.0f s (last: %r)" % (deadline_s * self.ctx.slow, last))
+
+    def wait_all_up(self, deadline_s=20):
+        """Every node up, one of them master."""
+        def up():
+            status = self.status()
+            return status["master"] and len(status["nodes"]) == self.replica_count + 1 and all(
+                n["state"] == "up" for n in status["nodes"]) and status
+        return self.wait(up, deadline_s, "all nodes up")
+
+    def wait(self, condition, deadline_s, what, interval_s=0.005):
+        return wait_until(condition, deadline_s * self.ctx.slow, what, interval_s)
+
+    def command(self, *words, timeout_s=60):
+        """grizzly-supervisor WORDS --data-dir D; the finished process with its output."""
+        return subprocess.run([self.supervisor_bin, words[0], "--data-dir", self.data_dir, *words[1:]],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, env=self.environment(),
+                              timeout=timeout_s * self.ctx.slow, check=False)
+
+    def stop(self):
+        """The orderly stop; every process is gone when it returns."""
+        pids = self.pids()
+        done = self.command("stop")
+        assert done.returncode == 0, "stop: exit %d: %s%s" % (done.returncode, done.stdout, done.stderr)
+        if self.supervisor is not None:
+            self.supervisor.wait(timeout=20 * self.ctx.slow)
+            assert self.supervisor.returncode == 0, "the supervisor ended with %s" % self.supervisor.returncode
+            self.supervisor = None
+        self.wait(lambda: not any(alive(p) for p in pids.values()), 10, "the nodes' processes to end")
+
+    def kill_all(self):
+        """kill -9 of everything at once."""
+        pids = tagged_pids(self.ctx.directory)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        if self.supervisor is not None:
+            self.supervisor.wait()
+            self.supervisor = None
+        wait_until(lambda: not any(alive(p) for p in pids), 10, "the killed processes to end")
+
+    def close(self):
+        kill_tagged(self.ctx.directory)
+        if self.supervisor is not None:
+            self.supervisor.wait()
+            self.supervisor = None
+        self.ports.release()
+
+    # -- looking
+
+    def status(self):
+        done = self.command("status", "--json")
+        if done.returncode != 0:
+            raise ValueError("status: exit %d: %s" % (done.returncode, done.stderr.strip()))
+        status = json.loads(done.stdout)
+        # What was last seen, for scenarios that then freeze the supervisor and can ask it no more.
+        self.last_pids = {n["id"]: n["pid"] for n in status["nodes"] if n["pid"]}
+        self.last_master = status["master"]
+        self.last_replicas = [n["id"] for n in status["nodes"] if n["id"] != status["master"]]
+        return status
+
+    def node(self, node_id):
+        return next(n for n in self.status()["nodes"] if n["id"] == node_id)
+
+    def master(self):
+        """The id of the master; waits while there is none."""
+        return self.wait(lambda: self.status()["master"], 20, "a master")
+
+    def replicas(self):
+        """Ids of the replicas."""
+        status = self.status()
+        return [n["id"] for n in status["nodes"] if n["id"] != status["master"]]
+
+    def pids(self):
+        return {n["id"]: n["pid"] for n in self.status()["nodes"] if n["pid"]}
+
+    def pid(self, node_id):
+        return self.wait(lambda: self.node(node_id)["pid"], 10, "%s to have a process" % node_id)
+
+    def node_port(self, node_id):
+        return self.port + int(node_id[len("node"):])
+
+    @property
+    def token(self):
+        with open(os.path.join(self.data_dir, "token")) as f:
+            return f.read().strip()
+
+    def client(self, node_id=None, timeout_s=30.0, keep_alive=False):
+        """A client of the endpoint, or of one node's own port."""
+        port = self.port if node_id is None else self.node_port(node_id)
+        try:
+            token = self.token
+        except FileNotFoundError:
+            token = None
+        return Client("127.0.0.1", port, token, timeout_s * self.ctx.slow, keep_alive)
+
+    def query(self, sql=None, params=None, statements=None, node=None, **more):
+        """One query on a fresh connection; an Answer."""
+        return self.client(node).query(sql, params, statements, **more)
+
+    def ok(self, sql=None, params=None, statements=None, node=None, **more):
+        return self.query(sql, params, statements, node, **more).must()
+
+    def node_status(self, node_id):
+        return self.client(node_id, timeout_s=5).request("GET", "/status").json
+
+    def wait_writable(self, deadline_s=20):
+        """Until a write through the endpoint is acknowledged; the LSN it got."""
+        def write():
+            client = self.client(timeout_s=5)
+            return client.query("CREATE TABLE IF NOT EXISTS harness_probe(x); DELETE FROM harness_probe").must()
+        return self.wait(write, deadline_s, "a write to be acknowledged")
+
+    def converged(self):
+        """The common (lsn, checksum) when every node has applied and committed the same, else None."""
+        nodes = [n["id"] for n in self.status()["nodes"]]
+        seen = [self.node_status(n) for n in nodes]
+        places = {(s["applied_lsn"], s["committed_lsn"], s["db_checksum"]) for s in seen}
+        return places.pop() if len(places) == 1 and len(seen) == self.replica_count + 1 else None
+
+    def wait_converged(self, deadline_s=20):
+        return self.wait(self.converged, deadline_s, "equal LSNs and checksums on all nodes", interval_s=0.02)
+
+    # -- hurting
+
+    def signal(self, target, number):
+        """target: a node id or "supervisor". Returns the pid hit."""
+        pid = self.supervisor.pid if target == "supervisor" else self.pid(target)
+        os.kill(pid, number)
+        return pid
+
+    def kill(self, target):
+        pid = self.signal(target, signal.SIGKILL)
+        if target == "supervisor":
+            self.supervisor.wait()
+            self.supervisor = None
+        else:
+            wait_until(lambda: not alive(pid), 10, "%s (%d) to end" % (target, pid), interval_s=0.001)
+        return pid
+
+    def freeze(self, target):
+        """SIGSTOP to a node or the supervisor; the pid, for thaw()."""
+        return self.freeze_pid(self.supervisor.pid if target == "supervisor" else self.pid(target))
+
+    @staticmethod
+    def freeze_pid(pid):
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: process_state(pid) in ("T", None, "Z"), 10, "%d to stop" % pid, interval_s=0.001)
+        return pid
+
+    @staticmethod
+    def thaw(pid):
+        """SIGCONT for what freeze() stopped, if it still lives."""
+        try:
+            os.kill(pid, signal.SIGCONT)
+        except ProcessLookupError:
+            pass
