@@ -116,18 +116,22 @@ show_logs() {
 	done
 }
 
-# Waits for GET /ready to say 200. $1: the process to watch, "" for none.
+# Waits for GET /ready to say 200, for as long as a supervisor runs.
 wait_until_ready() {
-	local watched=$1 give_up=$((SECONDS + ready_timeout_s)) answer=000
+	local give_up=$((SECONDS + ready_timeout_s)) seen=$SECONDS answer=000
 	while [ "$SECONDS" -lt "$give_up" ]; do
-		find_endpoint
-		answer=$(curl -sS -o /dev/null -m 5 -w '%{http_code}' "http://$endpoint/ready" 2>/dev/null) || true
-		[ "$answer" != 200 ] || return 0
-		if [ -n "$watched" ] && ! kill -0 "$watched" 2>/dev/null; then
+		if is_running; then
+			seen=$SECONDS
+			find_endpoint
+			answer=$(curl -sS -o /dev/null -m 5 -w '%{http_code}' "http://$endpoint/ready" 2>/dev/null) || true
+			[ "$answer" != 200 ] || return 0
+		elif [ "$((SECONDS - seen))" -gt 10 ]; then
+			printf 'the supervisor does not answer\n' >&2
 			return 1
 		fi
 		sleep 0.05
 	done
+	find_endpoint
 	printf 'http://%s/ready did not answer 200 within %s s (last: %s)\n' "$endpoint" "$ready_timeout_s" "$answer" >&2
 	return 1
 }
@@ -150,16 +154,15 @@ mkdir -p "$data_dir" || die "cannot create $data_dir"
 data_dir=$(cd "$data_dir" && pwd)
 
 if is_running; then
-	wait_until_ready "" || die "a cluster runs in $data_dir but does not answer; see its status and log/"
+	wait_until_ready || die "a cluster runs in $data_dir but does not answer; see its status and log/"
 	say "the cluster in $data_dir is running already"
 	print_cluster
 	exit 0
 fi
 
 if [ "$foreground" = yes ]; then
-	supervisor=$$ # exec keeps the process id
 	(
-		if wait_until_ready "$supervisor"; then
+		if wait_until_ready; then
 			print_cluster
 		fi
 	) &
@@ -167,7 +170,7 @@ if [ "$foreground" = yes ]; then
 fi
 
 "$programs_dir/grizzly-supervisor" run --data-dir "$data_dir" "${run_options[@]}" --daemon || start_failed $?
-if ! wait_until_ready ""; then
+if ! wait_until_ready; then
 	show_logs
 	die "the cluster started but is not ready; stop it with scripts/stop-cluster.sh --data-dir '$data_dir'"
 fi

@@ -242,7 +242,10 @@ static void on_input(struct evbuffer *input, const struct evbuffer_cb_info *info
 	}
 	if (c->state != CONN_READING)
 		return;
-	assert(!c->is_held);
+	if (c->is_held) { /* in order, behind what waits for its turn */
+		evbuffer_remove_buffer(input, c->held, evbuffer_get_length(input));
+		return;
+	}
 	if (f->state == FRAME_START && f->skipped == 0 && f->line.len == 0)
 		c->since_ms = clock_mono_ms();
 	feed_added(c, input, info->n_added);

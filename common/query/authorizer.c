@@ -99,6 +99,14 @@ static int check_savepoint(struct authorizer *a)
 	return deny(a, "SAVEPOINT and RELEASE are not allowed; use \"statements\": they run as one transaction");
 }
 
+/* Where something is created. Temporary things live in a connection, which others use next. */
+static int check_schema(struct authorizer *a, const char *schema)
+{
+	if (schema != NULL && strcasecmp(schema, "temp") == 0)
+		return deny(a, "temporary tables, indexes, views and triggers are not allowed: connections are shared");
+	return SQLITE_OK;
+}
+
 static int authorize(void *arg, int action, const char *name, const char *detail, const char *schema,
 		     const char *trigger)
 {
@@ -125,11 +133,13 @@ static int authorize(void *arg, int action, const char *name, const char *detail
 	case SQLITE_CREATE_TEMP_TABLE:
 	case SQLITE_CREATE_TEMP_TRIGGER:
 	case SQLITE_CREATE_TEMP_VIEW:
-		return deny(a, "temporary tables, indexes, views and triggers are not allowed: connections are shared");
+		return check_schema(a, "temp");
+	case SQLITE_CREATE_INDEX:
+	case SQLITE_CREATE_TABLE:
+	case SQLITE_CREATE_TRIGGER:
+	case SQLITE_CREATE_VIEW:
 	case SQLITE_CREATE_VTABLE:
-		if (schema != NULL && strcasecmp(schema, "temp") == 0)
-			return deny(a, "temporary tables are not allowed: connections are shared");
-		return SQLITE_OK;
+		return check_schema(a, schema);
 	case SQLITE_READ:
 		if (name != NULL && strcasecmp(name, "sqlite_stmt") == 0)
 			return deny(a, "sqlite_stmt is not readable: it shows what others run");

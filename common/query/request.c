@@ -442,6 +442,9 @@ static enum query_code load(json_t **root, const void *bytes, size_t len, struct
 	*root = json_loadb(bytes, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &why);
 	if (*root == NULL && json_error_code(&why) == json_error_out_of_memory)
 		return query_error_set(error, QUERY_INTERNAL, "out of memory");
+	if (*root == NULL && json_error_code(&why) == json_error_invalid_utf8)
+		return query_error_set(error, QUERY_BAD_REQUEST, "invalid UTF-8 at line %d, column %d: %s", why.line,
+				       why.column, why.text);
 	if (*root == NULL)
 		return query_error_set(error, QUERY_BAD_REQUEST, "invalid JSON at line %d, column %d: %s", why.line,
 				       why.column, why.text);

@@ -90,6 +90,19 @@ static enum query_outcome flush(struct run *r)
 	return guard_check(&r->c->guard) == GUARD_GO ? QUERY_ANSWERED : guard_stopped(r);
 }
 
+/* A row or a result is complete: hands it on when enough has gathered, or checks that it may stay. */
+static enum query_outcome piece_done(struct run *r, enum run_open open)
+{
+	size_t waiting = r->out->len - r->start;
+
+	if (r->out->failed)
+		return run_out_of_memory(r);
+	mark_whole(r, open);
+	if (r->sink != NULL)
+		return waiting >= r->sink->chunk_bytes ? flush(r) : QUERY_ANSWERED;
+	return r->bytes_max != 0 && waiting > r->bytes_max ? too_many_bytes(r) : QUERY_ANSWERED;
+}
+
 static enum query_outcome put_row(struct run *r, struct statement *s, uint64_t row)
 {
 	struct buf *out = r->out;
@@ -107,14 +120,9 @@ static enum query_outcome put_row(struct run *r, struct statement *s, uint64_t r
 		ok = result_put_object(out, &s->shape, s->stmt);
 		buf_put_u8(out, '\n');
 	}
-	if (!ok || out->failed)
+	if (!ok)
 		return run_out_of_memory(r);
-	mark_whole(r, r->open);
-	if (r->sink != NULL)
-		return out->len - r->start >= r->sink->chunk_bytes ? flush(r) : QUERY_ANSWERED;
-	if (r->bytes_max != 0 && out->len - r->start > r->bytes_max)
-		return too_many_bytes(r);
-	return QUERY_ANSWERED;
+	return piece_done(r, r->open);
 }
 
 static void open_result(struct run *r)
@@ -206,8 +214,7 @@ static enum query_outcome run_statement(struct run *r, struct statement *s)
 		return outcome;
 	if (r->results)
 		buf_put_u8(r->out, '}');
-	mark_whole(r, RUN_OPEN_RESULTS);
-	return r->out->failed ? run_out_of_memory(r) : QUERY_ANSWERED;
+	return piece_done(r, RUN_OPEN_RESULTS);
 }
 
 /* What the first statement decides about the whole answer. */

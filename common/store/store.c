@@ -192,6 +192,7 @@ static enum db_err open_files(struct store *s, const struct store_options *optio
 	    options->segment_size_bytes == 0 ? WAL_SEGMENT_SIZE_DEFAULT : options->segment_size_bytes;
 	wal_options.base = s->meta.checkpoint;
 	wal_options.base_checksum = s->meta.record_checksum;
+	wal_options.faults = options->faults;
 	err = wal_open(&s->wal, &wal_options, em);
 out:
 	free(base);

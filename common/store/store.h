@@ -39,15 +39,17 @@ struct store_options {
 	uint64_t checkpoint_bytes;      /* log bytes after which a checkpoint is due; 0: default */
 	uint64_t transaction_bytes_max; /* page bytes of one transaction; 0: default */
 	uint8_t cluster_id[16];         /* all zero: take what the directory says; else it must match (DB_INVALID) */
+	const struct wal_faults *faults; /* handed to wal_open(); NULL outside of tests */
 };
 
 /* Once per process before any store_open(): configures SQLite (multi-thread mode, no memory statistics). */
 enum db_err store_init_sqlite(struct errmsg *em);
 
-/* Opens, recovers the log, and indexes the records after the checkpoint. visible_lsn starts at checkpoint_lsn: the caller
- * learns what is committed from its role. DB_CORRUPT: base, meta or log damaged. DB_INVALID: another cluster's
- * directory, a base file of another page size, or a newer format. Never creates a database over existing files it does
- * not understand. On error *out is NULL. */
+/* Opens, recovers the log, and indexes the records after the checkpoint. visible_lsn starts at checkpoint_lsn (or at the
+ * target of a checkpoint that a crash interrupted): the caller learns what is committed from its role. DB_BUSY: another
+ * process has the directory open. DB_CORRUPT: base, meta or log damaged. DB_INVALID: another cluster's directory, a base
+ * file of another page size, or a newer format. Never creates a database over existing files it does not understand. On
+ * error *out is NULL. */
 enum db_err store_open(struct store **out, const struct store_options *options, struct errmsg *em);
 void store_close(struct store *s); /* NULL is fine; every connection must have been closed before */
 

@@ -81,7 +81,7 @@ enum db_err wal_cursor_next(struct wal_cursor *c, struct wal_record *out, struct
 		gone = move_pin(c, s);
 	} else if (c->next_lsn < log_first_lsn(c->w)) {
 		err = errmsg_set(em, DB_GAP, "record %" PRIu64 " was trimmed, the log begins at %" PRIu64, c->next_lsn,
-		                 log_first_lsn(c->w));
+				 log_first_lsn(c->w));
 	} else {
 		err = DB_NOTFOUND; /* the normal end: no message is made, the caller asks often */
 		if (em != NULL)

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -91,10 +92,10 @@ enum db_err cut_intent_remove(const struct wal_dir *d, struct errmsg *em)
 struct cut {
 	uint64_t keep_lsn;
 	uint64_t keep_checksum;
-	struct segment *kept;    /* holds the first record that goes; becomes the last segment */
-	size_t erase_from;       /* the bytes of kept that held records */
+	struct segment *kept; /* holds the first record that goes; becomes the last segment */
+	size_t erase_from;    /* the bytes of kept that held records */
 	size_t erase_to;
-	struct segment **removed; /* whole segments behind it, within w->segments */
+	struct segment **removed; /* whole segments behind it; the array is ours */
 	size_t removed_count;
 };
 
@@ -111,15 +112,22 @@ static enum db_err cut_plan(struct wal *w, struct cut *c, struct errmsg *em)
 		err = log_failed_error(em);
 	} else if (c->keep_lsn > w->last.lsn || c->keep_lsn + 1 < log_first_lsn(w) || c->keep_lsn < w->base.lsn) {
 		err = errmsg_set(em, DB_INVALID,
-		                 "the log (%" PRIu64 " to %" PRIu64 ", base %" PRIu64 ") cannot be cut after record %" PRIu64,
-		                 log_first_lsn(w), w->last.lsn, w->base.lsn, c->keep_lsn);
+				 "the log (%" PRIu64 " to %" PRIu64 ", base %" PRIu64
+				 ") cannot be cut after record %" PRIu64,
+				 log_first_lsn(w), w->last.lsn, w->base.lsn, c->keep_lsn);
 	} else if (c->kept != NULL && c->kept->first_lsn == c->keep_lsn + 1) {
 		c->keep_checksum = c->kept->prev_checksum;
 	} else if (c->kept != NULL) {
 		s = log_find(w, c->keep_lsn);
 		assert(s != NULL); /* (1) LSNs are dense, and keep_lsn >= first */
 		err = segment_record(s, c->keep_lsn, &r, em);
-		c->keep_checksum = r.checksum;
+		if (err == DB_OK)
+			c->keep_checksum = r.checksum;
+	}
+	if (err == DB_OK && c->kept != NULL) {
+		c->removed = (struct segment **)malloc(w->segment_count * sizeof(struct segment *));
+		if (c->removed == NULL)
+			err = errmsg_set(em, DB_NOMEM, "no memory to cut the log");
 	}
 	pthread_mutex_unlock(&w->lock);
 	return err;
@@ -128,13 +136,9 @@ static enum db_err cut_plan(struct wal *w, struct cut *c, struct errmsg *em)
 /* The log in memory ends at keep_lsn from here on. */
 static void cut_memory(struct wal *w, struct cut *c)
 {
-	size_t at = w->segment_count;
-
 	pthread_mutex_lock(&w->lock);
-	while (w->segments[at - 1] != c->kept)
-		at--;
-	c->removed = w->segments + at;
-	c->removed_count = w->segment_count - at;
+	while (w->segments[w->segment_count - 1] != c->kept)
+		c->removed[c->removed_count++] = w->segments[--w->segment_count];
 	c->erase_to = c->kept->used;
 	c->erase_from = (size_t)c->kept->offsets[c->keep_lsn + 1 - c->kept->first_lsn] - FRAME_SIZE;
 	c->kept->used = c->erase_from;
@@ -150,24 +154,14 @@ static void cut_memory(struct wal *w, struct cut *c)
 /* The files follow, the newest first. */
 static enum db_err cut_disk(struct wal *w, struct cut *c, struct errmsg *em)
 {
-	struct segment *gone;
 	enum db_err err = DB_OK;
+	size_t i;
 
-	while (c->removed_count > 0 && err == DB_OK) {
-		pthread_mutex_lock(&w->lock);
-		gone = w->segments[w->segment_count - 1];
-		pthread_mutex_unlock(&w->lock);
-		err = wal_file_unlink(&w->dir, gone->name, em);
-		if (err != DB_OK)
-			return err;
-		pthread_mutex_lock(&w->lock);
-		w->segment_count--;
-		gone = log_detach(gone);
-		pthread_mutex_unlock(&w->lock);
-		segment_free(gone);
-		c->removed_count--;
-	}
-	err = wal_file_zero(&w->dir, c->kept->fd, c->kept->name, c->erase_from, c->erase_to - c->erase_from, em);
+	for (i = 0; i < c->removed_count && err == DB_OK; i++)
+		err = wal_file_unlink(&w->dir, c->removed[i]->name, em);
+	if (err == DB_OK)
+		err =
+		    wal_file_zero(&w->dir, c->kept->fd, c->kept->name, c->erase_from, c->erase_to - c->erase_from, em);
 	if (err == DB_OK)
 		err = wal_file_sync(&w->dir, c->kept->fd, c->kept->name, em);
 	if (err == DB_OK)
@@ -177,6 +171,20 @@ static enum db_err cut_disk(struct wal *w, struct cut *c, struct errmsg *em)
 	return err;
 }
 
+static void cut_fini(struct wal *w, struct cut *c)
+{
+	struct segment *gone;
+	size_t i;
+
+	for (i = 0; i < c->removed_count; i++) {
+		pthread_mutex_lock(&w->lock);
+		gone = log_detach(c->removed[i]);
+		pthread_mutex_unlock(&w->lock);
+		segment_free(gone);
+	}
+	free(c->removed);
+}
+
 static enum db_err cut_locked(struct wal *w, uint64_t keep_lsn, struct errmsg *em)
 {
 	struct cut c = {.keep_lsn = keep_lsn};
@@ -184,11 +192,10 @@ static enum db_err cut_locked(struct wal *w, uint64_t keep_lsn, struct errmsg *e
 	struct errmsg own = {0};
 	enum db_err err;
 
-	err = cut_plan(w, &c, em);
-	if (err != DB_OK)
-		return err;
 	err = log_sync_locked(w, NULL, em);
-	if (err != DB_OK || c.kept == NULL) /* nothing behind keep_lsn */
+	if (err == DB_OK)
+		err = cut_plan(w, &c, em);
+	if (err != DB_OK || c.kept == NULL) /* or nothing stands behind keep_lsn */
 		return err;
 	intent = (struct cut_intent){.present = true, .keep_lsn = keep_lsn, .keep_checksum = c.keep_checksum};
 	err = cut_intent_write(&w->dir, &intent, em);
@@ -196,14 +203,17 @@ static enum db_err cut_locked(struct wal *w, uint64_t keep_lsn, struct errmsg *e
 		/* Nothing has changed yet, provided that no intent is left to do it later. */
 		if (cut_intent_remove(&w->dir, &own) != DB_OK)
 			log_fail(w, &own);
-		return err;
+		goto done;
 	}
 	cut_memory(w, &c);
 	err = cut_disk(w, &c, &own);
-	if (err == DB_OK)
-		return DB_OK;
-	log_fail(w, &own); /* the next wal_open() finishes the cut */
-	return errmsg_set(em, err, "%s", own.text);
+	if (err != DB_OK) {
+		log_fail(w, &own); /* the next wal_open() finishes the cut */
+		errmsg_set(em, err, "%s", own.text);
+	}
+done:
+	cut_fini(w, &c);
+	return err;
 }
 
 enum db_err wal_cut(struct wal *w, uint64_t keep_lsn, struct errmsg *em)

@@ -63,7 +63,7 @@ static void shorten(struct iovec *batch, size_t *count, size_t len)
 
 /* Writes one batch, in as many calls as the kernel wants. Consumes batch. */
 static int write_batch(const struct wal_dir *d, int fd, const char *name, uint64_t *offset, struct iovec *batch,
-                       size_t count)
+		       size_t count)
 {
 	size_t len = 0, i, allowed;
 	ssize_t n;
@@ -100,7 +100,7 @@ static int write_batch(const struct wal_dir *d, int fd, const char *name, uint64
 }
 
 enum db_err wal_file_writev(const struct wal_dir *d, int fd, const char *name, uint64_t offset,
-                            const struct iovec *pieces, size_t piece_count, struct errmsg *em)
+			    const struct iovec *pieces, size_t piece_count, struct errmsg *em)
 {
 	struct iovec batch[BATCH_PIECES];
 	size_t i, count;
@@ -117,7 +117,7 @@ enum db_err wal_file_writev(const struct wal_dir *d, int fd, const char *name, u
 }
 
 enum db_err wal_file_write(const struct wal_dir *d, int fd, const char *name, uint64_t offset, const void *bytes,
-                           size_t len, struct errmsg *em)
+			   size_t len, struct errmsg *em)
 {
 	struct iovec piece = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = len}; /* iovec knows no const */
 
@@ -125,7 +125,7 @@ enum db_err wal_file_write(const struct wal_dir *d, int fd, const char *name, ui
 }
 
 enum db_err wal_file_zero(const struct wal_dir *d, int fd, const char *name, uint64_t offset, uint64_t len,
-                          struct errmsg *em)
+			  struct errmsg *em)
 {
 	static const uint8_t zeros[ZERO_CHUNK];
 	enum db_err err = DB_OK;

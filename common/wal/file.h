@@ -27,11 +27,11 @@ void wal_dir_close(struct wal_dir *d);
 enum db_err wal_file_create(const struct wal_dir *d, const char *name, int *fd, struct errmsg *em);
 /* Writes all of the pieces at offset; name is for the message. Any number of pieces. */
 enum db_err wal_file_writev(const struct wal_dir *d, int fd, const char *name, uint64_t offset,
-                            const struct iovec *pieces, size_t piece_count, struct errmsg *em);
+			    const struct iovec *pieces, size_t piece_count, struct errmsg *em);
 enum db_err wal_file_write(const struct wal_dir *d, int fd, const char *name, uint64_t offset, const void *bytes,
-                           size_t len, struct errmsg *em);
+			   size_t len, struct errmsg *em);
 enum db_err wal_file_zero(const struct wal_dir *d, int fd, const char *name, uint64_t offset, uint64_t len,
-                          struct errmsg *em);
+			  struct errmsg *em);
 /* fdatasync(): the content, and the size when it changed. */
 enum db_err wal_file_sync(const struct wal_dir *d, int fd, const char *name, struct errmsg *em);
 enum db_err wal_file_rename(const struct wal_dir *d, const char *from, const char *to, struct errmsg *em);

@@ -26,7 +26,7 @@ struct wal {
 	struct wal_pos base;       /* constant: as of open */
 	uint64_t base_checksum;    /* constant */
 	pthread_mutex_t sync_lock;
-	pthread_mutex_t lock; /* guards everything below, and what segment.h says of each segment */
+	pthread_mutex_t lock;      /* guards everything below, and what segment.h says of each segment */
 	struct segment **segments; /* ascending and dense; the last one is appended to */
 	size_t segment_count;
 	size_t segment_cap;

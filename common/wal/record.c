@@ -63,17 +63,18 @@ static enum db_err check_lengths(const struct wal_record *r, struct errmsg *em)
 {
 	if (r->payload_len != wal_payload_size(r->page_count))
 		return errmsg_set(em, DB_CORRUPT,
-		                  "record %" PRIu64 ": payload of %" PRIu64 " bytes does not fit %" PRIu32 " pages", r->lsn,
-		                  r->payload_len, r->page_count);
+				  "record %" PRIu64 ": payload of %" PRIu64 " bytes does not fit %" PRIu32 " pages",
+				  r->lsn, r->payload_len, r->page_count);
 	if (wal_record_size(r->page_count) > WAL_RECORD_BYTES_MAX)
 		return errmsg_set(em, DB_CORRUPT, "record %" PRIu64 ": %" PRIu32 " pages are too many", r->lsn,
-		                  r->page_count);
+				  r->page_count);
 	if (r->page_count > r->db_size_pages)
 		return errmsg_set(em, DB_CORRUPT,
-		                  "record %" PRIu64 ": %" PRIu32 " pages for a database of %" PRIu32 " pages", r->lsn,
-		                  r->page_count, r->db_size_pages);
+				  "record %" PRIu64 ": %" PRIu32 " pages for a database of %" PRIu32 " pages", r->lsn,
+				  r->page_count, r->db_size_pages);
 	if (r->type == WAL_TERM_START && r->page_count != 0)
-		return errmsg_set(em, DB_CORRUPT, "record %" PRIu64 ": the start of a term must not hold pages", r->lsn);
+		return errmsg_set(em, DB_CORRUPT, "record %" PRIu64 ": the start of a term must not hold pages",
+				  r->lsn);
 	return DB_OK;
 }
 
@@ -113,8 +114,9 @@ static enum db_err check_page_numbers(const struct wal_record *r, struct errmsg 
 	for (i = 0; i < r->page_count; i++) {
 		pgno = load_u32le(r->payload + (size_t)i * 4);
 		if (pgno <= previous || pgno > r->db_size_pages)
-			return errmsg_set(em, DB_CORRUPT, "record %" PRIu64 ": page number %" PRIu32 " out of order or range",
-			                  r->lsn, pgno);
+			return errmsg_set(em, DB_CORRUPT,
+					  "record %" PRIu64 ": page number %" PRIu32 " out of order or range", r->lsn,
+					  pgno);
 		previous = pgno;
 	}
 	if (r->page_count % 2 == 1 && load_u32le(r->payload + (size_t)r->page_count * 4) != 0)
@@ -135,7 +137,7 @@ enum db_err wal_record_decode(struct wal_record *r, const uint8_t *bytes, size_t
 		return err;
 	if (len - WAL_RECORD_HEADER_SIZE < r->payload_len)
 		return errmsg_set(em, DB_GAP, "record %" PRIu64 " cut short: %zu bytes of %" PRIu64, r->lsn, len,
-		                  WAL_RECORD_HEADER_SIZE + r->payload_len);
+				  WAL_RECORD_HEADER_SIZE + r->payload_len);
 	XXH3_64bits_reset(&state);
 	XXH3_64bits_update(&state, bytes, HASHED_HEADER_SIZE);
 	XXH3_64bits_update(&state, bytes + WAL_RECORD_HEADER_SIZE, (size_t)r->payload_len);

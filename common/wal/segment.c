@@ -41,7 +41,7 @@ static enum db_err map_file(struct segment *s, bool populate, struct errmsg *em)
 		return errmsg_errno(em, errno, "cannot stat \"%s\"", s->name);
 	if (st.st_size < (off_t)SEGMENT_HEADER_SIZE)
 		return errmsg_set(em, DB_CORRUPT, "\"%s\": a file of %lld bytes is no log segment", s->name,
-		                  (long long)st.st_size);
+				  (long long)st.st_size);
 	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED | (populate ? MAP_POPULATE : 0), s->fd, 0);
 	if (map == MAP_FAILED)
 		return errmsg_errno(em, errno, "cannot map \"%s\"", s->name);
@@ -75,7 +75,7 @@ void segment_free(struct segment *s)
 }
 
 enum db_err segment_create(struct segment **out, const struct wal_dir *d, uint64_t number, size_t size,
-                           struct errmsg *em)
+			   struct errmsg *em)
 {
 	char name[SEGMENT_NAME_MAX];
 	struct segment *s;
@@ -114,7 +114,7 @@ free_segment:
 }
 
 enum db_err segment_open(struct segment **out, const struct wal_dir *d, const char *name, bool populate,
-                         struct errmsg *em)
+			 struct errmsg *em)
 {
 	struct segment *s = segment_alloc(name);
 	enum db_err err;
@@ -154,12 +154,12 @@ enum db_err segment_read_header(struct segment *s, struct errmsg *em)
 	snprintf(name, sizeof(name), "%020" PRIu64 ".wal", s->first_lsn);
 	if (strcmp(name, s->name) != 0)
 		return errmsg_set(em, DB_CORRUPT, "\"%s\": its header says it begins with record %" PRIu64, s->name,
-		                  s->first_lsn);
+				  s->first_lsn);
 	return DB_OK;
 }
 
 enum db_err segment_begin(struct segment *s, const struct wal_dir *d, uint64_t first_lsn, uint64_t prev_checksum,
-                          uint64_t synced_lsn, struct errmsg *em)
+			  uint64_t synced_lsn, struct errmsg *em)
 {
 	uint8_t h[SEGMENT_HEADER_SIZE] = {0};
 	char name[SEGMENT_NAME_MAX];
@@ -221,7 +221,7 @@ bool segment_reserve(struct segment *s)
 }
 
 enum db_err segment_write(const struct segment *s, const struct wal_dir *d, uint64_t synced_lsn, uint64_t checksum,
-                          const struct iovec *pieces, size_t piece_count, struct errmsg *em)
+			  const struct iovec *pieces, size_t piece_count, struct errmsg *em)
 {
 	struct iovec few[16];
 	struct iovec *all = few;
@@ -264,8 +264,10 @@ enum db_err segment_record(const struct segment *s, uint64_t lsn, struct wal_rec
 	err = wal_record_decode_header(out, bytes, em);
 	if (err == DB_OK && out->lsn != lsn)
 		err = errmsg_set(em, DB_CORRUPT, "record %" PRIu64 " stands in the place of %" PRIu64, out->lsn, lsn);
-	if (err != DB_OK)
-		return errmsg_context(em, "\"%s\" changed after it was written", s->name);
+	if (err != DB_OK) {
+		errmsg_context(em, "\"%s\" changed after it was written", s->name);
+		return err;
+	}
 	out->payload = bytes + WAL_RECORD_HEADER_SIZE;
 	return DB_OK;
 }
@@ -281,7 +283,8 @@ enum db_err segment_check(const struct segment *s, size_t offset, struct wal_rec
 	if (err != DB_OK)
 		return err;
 	if (load_u64le(frame + 8) != frame_guard(s->salt, load_u64le(frame), out->checksum))
-		return errmsg_set(em, DB_CORRUPT, "record %" PRIu64 ": its frame is damaged or of another time", out->lsn);
+		return errmsg_set(em, DB_CORRUPT, "record %" PRIu64 ": its frame is damaged or of another time",
+				  out->lsn);
 	return DB_OK;
 }
 

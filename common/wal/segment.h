@@ -53,10 +53,10 @@ struct segment {
 /* Creates <number>.spare, filled with zeros and durable. size is a multiple of 8. On error no file is left behind
  * (unless removing it fails too: a .tmp, which the next wal_open() removes). */
 enum db_err segment_create(struct segment **out, const struct wal_dir *d, uint64_t number, size_t size,
-                           struct errmsg *em);
+			   struct errmsg *em);
 /* Opens and maps a file that exists; the header is not looked at. */
 enum db_err segment_open(struct segment **out, const struct wal_dir *d, const char *name, bool populate,
-                         struct errmsg *em);
+			 struct errmsg *em);
 void segment_free(struct segment *s); /* NULL is fine; unmaps and closes, the file stays */
 
 /* Reads the header. DB_CORRUPT: it is damaged, of another version or not what the file's name says. */
@@ -64,13 +64,13 @@ enum db_err segment_read_header(struct segment *s, struct errmsg *em);
 /* Turns a spare into the segment that begins with first_lsn: header, sync, rename. Its name is durable only after
  * wal_dir_sync(). On error the spare is of no further use. */
 enum db_err segment_begin(struct segment *s, const struct wal_dir *d, uint64_t first_lsn, uint64_t prev_checksum,
-                          uint64_t synced_lsn, struct errmsg *em);
+			  uint64_t synced_lsn, struct errmsg *em);
 
 /* The parts of an append. segment_write() changes the file behind used and nothing in s. */
 bool segment_fits(const struct segment *s, uint64_t record_size);
 bool segment_reserve(struct segment *s); /* room in offsets for one more; false: out of memory */
 enum db_err segment_write(const struct segment *s, const struct wal_dir *d, uint64_t synced_lsn, uint64_t checksum,
-                          const struct iovec *pieces, size_t piece_count, struct errmsg *em);
+			  const struct iovec *pieces, size_t piece_count, struct errmsg *em);
 void segment_publish(struct segment *s, uint64_t record_size);
 
 uint64_t segment_last_lsn(const struct segment *s); /* first_lsn - 1 when it is empty */

@@ -100,15 +100,17 @@ void wal_trim(struct wal *w, uint64_t keep_lsn)
 			put_back(w, s);
 			return;
 		}
+		/* One by one, and before the file is used again: after a power cut the names that are left must have no hole
+		 * between them, and none may stand for another content. */
+		if (wal_dir_sync(&w->dir, &em) != DB_OK) {
+			log_warn("log: trimming stops: %s", em.text);
+			segment_free(s);
+			return;
+		}
 		if (spare)
 			log_discard_spare(w, s);
 		else
 			segment_free(s);
-		/* One by one: after a power cut the names that are left must not have a hole between them. */
-		if (wal_dir_sync(&w->dir, &em) != DB_OK) {
-			log_warn("log: trimming stops: %s", em.text);
-			return;
-		}
 	}
 }
 

@@ -113,7 +113,8 @@ enum db_err wal_open(struct wal **out, const struct wal_options *options, struct
 
 	*out = NULL;
 	if (options->segment_size_bytes < WAL_SEGMENT_SIZE_MIN)
-		return errmsg_set(em, DB_INVALID, "a log segment of %zu bytes is too small", options->segment_size_bytes);
+		return errmsg_set(em, DB_INVALID, "a log segment of %zu bytes is too small",
+				  options->segment_size_bytes);
 	w = (struct wal *)calloc(1, sizeof(*w));
 	if (w == NULL)
 		return errmsg_set(em, DB_NOMEM, "no memory for the log");
@@ -127,7 +128,8 @@ enum db_err wal_open(struct wal **out, const struct wal_options *options, struct
 		err = log_recover(w, em);
 	if (err != DB_OK) {
 		wal_close(w);
-		return errmsg_context(em, "log \"%s\"", options->dir);
+		errmsg_context(em, "log \"%s\"", options->dir);
+		return err;
 	}
 	*out = w;
 	return DB_OK;
@@ -238,12 +240,15 @@ static enum db_err decode_pieces(struct wal_record *r, const struct iovec *piece
 		return errmsg_set(em, DB_INVALID, "a record of %zu bytes cannot be appended", have);
 	err = wal_record_decode_header(r, header, em);
 	if (err != DB_OK) {
-		err = errmsg_context(em, "a bad record cannot be appended");
-		return em == NULL ? DB_INVALID : (em->err = DB_INVALID);
+		errmsg_context(em, "a bad record cannot be appended");
+		if (em != NULL)
+			em->err = DB_INVALID; /* DB_CORRUPT would say that the log is damaged */
+		return DB_INVALID;
 	}
 	if (total != WAL_RECORD_HEADER_SIZE + r->payload_len)
-		return errmsg_set(em, DB_INVALID, "record %" PRIu64 ": %" PRIu64 " bytes given, its header says %" PRIu64,
-		                  r->lsn, total, WAL_RECORD_HEADER_SIZE + r->payload_len);
+		return errmsg_set(em, DB_INVALID,
+				  "record %" PRIu64 ": %" PRIu64 " bytes given, its header says %" PRIu64, r->lsn,
+				  total, WAL_RECORD_HEADER_SIZE + r->payload_len);
 	return DB_OK;
 }
 
@@ -251,12 +256,14 @@ static enum db_err decode_pieces(struct wal_record *r, const struct iovec *piece
 static enum db_err check_continues(const struct wal *w, const struct wal_record *r, struct errmsg *em)
 {
 	if (r->lsn != w->last.lsn + 1)
-		return errmsg_set(em, DB_INVALID, "record %" PRIu64 " cannot follow record %" PRIu64, r->lsn, w->last.lsn);
+		return errmsg_set(em, DB_INVALID, "record %" PRIu64 " cannot follow record %" PRIu64, r->lsn,
+				  w->last.lsn);
 	if (r->prev_checksum != w->last_checksum)
 		return errmsg_set(em, DB_INVALID, "record %" PRIu64 " belongs to another history", r->lsn);
 	if (r->term < w->last.term)
-		return errmsg_set(em, DB_INVALID, "record %" PRIu64 " is of term %" PRIu64 ", the log is in term %" PRIu64,
-		                  r->lsn, r->term, w->last.term);
+		return errmsg_set(em, DB_INVALID,
+				  "record %" PRIu64 " is of term %" PRIu64 ", the log is in term %" PRIu64, r->lsn,
+				  r->term, w->last.term);
 	return DB_OK;
 }
 
@@ -322,7 +329,7 @@ static void undo_write(struct wal *w, const struct segment *s)
 }
 
 static enum db_err prepare_append(struct wal *w, const struct wal_record *r, struct segment **out, uint64_t *synced_lsn,
-                                  struct errmsg *em)
+				  struct errmsg *em)
 {
 	struct segment *s;
 	enum db_err err;
@@ -347,7 +354,7 @@ static enum db_err prepare_append(struct wal *w, const struct wal_record *r, str
 }
 
 enum db_err wal_append(struct wal *w, const struct iovec *pieces, int piece_count, struct wal_record *out,
-                       struct errmsg *em)
+		       struct errmsg *em)
 {
 	struct wal_record r;
 	struct segment *s;
@@ -456,8 +463,8 @@ enum db_err wal_read(struct wal *w, uint64_t lsn, struct wal_record *out, struct
 	pthread_mutex_lock(&w->lock);
 	s = log_find(w, lsn);
 	if (s == NULL)
-		err = errmsg_set(em, DB_NOTFOUND, "record %" PRIu64 " is not in the log (%" PRIu64 " to %" PRIu64 ")", lsn,
-		                 log_first_lsn(w), w->last.lsn);
+		err = errmsg_set(em, DB_NOTFOUND, "record %" PRIu64 " is not in the log (%" PRIu64 " to %" PRIu64 ")",
+				 lsn, log_first_lsn(w), w->last.lsn);
 	else
 		err = segment_record(s, lsn, out, em);
 	pthread_mutex_unlock(&w->lock);

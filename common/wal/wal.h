@@ -3,17 +3,18 @@
  *
  * Files: <dir>/<first lsn, 20 digits>.wal, each options.segment_size_bytes long (longer when one record needs it),
  * zero-filled or recycled before use so that fdatasync never has to grow a file, and mmapped for reading.
- * A segment starts with a 64-byte header {magic, version, first lsn, prev_checksum of its first record, header
- * checksum}; then frames, each 16 bytes + record, 8-aligned:
+ * A segment starts with a 64-byte header (common/wal/segment.h: among others its first LSN, the prev_checksum of its first
+ * record, a random salt); then frames, each 16 bytes + record, 8-aligned:
  *
  *   frame: synced_lsn u64   highest LSN this node had fdatasynced when the frame was written
- *          guard u64        XXH3_64 over synced_lsn and the record's checksum
+ *          guard u64        XXH3_64, seeded with the segment's salt, over synced_lsn and the record's checksum
  *          record           common/wal/record.h, the canonical bytes
  *
  * synced_lsn is what tells a torn tail from corruption. Several records may be written before one fdatasync, and a power
  * cut may keep the later one and lose the earlier. So at recovery, when the record at LSN n is bad: if any intact frame
  * with lsn > n says synced_lsn >= n, record n had been durable and is now damaged: DB_CORRUPT. Otherwise n was never
- * acknowledged: the log is cut before n. The frame is local; only the record is streamed to replicas.
+ * acknowledged: the log is cut before n. A right guard is evidence enough, whatever became of the record behind it, and a
+ * segment's header tells likewise what was durable when it was begun. The frame is local; only the record is streamed.
  *
  * Invariants: (1) LSNs are dense. (2) A record's prev_checksum is the checksum of the record before. (3) durable_lsn
  * never exceeds last_lsn and only grows, except by wal_cut(). (4) Nothing is written below durable_lsn.
@@ -30,7 +31,7 @@
 #include "common/wal/record.h"
 
 #define WAL_SEGMENT_SIZE_DEFAULT ((size_t)16 << 20)
-#define WAL_SEGMENT_SIZE_MIN ((size_t)64 << 10)
+#define WAL_SEGMENT_SIZE_MIN     ((size_t)64 << 10)
 
 struct wal;
 
@@ -45,15 +46,16 @@ struct wal_faults {
 };
 
 struct wal_options {
-	const char *dir;           /* exists; borrowed during wal_open() only */
-	size_t segment_size_bytes; /* >= WAL_SEGMENT_SIZE_MIN */
-	struct wal_pos base;       /* the last record already in the base file; {0, 0} for a new database */
-	uint64_t base_checksum;    /* that record's checksum; 0 for a new database */
+	const char *dir;                 /* exists; borrowed during wal_open() only */
+	size_t segment_size_bytes;       /* >= WAL_SEGMENT_SIZE_MIN */
+	struct wal_pos base;             /* the last record already in the base file; {0, 0} for a new database */
+	uint64_t base_checksum;          /* that record's checksum; 0 for a new database */
 	const struct wal_faults *faults; /* NULL outside of tests; copied */
 };
 
 /* Opens and recovers: finds the last intact record, cuts a torn tail (erased on disk), and holds every record from the
- * oldest segment kept. A log that is wholly at or below base (or empty) starts anew at base.lsn + 1.
+ * oldest segment kept. A log that ends below base, or at base.lsn with another record, starts anew at base.lsn + 1; one
+ * that ends with the base's record continues there, its records still readable.
  * DB_CORRUPT: a damaged record that had been durable, a hole, or a log that does not join base.
  * DB_FULL, DB_IO, DB_NOMEM: as they say. On error *out is NULL. All records found count as durable (they are synced
  * before this returns). */
@@ -74,14 +76,16 @@ uint64_t wal_size_bytes(struct wal *w);
  * right already: it is not computed again. On DB_OK *out is the decoded record whose payload lies in the mmapped segment
  * (see wal_trim() for how long). DB_FULL, DB_IO: nothing changed, the log is as before and may be appended to later. */
 enum db_err wal_append(struct wal *w, const struct iovec *pieces, int piece_count, struct wal_record *out,
-                       struct errmsg *em);
+		       struct errmsg *em);
 
 /* fdatasyncs everything appended before the call; *durable_lsn says how far that is (NULL is allowed). A failure is
  * final: the log refuses every later append and sync with DB_IO, for what the kernel holds can no longer be trusted. */
 enum db_err wal_sync(struct wal *w, uint64_t *durable_lsn, struct errmsg *em);
 
 /* Removes every record after keep_lsn (>= wal_first_lsn() - 1), durably, and erases its bytes. The appender calls it; the
- * caller makes sure that nobody reads those records. */
+ * caller makes sure that nobody reads those records. A cut happens wholly or, when it is interrupted before its intent is
+ * on disk, not at all. DB_INVALID: keep_lsn is outside the log or below base. DB_FULL, DB_IO, DB_NOMEM: nothing was cut,
+ * or the log refuses all later writes and the next wal_open() finishes the cut. */
 enum db_err wal_cut(struct wal *w, uint64_t keep_lsn, struct errmsg *em);
 
 /* Term, checksum and place of one record. DB_NOTFOUND: outside first..last. The payload pointer stays valid until

@@ -13,9 +13,7 @@
 
 #include "common/wire/link_priv.h"
 
-#define LINK_RECONNECT_MIN_MS 5
-#define LINK_RECONNECT_MAX_MS 50
-#define LINK_IPC_PATH_MAX     107 /* sun_path of a struct sockaddr_un, without its NUL */
+#define LINK_IPC_PATH_MAX 107 /* sun_path of a struct sockaddr_un, without its NUL */
 
 enum db_err link_err(int rv)
 {

@@ -76,7 +76,8 @@ void link_rep_free(struct link_rep *r);           /* NULL is fine */
 
 struct link_push;
 
-/* connected: messages can be sent now. Calls of one link never overlap and alternate, beginning with true. */
+/* connected: messages can be sent now. Calls of one link come from a thread of its own, never overlap, and alternate,
+ * beginning with true. on_sent of the old connection has returned before false is told. */
 typedef void (*link_connected_fn)(void *arg, bool connected);
 /* May overlap with the end of the call before, once that has sent the next message.
  * DB_OK: handed to the connection, the next message may be sent; it is lost when the connection ends before the peer
@@ -92,10 +93,9 @@ enum db_err link_push_create(struct link_push **out, const char *url, link_conne
  * on_sent is not called. Nothing is queued: a message never outlives the connection it was meant for. Any thread. */
 enum db_err link_push_send(struct link_push *p, nng_msg *msg);
 /* Drops the connection, or an attempt at one, and connects afresh: for a peer that has gone silent, whose packets may
- * have been lost for so long that TCP would sleep for minutes before it tries again. Waits for the callbacks of the old
- * connection: owner's thread only, not from a callback. An error (DB_NOMEM) leaves it disconnected: call again. */
-enum db_err link_push_reconnect(struct link_push *p, struct errmsg *em);
-/* A send under way completes with DB_CLOSED; on_connected is not called any more. NULL is fine. */
+ * have been lost for so long that TCP would sleep for minutes before it tries again. Returns at once; any thread. */
+void link_push_reconnect(struct link_push *p);
+/* A send under way completes with DB_CLOSED, then on_connected(false) comes if it was connected. NULL is fine. */
 void link_push_free(struct link_push *p);
 
 /* ---- PULL: the messages of all peers that push to us */

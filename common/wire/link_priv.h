@@ -8,6 +8,9 @@
 
 #include "common/wire/link.h"
 
+#define LINK_RECONNECT_MIN_MS 5
+#define LINK_RECONNECT_MAX_MS 50
+
 /* The receiving half of a listening socket: how many connections it has. Embedded. */
 struct link_door {
 	atomic_uint pipes;

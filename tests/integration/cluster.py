@@ -345,6 +345,12 @@ class Cluster:
     def wait_converged(self, deadline_s=20):
         return self.wait(self.converged, deadline_s, "equal LSNs and checksums on all nodes", interval_s=0.02)
 
+    def check_integrity(self):
+        """SQLite's own opinion of the database, asked on every node."""
+        for node in [n["id"] for n in self.status()["nodes"]]:
+            answer = self.query("PRAGMA integrity_check", node=node, consistency="stale")
+            assert answer.rows == [["ok"]], "%s: %s" % (node, answer.text[:500])
+
     # -- hurting
 
     def signal(self, target, number):

@@ -34,6 +34,7 @@ def settle(c, load):
     c.wait_converged(30)
     for node in c.replicas():
         load.verify(node, consistency="stale")
+    c.check_integrity()
     c.ctx.note("%d acked, %d unknown, longest gap %.0f ms" % (
         len(load.acked), len(load.unknown), load.longest_gap_ms()))
 

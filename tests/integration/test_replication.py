@@ -172,6 +172,7 @@ def killed_replica_is_restarted_and_catches_up(c):
     assert c.status()["failovers"] == 0
     load.verify()
     c.wait_converged()
+    c.check_integrity()
     assert all(n["restarts"] >= 1 for n in c.status()["nodes"] if n["id"] != c.master()), c.status()
 
 

@@ -33,6 +33,7 @@ def stop_under_load_loses_nothing_acknowledged(c):
     c.start()
     load.verify()
     c.wait_converged()
+    c.check_integrity()
 
 
 @scenario(timeout_s=90)
@@ -46,6 +47,7 @@ def kill_of_everything_at_once_loses_nothing_acknowledged(c):
     load.stop()
     load.verify()
     c.wait_converged()
+    c.check_integrity()
     c.ctx.note("%d acked, %d unknown" % (len(load.acked), len(load.unknown)))
 
 

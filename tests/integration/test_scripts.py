@@ -4,7 +4,7 @@ import signal
 import subprocess
 import time
 
-from cluster import alive
+from cluster import alive, tagged_pids
 from harness import scenario
 
 
@@ -23,6 +23,19 @@ def fresh(ctx):
 def start(c, *words):
     return run_script(c, "start-cluster.sh", "--replicas", "1", "--http-port", str(c.port), "--data-dir", c.data_dir,
                       *words)
+
+
+def kill_supervisor(c):
+    """kill -9 of the one that start-cluster.sh left in the background."""
+    found = []
+    for pid in tagged_pids(c.ctx.directory):
+        with open("/proc/%d/cmdline" % pid, "rb") as f:
+            words = f.read().split(b"\0")
+        if words[0].endswith(b"grizzly-supervisor"):
+            found.append(pid)
+    assert len(found) == 1, found
+    os.kill(found[0], signal.SIGKILL)
+    c.wait(lambda: not alive(found[0]), 10, "the supervisor to end")
 
 
 @scenario(start=False, timeout_s=90)
@@ -51,10 +64,7 @@ def start_adopts_when_only_the_supervisor_died(ctx):
     c = fresh(ctx)
     assert start(c).returncode == 0
     pids = c.pids()
-    supervisors = [p for p in os.listdir("/proc") if p.isdigit() and alive(int(p)) and c.data_dir in command_line(p)
-                   and "grizzly-supervisor" in command_line(p)]
-    assert len(supervisors) == 1, supervisors
-    os.kill(int(supervisors[0]), signal.SIGKILL)
+    kill_supervisor(c)
     again = start(c)
     assert again.returncode == 0, again.stdout + again.stderr
     c.wait_all_up()
@@ -67,20 +77,10 @@ def stop_ends_nodes_whose_supervisor_died(ctx):
     c = fresh(ctx)
     assert start(c).returncode == 0
     pids = c.pids()
-    for p in os.listdir("/proc"):
-        if p.isdigit() and c.data_dir in command_line(p) and "grizzly-supervisor" in command_line(p):
-            os.kill(int(p), signal.SIGKILL)
+    kill_supervisor(c)
     done = run_script(c, "stop-cluster.sh", "--data-dir", c.data_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not any(alive(p) for p in pids.values()), done.stdout
-
-
-def command_line(pid):
-    try:
-        with open("/proc/%s/cmdline" % pid, "rb") as f:
-            return f.read().replace(b"\0", b" ").decode("utf-8", "replace")
-    except OSError:
-        return ""
 
 
 @scenario(start=False, timeout_s=90)

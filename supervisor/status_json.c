@@ -1,0 +1,209 @@
+/* status_json.c - see status_json.h. */
+#include "supervisor/status_json.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static json_t *number(uint64_t v)
+{
+	return json_integer(v > INT64_MAX ? INT64_MAX : (json_int_t)v); /* a peer's number: it may be anything */
+}
+
+static json_t *number_or_null(bool known, uint64_t v)
+{
+	return known ? number(v) : json_null();
+}
+
+static json_t *text_or_null(const char *text)
+{
+	return text[0] == '\0' ? json_null() : json_string(text);
+}
+
+static json_t *node_to_json(const struct cluster *c, const struct cluster_config *config, unsigned n, pid_t pid,
+                            uint64_t now_ms)
+{
+	struct cluster_node_view v;
+	char http[CONFIG_ADDRESS_MAX];
+	char replication[CONFIG_ADDRESS_MAX];
+	char checksum[17];
+	char id[16];
+
+	cluster_node_view(c, n, now_ms, &v);
+	config_node_address(config, n + 1, CONFIG_HTTP, http);
+	config_node_address(config, n + 1, CONFIG_REPLICATION, replication);
+	snprintf(id, sizeof(id), "node%u", n + 1);
+	snprintf(checksum, sizeof(checksum), "%016" PRIx64, v.status.db_checksum);
+	return json_pack("{s:s, s:s, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "id", id,
+	                 "role", v.role, "state", v.state, "pid", number_or_null(pid > 0, (uint64_t)pid), "http", http,
+	                 "replication", replication, "term", number_or_null(v.answered, v.status.promised_term),
+	                 "durable_lsn", number_or_null(v.answered, v.status.durable_lsn), "applied_lsn",
+	                 number_or_null(v.answered, v.status.applied_lsn), "committed_lsn",
+	                 number_or_null(v.answered, v.status.committed_lsn), "lag_ms",
+	                 number_or_null(v.answered, v.status.lag_ms), "heartbeat_age_ms",
+	                 number_or_null(v.answered, now_ms - v.heard_ms), "restarts", number(v.restarts), "db_checksum",
+	                 v.answered ? json_string(checksum) : json_null(), "draining", (int)v.status.draining, "reason",
+	                 text_or_null(v.reason));
+}
+
+static json_t *cluster_to_json(const struct cluster *c, const struct cluster_config *config, const pid_t *pids,
+                               uint64_t now_ms)
+{
+	struct cluster_view v;
+	char endpoint[CONFIG_ADDRESS_MAX];
+	char cluster_id[33];
+	char master[16];
+	json_t *nodes = json_array();
+	unsigned i;
+
+	cluster_view(c, &v);
+	config_endpoint_address(config, endpoint);
+	for (i = 0; i < 16; i++)
+		snprintf(cluster_id + 2 * i, 3, "%02x", config->cluster_id[i]);
+	snprintf(master, sizeof(master), "node%u", v.master + 1);
+	for (i = 0; i < v.node_count && nodes != NULL; i++) {
+		if (json_array_append_new(nodes, node_to_json(c, config, i, pids[i], now_ms)) != 0) {
+			json_decref(nodes);
+			return NULL;
+		}
+	}
+	return json_pack("{s:s, s:o, s:o, s:s, s:o, s:i, s:b, s:b, s:o, s:o}", "cluster", cluster_id, "term",
+	                 number(v.term), "master", v.master == CLUSTER_NOBODY ? json_null() : json_string(master),
+	                 "endpoint", endpoint, "failovers", number(v.failovers), "supervisor_pid", (int)getpid(),
+	                 "switchover", (int)v.switching, "stopping", (int)v.stopping, "reason", text_or_null(v.reason),
+	                 "nodes", nodes);
+}
+
+void status_json_put(struct buf *b, const struct cluster *c, const struct cluster_config *config, const pid_t *pids,
+                     uint64_t now_ms)
+{
+	json_t *json = cluster_to_json(c, config, pids, now_ms);
+	char *text = json == NULL ? NULL : json_dumps(json, JSON_INDENT(2));
+
+	json_decref(json);
+	if (text == NULL) {
+		b->failed = true;
+		return;
+	}
+	buf_puts(b, text);
+	free(text);
+}
+
+/* ---- the table */
+
+#define COLUMNS 11
+#define CELL_MAX 80
+
+struct table {
+	size_t rows;
+	char cells[CONFIG_NODES_MAX + 1][COLUMNS][CELL_MAX];
+};
+
+static const char *string_of(json_t *object, const char *key, const char *otherwise)
+{
+	const char *s = json_string_value(json_object_get(object, key));
+
+	return s == NULL ? otherwise : s;
+}
+
+static void number_cell(char cell[CELL_MAX], json_t *object, const char *key, const char *unit)
+{
+	json_t *v = json_object_get(object, key);
+
+	if (json_is_integer(v))
+		snprintf(cell, CELL_MAX, "%" JSON_INTEGER_FORMAT "%s", json_integer_value(v), unit);
+	else
+		snprintf(cell, CELL_MAX, "-");
+}
+
+static void fill_row(char row[COLUMNS][CELL_MAX], json_t *node)
+{
+	static const char *const strings[] = {"id", "role", "state"};
+	static const char *const numbers[] = {"term", "durable_lsn", "applied_lsn", "committed_lsn"};
+	size_t i;
+
+	for (i = 0; i < 3; i++)
+		snprintf(row[i], CELL_MAX, "%s", string_of(node, strings[i], "-"));
+	number_cell(row[3], node, "pid", "");
+	snprintf(row[4], CELL_MAX, "%s", string_of(node, "http", "-"));
+	for (i = 0; i < 4; i++)
+		number_cell(row[5 + i], node, numbers[i], "");
+	number_cell(row[9], node, "lag_ms", " ms");
+	number_cell(row[10], node, "restarts", "");
+}
+
+static void put_table(struct buf *b, const struct table *t)
+{
+	static const bool right[COLUMNS] = {[3] = true, [5] = true, [6] = true, [7] = true,
+	                                    [8] = true, [9] = true, [10] = true};
+	size_t row, column;
+
+	for (row = 0; row < t->rows; row++) {
+		for (column = 0; column < COLUMNS; column++) {
+			size_t width = 0;
+			size_t i;
+
+			for (i = 0; i < t->rows; i++)
+				if (strlen(t->cells[i][column]) > width)
+					width = strlen(t->cells[i][column]);
+			buf_printf(b, right[column] ? "%*s" : "%-*s", (int)width, t->cells[row][column]);
+			buf_puts(b, column + 1 < COLUMNS ? "  " : "\n");
+		}
+	}
+}
+
+static void put_headline(struct buf *b, json_t *json)
+{
+	const char *master = string_of(json, "master", NULL);
+	char term[CELL_MAX];
+	char failovers[CELL_MAX];
+
+	number_cell(term, json, "term", "");
+	number_cell(failovers, json, "failovers", "");
+	buf_printf(b, "cluster %s  term %s  master %s  endpoint %s  failovers %s\n", string_of(json, "cluster", "-"), term,
+	           master == NULL ? "none" : master, string_of(json, "endpoint", "-"), failovers);
+	if (master == NULL)
+		buf_printf(b, "no master: %s\n", string_of(json, "reason", "no reason given"));
+}
+
+enum db_err status_text_put(struct buf *b, const char *text, size_t len, struct errmsg *em)
+{
+	static const char *const titles[COLUMNS] = {"ID",      "ROLE",    "STATE",     "PID", "HTTP",    "TERM",
+	                                            "DURABLE", "APPLIED", "COMMITTED", "LAG", "RESTARTS"};
+	struct table *t = calloc(1, sizeof(*t));
+	json_error_t reason;
+	json_t *json = json_loadb(text, len, 0, &reason);
+	json_t *nodes = json_object_get(json, "nodes");
+	enum db_err err = DB_OK;
+	size_t i;
+
+	if (t == NULL) {
+		err = errmsg_set(em, DB_NOMEM, "no memory for a table");
+		goto free_all;
+	}
+	if (!json_is_array(nodes) || json_array_size(nodes) > CONFIG_NODES_MAX) {
+		err = errmsg_set(em, DB_INVALID, "the supervisor's answer is not understood");
+		goto free_all;
+	}
+	put_headline(b, json);
+	for (i = 0; i < COLUMNS; i++)
+		snprintf(t->cells[0][i], CELL_MAX, "%s", titles[i]);
+	t->rows = json_array_size(nodes) + 1;
+	for (i = 0; i + 1 < t->rows; i++)
+		fill_row(t->cells[i + 1], json_array_get(nodes, i));
+	put_table(b, t);
+	for (i = 0; i + 1 < t->rows; i++) {
+		json_t *node = json_array_get(nodes, i);
+		const char *why = string_of(node, "reason", NULL);
+
+		if (why != NULL)
+			buf_printf(b, "%s: %s\n", string_of(node, "id", "-"), why);
+	}
+free_all:
+	json_decref(json);
+	free(t);
+	return err;
+}

@@ -1,0 +1,764 @@
+/*
+ * supervisor.c - see supervisor.h.
+ *
+ * Everything that happens becomes a cluster_event handed to feed(), which carries out the actions of the step in order.
+ * An action that fails is itself an event (the process could not be started, the term could not be stored); such events
+ * wait in a short queue until the actions of the step before are done, so steps never nest.
+ */
+#include "supervisor/supervisor.h"
+
+#include <assert.h>
+#include <event2/event.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/wire/link.h"
+#include "supervisor/adopt.h"
+#include "supervisor/cluster.h"
+#include "supervisor/control.h"
+#include "supervisor/coordinator.h"
+#include "supervisor/datadir.h"
+#include "supervisor/endpoint.h"
+#include "supervisor/launcher.h"
+#include "supervisor/mailbox.h"
+#include "supervisor/roster.h"
+#include "supervisor/status_json.h"
+
+#define QUEUE_MAX (4 * CLUSTER_NODES_MAX)
+#define ROSTER_DELAY_MS 20 /* run/supervisor.json follows a change after this, out of a failover's way */
+
+struct managed {
+	struct supervisor *owner;
+	unsigned index;
+	struct process process; /* pidfd -1: none runs */
+	struct link_req *link;  /* to this very process: made new for each, so that no request outlives it */
+	struct event *exit_event;
+	uint64_t started_us;
+	bool answered;
+	char why[ERRMSG_TEXT_MAX]; /* why it could not be started, for the queued event */
+};
+
+struct supervisor {
+	struct cluster_config config;
+	char data_dir[PATH_MAX];
+	char master_program[PATH_MAX];
+	char replica_program[PATH_MAX];
+	char boot_id[64];
+	struct coordinator coordinator;
+	bool coordinator_is_open;
+	uint64_t stored_term;
+	uint64_t stored_failovers;
+	int endpoint_fd;
+	struct cluster *cluster;
+	struct event_base *base;
+	struct mailbox *mailbox;
+	struct control *control;
+	struct event *tick_event;
+	struct event *mail_event;
+	struct event *control_event;
+	struct event *term_event;
+	struct event *int_event;
+	struct event *roster_event;
+	bool stepping;
+	size_t queue_count;
+	struct cluster_event queue[QUEUE_MAX];
+	uint64_t switchover_id; /* of the last switchover asked for */
+	bool switchover_done;
+	bool switchover_ok;
+	char switchover_text[CLUSTER_TEXT_MAX];
+	struct cluster_actions actions; /* of the step under way */
+	struct managed nodes[CLUSTER_NODES_MAX];
+	unsigned node_count;
+};
+
+static void feed(struct supervisor *s, const struct cluster_event *ev);
+
+/* ---- the roster */
+
+static void roster_changed(struct supervisor *s)
+{
+	const struct timeval delay = {0, ROSTER_DELAY_MS * 1000};
+
+	if (!event_pending(s->roster_event, EV_TIMEOUT, NULL) && event_add(s->roster_event, &delay) != 0)
+		log_error("cannot arm the timer of \"%s\"", DATADIR_ROSTER);
+}
+
+static void write_roster(struct supervisor *s)
+{
+	struct roster *r = calloc(1, sizeof(*r));
+	struct cluster_node_view view;
+	struct errmsg em = {0};
+	unsigned n;
+
+	if (r == NULL) {
+		log_error("no memory to write \"%s\"", DATADIR_ROSTER);
+		return;
+	}
+	memcpy(r->boot_id, s->boot_id, sizeof(r->boot_id));
+	r->supervisor_pid = getpid();
+	r->term = s->stored_term;
+	r->node_count = s->node_count;
+	for (n = 0; n < s->node_count; n++) {
+		const struct managed *m = &s->nodes[n];
+
+		if (m->process.pidfd < 0)
+			continue;
+		cluster_node_view(s->cluster, n, clock_mono_ms(), &view);
+		r->nodes[n] = (struct roster_node){.pid = m->process.pid,
+		                                   .start_ticks = m->process.start_ticks,
+		                                   .started_us = m->started_us,
+		                                   .restarts = view.restarts,
+		                                   .answered = m->answered,
+		                                   .master = strcmp(view.role, "master") == 0};
+	}
+	if (roster_store(r, DATADIR_ROSTER, &em) != DB_OK)
+		log_error("%s", em.text); /* a later supervisor still finds the nodes by their sockets */
+	free(r);
+}
+
+static void on_roster_due(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	write_roster(arg);
+}
+
+/* ---- events that actions cause */
+
+static void enqueue(struct supervisor *s, const struct cluster_event *ev)
+{
+	assert(s->queue_count < QUEUE_MAX); /* a step has at most three failing actions per node, and one PERSIST */
+	s->queue[s->queue_count++] = *ev;
+}
+
+static void enqueue_no_reply(struct supervisor *s, unsigned n, uint32_t seq)
+{
+	struct cluster_event ev = {.type = CLUSTER_NO_REPLY, .node = n};
+
+	ev.u.reply.seq = seq;
+	enqueue(s, &ev);
+}
+
+/* ---- processes */
+
+static void release_process(struct managed *m)
+{
+	if (m->exit_event != NULL)
+		event_free(m->exit_event);
+	m->exit_event = NULL;
+	process_close(&m->process);
+	m->answered = false;
+}
+
+static void on_node_exit(evutil_socket_t fd, short what, void *arg)
+{
+	struct managed *m = arg;
+	struct cluster_event ev = {.type = CLUSTER_NODE_EXITED, .node = m->index};
+
+	(void)fd;
+	(void)what;
+	if (!process_gone(&m->process))
+		return;
+	process_collect(&m->process, &ev.u.exited.code, &ev.u.exited.signal);
+	release_process(m);
+	feed(m->owner, &ev);
+	roster_changed(m->owner);
+}
+
+/* Begins to watch m->process and to talk to it. */
+static enum db_err attach_process(struct managed *m, struct errmsg *em)
+{
+	char path[64];
+	char url[LINK_URL_MAX];
+	enum db_err err;
+
+	m->exit_event = event_new(m->owner->base, m->process.pidfd, EV_READ | EV_PERSIST, on_node_exit, m);
+	if (m->exit_event == NULL || event_add(m->exit_event, NULL) != 0)
+		return errmsg_set(em, DB_NOMEM, "cannot watch the process of node%u", m->index + 1);
+	/* The link of the process before is given up only now, for that may take a moment. */
+	link_req_free(m->link);
+	m->link = NULL;
+	snprintf(path, sizeof(path), "run/node%u.ctl", m->index + 1);
+	err = link_ipc_url(url, path, em);
+	return err == DB_OK ? link_req_create(&m->link, url, em) : err;
+}
+
+/* A process nobody knows, yet with the node's socket: left by a supervisor that died between a start and its record. */
+static enum db_err expel_stranger(struct managed *m, struct errmsg *em)
+{
+	struct process stranger;
+	enum db_err err;
+
+	if (!adopt_stranger(m->index, &stranger))
+		return DB_OK;
+	err = errmsg_set(em, DB_BUSY, "process %d, which was not ours, had its socket and was killed", (int)stranger.pid);
+	if (process_signal(&stranger, SIGKILL, em) != DB_OK)
+		err = em->err;
+	process_close(&stranger);
+	return err;
+}
+
+static enum db_err start_process(struct supervisor *s, struct managed *m, bool as_master, struct errmsg *em)
+{
+	char id[16];
+	char log_path[64];
+	struct launch launch = {.program = as_master ? s->master_program : s->replica_program,
+	                        .args = {as_master ? "grizzly-master" : "grizzly-replica", "--data-dir", s->data_dir,
+	                                 "--id", id, as_master ? "--term" : NULL, as_master ? "1" : NULL},
+	                        .log_path = log_path,
+	                        .listen_fd = s->endpoint_fd};
+	enum db_err err;
+
+	snprintf(id, sizeof(id), "node%u", m->index + 1);
+	snprintf(log_path, sizeof(log_path), "log/%s.log", id);
+	err = expel_stranger(m, em);
+	if (err == DB_OK)
+		err = launcher_spawn(&launch, &m->process, em);
+	if (err != DB_OK)
+		return err;
+	m->started_us = clock_wall_us();
+	err = attach_process(m, em);
+	if (err != DB_OK) {
+		struct errmsg ignored = {0};
+
+		/* Not watched, it must not live. A kill that fails leaves a stranger, which the next start expels. */
+		if (process_signal(&m->process, SIGKILL, &ignored) != DB_OK)
+			log_error("%s", ignored.text);
+		release_process(m);
+	}
+	return err;
+}
+
+static void do_spawn(struct supervisor *s, const struct cluster_action *a)
+{
+	struct managed *m = &s->nodes[a->node];
+	struct cluster_event ev = {.type = CLUSTER_NODE_EXITED, .node = a->node};
+	struct errmsg em = {0};
+
+	assert(m->process.pidfd < 0);
+	if (start_process(s, m, a->u.as_master, &em) == DB_OK) {
+		log_info("node%u started pid=%d as=%s", a->node + 1, (int)m->process.pid,
+		         a->u.as_master ? "master" : "replica");
+		roster_changed(s);
+		return;
+	}
+	log_error("node%u cannot be started: %s", a->node + 1, em.text);
+	memcpy(m->why, em.text, sizeof(m->why));
+	ev.u.exited.code = -1;
+	ev.u.exited.why = m->why;
+	enqueue(s, &ev);
+}
+
+static void do_kill(struct supervisor *s, const struct cluster_action *a)
+{
+	struct errmsg em = {0};
+
+	if (process_signal(&s->nodes[a->node].process, a->u.signal, &em) != DB_OK)
+		log_error("%s", em.text); /* its exit is what the core waits for; status says so */
+}
+
+/* ---- requests */
+
+static void do_send(struct supervisor *s, const struct cluster_action *a)
+{
+	struct managed *m = &s->nodes[a->node];
+	struct wire_head head = {.type = a->u.send.type, .term = a->u.send.term};
+
+	memcpy(head.cluster_id, s->config.cluster_id, sizeof(head.cluster_id));
+	memcpy(head.sender, "supervisor", sizeof("supervisor"));
+	if (m->process.pidfd < 0 || m->link == NULL ||
+	    mailbox_ask(s->mailbox, m->link, &head, a->node, a->u.send.seq, a->u.send.timeout_ms) != DB_OK)
+		enqueue_no_reply(s, a->node, a->u.send.seq);
+}
+
+static void on_mail(evutil_socket_t fd, short what, void *arg)
+{
+	struct supervisor *s = arg;
+	struct mail *mail = mailbox_take(s->mailbox);
+
+	(void)fd;
+	(void)what;
+	while (mail != NULL) {
+		struct mail *next = mail->next;
+		struct managed *m = &s->nodes[mail->node];
+		struct cluster_event ev = {.type = CLUSTER_REPLY, .node = mail->node};
+
+		if (mail->err == DB_OK && mail->status.pid != (uint32_t)m->process.pid) {
+			log_warn("node%u is answered for by process %u instead of %d", mail->node + 1, mail->status.pid,
+			         (int)m->process.pid);
+			mail->err = DB_INVALID;
+		}
+		if (mail->err == DB_INVALID)
+			log_debug("node%u sent an answer that is not understood", mail->node + 1);
+		if (mail->err != DB_OK)
+			ev.type = CLUSTER_NO_REPLY;
+		ev.u.reply.seq = mail->seq;
+		ev.u.reply.status = &mail->status;
+		feed(s, &ev);
+		if (mail->err == DB_OK && !m->answered && m->process.pidfd >= 0) {
+			m->answered = true;
+			roster_changed(s);
+		}
+		free(mail);
+		mail = next;
+	}
+}
+
+/* ---- carrying out */
+
+static void do_log(const struct cluster_action *a)
+{
+	switch (a->u.level) {
+	case LOG_LEVEL_DEBUG:
+		log_debug("%s", a->text);
+		return;
+	case LOG_LEVEL_INFO:
+		log_info("%s", a->text);
+		return;
+	case LOG_LEVEL_WARN:
+		log_warn("%s", a->text);
+		return;
+	case LOG_LEVEL_ERROR:
+		log_error("%s", a->text);
+		return;
+	}
+}
+
+static bool do_persist(struct supervisor *s, const struct cluster_action *a)
+{
+	struct cluster_event ev = {.type = CLUSTER_PERSIST_FAILED};
+	struct errmsg em = {0};
+
+	if (coordinator_store(&s->coordinator, a->u.persist.term, a->u.persist.failovers, &em) == DB_OK) {
+		s->stored_term = a->u.persist.term;
+		s->stored_failovers = a->u.persist.failovers;
+		return true;
+	}
+	log_error("term %" PRIu64 " cannot be stored: %s", a->u.persist.term, em.text);
+	enqueue(s, &ev);
+	return false;
+}
+
+static void do_switchover_done(struct supervisor *s, const struct cluster_action *a)
+{
+	s->switchover_done = true;
+	s->switchover_ok = a->u.ok;
+	memcpy(s->switchover_text, a->text, sizeof(s->switchover_text));
+	roster_changed(s);
+}
+
+static void carry_out(struct supervisor *s)
+{
+	bool may_send = true;
+	size_t i;
+
+	for (i = 0; i < s->actions.count; i++) {
+		const struct cluster_action *a = &s->actions.items[i];
+
+		switch (a->type) {
+		case CLUSTER_SPAWN:
+			do_spawn(s, a);
+			break;
+		case CLUSTER_KILL:
+			do_kill(s, a);
+			break;
+		case CLUSTER_SEND:
+			if (may_send)
+				do_send(s, a);
+			else
+				enqueue_no_reply(s, a->node, a->u.send.seq);
+			break;
+		case CLUSTER_PERSIST:
+			may_send = do_persist(s, a);
+			break;
+		case CLUSTER_LOG:
+			do_log(a);
+			break;
+		case CLUSTER_SWITCHOVER_DONE:
+			do_switchover_done(s, a);
+			break;
+		case CLUSTER_STOPPED:
+			log_info("every node has ended");
+			event_base_loopbreak(s->base);
+			break;
+		}
+	}
+}
+
+static void arm_tick(struct supervisor *s)
+{
+	uint64_t wake_ms = cluster_wake_ms(s->cluster);
+	uint64_t now_us = clock_mono_us();
+	uint64_t wait_us = wake_ms * 1000 > now_us ? wake_ms * 1000 - now_us : 0;
+	struct timeval tv = {(time_t)(wait_us / 1000000), (suseconds_t)(wait_us % 1000000)};
+
+	if (wake_ms == UINT64_MAX)
+		event_del(s->tick_event);
+	else if (event_add(s->tick_event, &tv) != 0)
+		log_error("cannot arm the timer of the cluster core");
+}
+
+static void feed(struct supervisor *s, const struct cluster_event *ev)
+{
+	size_t done = 0;
+
+	assert(!s->stepping);
+	s->stepping = true;
+	cluster_step(s->cluster, ev, clock_mono_ms(), &s->actions);
+	carry_out(s);
+	/* Follow-ups may cause follow-ups, each at most one a node: a failed start is tried again by the timer alone. */
+	for (done = 0; done < s->queue_count; done++) {
+		struct cluster_event next = s->queue[done];
+
+		if (done + 1 == s->queue_count)
+			s->queue_count = done = 0;
+		cluster_step(s->cluster, &next, clock_mono_ms(), &s->actions);
+		carry_out(s);
+		if (s->queue_count == 0)
+			break;
+		if (done == 0)
+			done = SIZE_MAX; /* the queue began anew */
+	}
+	s->stepping = false;
+	arm_tick(s);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	const struct cluster_event ev = {.type = CLUSTER_TICK};
+
+	(void)fd;
+	(void)what;
+	feed(arg, &ev);
+}
+
+static void on_stop_signal(evutil_socket_t sig, short what, void *arg)
+{
+	const struct cluster_event ev = {.type = CLUSTER_STOP};
+
+	(void)what;
+	log_info("signal %d: stopping", (int)sig);
+	feed(arg, &ev);
+}
+
+/* ---- commands */
+
+static void put_result(struct buf *reply, const char *status, const char *code, const char *message, uint64_t id)
+{
+	json_t *json = json_pack("{s:s, s:s, s:s, s:I, s:i}", "status", status, "code", code, "message", message, "id",
+	                         (json_int_t)id, "pid", (int)getpid());
+	char *text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
+
+	json_decref(json);
+	if (text == NULL)
+		reply->failed = true;
+	else
+		buf_puts(reply, text);
+	free(text);
+}
+
+static bool parse_node_id(const struct supervisor *s, const char *id, unsigned *out)
+{
+	char name[16];
+	unsigned n;
+
+	for (n = 0; n < s->node_count; n++) {
+		snprintf(name, sizeof(name), "node%u", n + 1);
+		if (strcmp(name, id) == 0) {
+			*out = n;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void put_switchover_result(struct supervisor *s, uint64_t id, struct buf *reply)
+{
+	if (id != s->switchover_id)
+		put_result(reply, "error", "FAILED", "another switchover was asked for since", id);
+	else if (!s->switchover_done)
+		put_result(reply, "running", "", "", id);
+	else if (s->switchover_ok)
+		put_result(reply, "ok", "", s->switchover_text, id);
+	else
+		put_result(reply, "error", "FAILED", s->switchover_text, id);
+}
+
+static void answer_switchover(struct supervisor *s, const char *to, struct buf *reply)
+{
+	struct cluster_event ev = {.type = CLUSTER_SWITCHOVER, .node = CLUSTER_NOBODY};
+	char text[CLUSTER_TEXT_MAX];
+
+	if (to != NULL && !parse_node_id(s, to, &ev.node)) {
+		snprintf(text, sizeof(text), "there is no node \"%.60s\" in this cluster", to);
+		put_result(reply, "error", "UNKNOWN_NODE", text, 0);
+		return;
+	}
+	if (s->switchover_id != 0 && !s->switchover_done) {
+		put_result(reply, "error", "FAILED", "another switchover is under way", 0);
+		return;
+	}
+	s->switchover_id++;
+	s->switchover_done = false;
+	feed(s, &ev);
+	put_switchover_result(s, s->switchover_id, reply);
+}
+
+static void answer_status(struct supervisor *s, struct buf *reply)
+{
+	pid_t pids[CLUSTER_NODES_MAX] = {0};
+	unsigned n;
+
+	for (n = 0; n < s->node_count; n++)
+		pids[n] = s->nodes[n].process.pidfd >= 0 ? s->nodes[n].process.pid : 0;
+	status_json_put(reply, s->cluster, &s->config, pids, clock_mono_ms());
+}
+
+static void answer_command(void *arg, const char *text, size_t len, struct buf *reply)
+{
+	const struct cluster_event stop = {.type = CLUSTER_STOP};
+	struct supervisor *s = arg;
+	json_error_t reason;
+	json_t *json = json_loadb(text, len, 0, &reason);
+	const char *command = json_string_value(json_object_get(json, "command"));
+
+	if (command == NULL) {
+		put_result(reply, "error", "BAD_REQUEST", "the request is not understood", 0);
+	} else if (strcmp(command, "status") == 0) {
+		answer_status(s, reply);
+	} else if (strcmp(command, "switchover") == 0) {
+		answer_switchover(s, json_string_value(json_object_get(json, "to")), reply);
+	} else if (strcmp(command, "switchover-result") == 0) {
+		put_switchover_result(s, (uint64_t)json_integer_value(json_object_get(json, "id")), reply);
+	} else if (strcmp(command, "stop") == 0) {
+		put_result(reply, "ok", "", "stopping", 0);
+		feed(s, &stop);
+	} else {
+		put_result(reply, "error", "BAD_REQUEST", "there is no such command", 0);
+	}
+	json_decref(json);
+}
+
+static void on_control(evutil_socket_t fd, short what, void *arg)
+{
+	struct supervisor *s = arg;
+
+	(void)fd;
+	(void)what;
+	control_serve(s->control);
+}
+
+/* ---- start and end */
+
+static enum db_err add_event(struct event **out, struct event_base *base, int fd, short what, event_callback_fn fn,
+                             void *arg, bool active, struct errmsg *em)
+{
+	*out = event_new(base, fd, what, fn, arg);
+	if (*out == NULL || (active && event_add(*out, NULL) != 0))
+		return errmsg_set(em, DB_NOMEM, "cannot set up the event loop");
+	return DB_OK;
+}
+
+static enum db_err create_loop(struct supervisor *s, struct errmsg *em)
+{
+	struct event_config *options = event_config_new();
+	enum db_err err;
+
+	if (options == NULL)
+		return errmsg_set(em, DB_NOMEM, "cannot set up the event loop");
+	event_config_set_flag(options, EVENT_BASE_FLAG_PRECISE_TIMER); /* 5 ms polls are not to last 6 */
+	s->base = event_base_new_with_config(options);
+	event_config_free(options);
+	if (s->base == NULL)
+		return errmsg_set(em, DB_NOMEM, "cannot set up the event loop");
+	err = mailbox_create(&s->mailbox, s->config.cluster_id, em);
+	if (err == DB_OK)
+		err = add_event(&s->tick_event, s->base, -1, 0, on_tick, s, false, em);
+	if (err == DB_OK)
+		err = add_event(&s->roster_event, s->base, -1, 0, on_roster_due, s, false, em);
+	if (err == DB_OK)
+		err = add_event(&s->mail_event, s->base, mailbox_fd(s->mailbox), EV_READ | EV_PERSIST, on_mail, s, true,
+		                em);
+	if (err == DB_OK)
+		err = add_event(&s->term_event, s->base, SIGTERM, EV_SIGNAL | EV_PERSIST, on_stop_signal, s, true, em);
+	if (err == DB_OK)
+		err = add_event(&s->int_event, s->base, SIGINT, EV_SIGNAL | EV_PERSIST, on_stop_signal, s, true, em);
+	return err;
+}
+
+static enum db_err create_control(struct supervisor *s, struct errmsg *em)
+{
+	enum db_err err = control_create(&s->control, DATADIR_CONTROL, s->config.cluster_id, answer_command, s, em);
+
+	if (err != DB_OK)
+		return err;
+	return add_event(&s->control_event, s->base, control_fd(s->control), EV_READ | EV_PERSIST, on_control, s, true,
+	                 em);
+}
+
+static enum db_err create_cluster(struct supervisor *s, struct errmsg *em)
+{
+	struct cluster_options o = {.node_count = s->node_count,
+	                            .ack_nodes = config_ack_nodes(&s->config),
+	                            .async = s->config.durability == DURABILITY_ASYNC,
+	                            .interval_ms = s->config.heartbeat.interval_ms,
+	                            .misses = s->config.heartbeat.misses};
+	enum db_err err;
+
+	err = coordinator_open(&s->coordinator, DATADIR_TERM, &s->stored_term, &s->stored_failovers, em);
+	if (err != DB_OK)
+		return err;
+	s->coordinator_is_open = true;
+	o.term = s->stored_term;
+	o.failovers = s->stored_failovers;
+	return cluster_create(&s->cluster, &o, em);
+}
+
+/* Running nodes that are not part of the configuration any more would serve behind our back. */
+static enum db_err check_surplus(const struct supervisor *s, const struct process *processes, struct errmsg *em)
+{
+	unsigned n;
+
+	for (n = s->node_count; n < CONFIG_NODES_MAX; n++)
+		if (processes[n].pidfd >= 0)
+			return errmsg_set(em, DB_INVALID,
+			                  "node%u runs (pid %d), but \"replicas\" in \"%s\" allows %u: stop the cluster first",
+			                  n + 1, (int)processes[n].pid, DATADIR_CONFIG, s->config.replicas);
+	return DB_OK;
+}
+
+/* Takes over running nodes and fills ev; the endpoint comes from them or is bound anew. */
+static enum db_err adopt_nodes(struct supervisor *s, struct cluster_event *ev, struct errmsg *em)
+{
+	struct process processes[CONFIG_NODES_MAX];
+	struct roster *roster = calloc(1, sizeof(*roster));
+	enum db_err err = DB_OK;
+	unsigned count;
+	unsigned n;
+
+	if (roster == NULL)
+		return errmsg_set(em, DB_NOMEM, "no memory for the roster");
+	for (n = 0; n < CONFIG_NODES_MAX; n++)
+		processes[n] = PROCESS_NONE;
+	count = adopt_running(processes, roster);
+	err = check_surplus(s, processes, em);
+	if (err == DB_OK)
+		err = count > 0 ? endpoint_fetch(&s->endpoint_fd, &s->config, processes, s->node_count, em)
+		                : endpoint_bind(&s->endpoint_fd, &s->config, em);
+	for (n = 0; n < CONFIG_NODES_MAX; n++) {
+		struct managed *m = &s->nodes[n];
+
+		if (err != DB_OK || processes[n].pidfd < 0) {
+			process_close(&processes[n]);
+			continue;
+		}
+		m->process = processes[n];
+		m->answered = roster->nodes[n].answered;
+		m->started_us = roster->nodes[n].started_us;
+		ev->u.begin.adopted |= 1u << n;
+		ev->u.begin.answered |= m->answered ? 1u << n : 0;
+		log_info("node%u adopted pid=%d", n + 1, (int)m->process.pid);
+		err = attach_process(m, em);
+	}
+	free(roster);
+	return err;
+}
+
+/* The nodes may outlive an endpoint that none of them can hand over (all hung at once, no tracing): binding it anew is
+ * worth a try, for it works when they do not hold it after all. */
+static enum db_err adopt_or_bind(struct supervisor *s, struct cluster_event *ev, struct errmsg *em)
+{
+	enum db_err err = adopt_nodes(s, ev, em);
+
+	return err == DB_OK ? DB_OK : errmsg_context(em, "cannot take over the cluster's nodes and endpoint");
+}
+
+enum db_err supervisor_create(struct supervisor **out, const struct cluster_config *config, const char *data_dir,
+                              struct errmsg *em)
+{
+	struct cluster_event ev = {.type = CLUSTER_BEGIN, .node = CLUSTER_NOBODY};
+	struct supervisor *s = calloc(1, sizeof(*s));
+	enum db_err err;
+	unsigned n;
+
+	*out = NULL;
+	if (s == NULL)
+		return errmsg_set(em, DB_NOMEM, "no memory for the supervisor");
+	s->config = *config;
+	s->endpoint_fd = -1;
+	s->node_count = config_node_count(config);
+	snprintf(s->data_dir, sizeof(s->data_dir), "%s", data_dir);
+	for (n = 0; n < CLUSTER_NODES_MAX; n++)
+		s->nodes[n] = (struct managed){.owner = s, .index = n, .process = PROCESS_NONE};
+	err = launcher_find(s->master_program, "grizzly-master", em);
+	if (err == DB_OK)
+		err = launcher_find(s->replica_program, "grizzly-replica", em);
+	if (err == DB_OK)
+		err = launcher_boot_id(s->boot_id, em);
+	if (err == DB_OK)
+		err = create_cluster(s, em);
+	if (err == DB_OK)
+		err = create_loop(s, em);
+	if (err == DB_OK)
+		err = adopt_or_bind(s, &ev, em);
+	if (err == DB_OK)
+		err = create_control(s, em);
+	if (err != DB_OK) {
+		supervisor_free(s);
+		return err;
+	}
+	ev.u.begin.first_start = s->stored_term == 0 && ev.u.begin.adopted == 0 && !datadir_has_nodes();
+	feed(s, &ev);
+	write_roster(s);
+	*out = s;
+	return DB_OK;
+}
+
+enum db_err supervisor_run(struct supervisor *s, struct errmsg *em)
+{
+	if (event_base_dispatch(s->base) < 0)
+		return errmsg_set(em, DB_IO, "the event loop failed");
+	write_roster(s);
+	return DB_OK;
+}
+
+static void free_event(struct event *ev)
+{
+	if (ev != NULL)
+		event_free(ev);
+}
+
+void supervisor_free(struct supervisor *s)
+{
+	unsigned n;
+
+	if (s == NULL)
+		return;
+	control_free(s->control);
+	for (n = 0; n < CLUSTER_NODES_MAX; n++) {
+		release_process(&s->nodes[n]);
+		link_req_free(s->nodes[n].link);
+	}
+	free_event(s->control_event);
+	free_event(s->tick_event);
+	free_event(s->roster_event);
+	free_event(s->mail_event);
+	free_event(s->term_event);
+	free_event(s->int_event);
+	mailbox_free(s->mailbox);
+	if (s->base != NULL)
+		event_base_free(s->base);
+	cluster_free(s->cluster);
+	if (s->coordinator_is_open)
+		coordinator_close(&s->coordinator);
+	if (s->endpoint_fd >= 0)
+		close(s->endpoint_fd);
+	free(s);
+}

@@ -1,0 +1,724 @@
+/*
+ * test_stream.c - a walsender wired to a walreceiver, both pure, over logs in memory and a line that the test controls.
+ *
+ * What the replica ends up with is compared with the master's log after every scenario, a random one included that loses
+ * connections, drops what was under way, changes masters and crashes the replica.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/buf.h"
+#include "master/walsender.h"
+#include "replica/walreceiver.h"
+#include "tests/unit/unit.h"
+
+#define LOG_MAX 4096
+#define LINE_MAX 8
+
+static const uint8_t cluster_id[16] = "stream-test-id.";
+
+/* ---- a log in memory: records without pages, padded by an arbitrary payload where a test wants a large one */
+
+struct memory_log {
+	uint8_t *records[LOG_MAX]; /* records[lsn - 1] */
+	size_t lens[LOG_MAX];
+	uint64_t last_lsn, durable_lsn, first_lsn;
+};
+
+static uint64_t checksum_of(const struct memory_log *log, uint64_t lsn)
+{
+	return lsn == 0 ? 0 : load_u64le(log->records[lsn - 1] + 64);
+}
+
+static uint64_t term_of(const struct memory_log *log, uint64_t lsn)
+{
+	return lsn == 0 ? 0 : load_u64le(log->records[lsn - 1] + 16);
+}
+
+static void log_cut(struct memory_log *log, uint64_t keep_lsn)
+{
+	while (log->last_lsn > keep_lsn)
+		free(log->records[--log->last_lsn]);
+	if (log->durable_lsn > keep_lsn)
+		log->durable_lsn = keep_lsn;
+}
+
+static void log_push(struct memory_log *log, const uint8_t *bytes, size_t len)
+{
+	uint8_t *copy = malloc(len);
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(copy);
+	CU_ASSERT_FATAL(log->last_lsn < LOG_MAX);
+	memcpy(copy, bytes, len);
+	log->lens[log->last_lsn] = len;
+	log->records[log->last_lsn++] = copy;
+}
+
+/* Seals a record of page_count pages, all of them filled with `fill`. */
+static void log_seal(struct memory_log *log, uint64_t term, uint32_t page_count, int fill)
+{
+	struct wal_record r = {.type = page_count > 0 ? WAL_PAGES : WAL_TERM_START,
+			       .lsn = log->last_lsn + 1,
+			       .term = term,
+			       .db_size_pages = page_count,
+			       .page_count = page_count,
+			       .payload_len = wal_payload_size(page_count),
+			       .prev_checksum = checksum_of(log, log->last_lsn)};
+	size_t len = WAL_RECORD_HEADER_SIZE + (size_t)r.payload_len;
+	uint8_t *bytes = calloc(1, len);
+	struct wal_hash *hash = wal_hash_create();
+	uint32_t i;
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(bytes);
+	for (i = 0; i < page_count; i++)
+		store_u32le(bytes + WAL_RECORD_HEADER_SIZE + 4 * i, i + 1);
+	memset(bytes + len - (size_t)page_count * WAL_PAGE_SIZE, fill, (size_t)page_count * WAL_PAGE_SIZE);
+	wal_hash_begin(hash, &r);
+	wal_hash_add(hash, bytes + WAL_RECORD_HEADER_SIZE, (size_t)r.payload_len);
+	r.checksum = wal_hash_end(hash);
+	wal_hash_free(hash);
+	wal_record_encode_header(&r, bytes);
+	log_push(log, bytes, len);
+	free(bytes);
+}
+
+static size_t log_terms(const struct memory_log *log, struct wal_pos *out, size_t max)
+{
+	size_t count = 0;
+	uint64_t lsn;
+
+	for (lsn = log->first_lsn; lsn <= log->last_lsn && count < max; lsn++)
+		if (count == 0 || out[count - 1].term != term_of(log, lsn))
+			out[count++] = (struct wal_pos){term_of(log, lsn), lsn};
+	return count;
+}
+
+/* ---- the master's side */
+
+struct sending {
+	struct memory_log log;
+	uint64_t next_lsn;
+	struct walsender *walsender;
+	uint64_t committed_lsn;
+};
+
+static enum db_err sending_seek(void *arg, uint64_t next_lsn, struct errmsg *em)
+{
+	struct sending *s = arg;
+
+	if (next_lsn < s->log.first_lsn)
+		return errmsg_set(em, DB_GAP, "trimmed");
+	s->next_lsn = next_lsn;
+	return DB_OK;
+}
+
+static enum db_err sending_next(void *arg, struct wal_record *out, struct errmsg *em)
+{
+	struct sending *s = arg;
+
+	if (s->next_lsn > s->log.last_lsn)
+		return DB_NOTFOUND;
+	s->next_lsn++;
+	return wal_record_decode(out, s->log.records[s->next_lsn - 2], s->log.lens[s->next_lsn - 2], em);
+}
+
+static size_t sending_terms(void *arg, struct wal_pos *out, size_t max)
+{
+	return log_terms(&((struct sending *)arg)->log, out, max);
+}
+
+static uint64_t sending_first(void *arg)
+{
+	return ((struct sending *)arg)->log.first_lsn;
+}
+
+static uint64_t sending_last(void *arg)
+{
+	return ((struct sending *)arg)->log.last_lsn;
+}
+
+static enum db_err sending_describe(void *arg, uint64_t lsn, uint64_t *term, uint64_t *checksum, struct errmsg *em)
+{
+	struct sending *s = arg;
+
+	if (lsn > s->log.last_lsn)
+		return errmsg_set(em, DB_NOTFOUND, "no such record");
+	*term = term_of(&s->log, lsn);
+	*checksum = checksum_of(&s->log, lsn);
+	return DB_OK;
+}
+
+static void sending_start(struct sending *s, uint64_t term)
+{
+	const struct walsender_io io = {s,		sending_seek, sending_next,    sending_terms,
+					sending_first, sending_last, sending_describe};
+	struct walsender_identity identity = {.term = term, .node_id = "node1"};
+	struct errmsg em = {0};
+
+	memcpy(identity.cluster_id, cluster_id, sizeof(cluster_id));
+	if (s->log.first_lsn == 0)
+		s->log.first_lsn = 1;
+	walsender_free(s->walsender);
+	UNIT_OK(walsender_create(&s->walsender, &identity, "node2", term * 1000, &io, &em), &em);
+}
+
+/* ---- the replica's side */
+
+struct receiving {
+	struct memory_log log;
+	uint64_t promised_term, visible_lsn;
+	struct buf piece;
+	struct walreceiver *walreceiver;
+	struct wire_msg replies[LINE_MAX];
+	size_t reply_count;
+	enum db_err append_fails, sync_fails, apply_fails;
+};
+
+static struct wal_pos receiving_tip(void *arg, uint64_t *checksum)
+{
+	struct receiving *r = arg;
+
+	if (checksum != NULL)
+		*checksum = checksum_of(&r->log, r->log.last_lsn);
+	return (struct wal_pos){term_of(&r->log, r->log.last_lsn), r->log.last_lsn};
+}
+
+static size_t receiving_terms(void *arg, struct wal_pos *out, size_t max)
+{
+	return log_terms(&((struct receiving *)arg)->log, out, max);
+}
+
+static enum db_err receiving_checksum_at(void *arg, uint64_t lsn, uint64_t *checksum, struct errmsg *em)
+{
+	struct receiving *r = arg;
+
+	if (lsn > r->log.last_lsn)
+		return errmsg_set(em, DB_NOTFOUND, "no such record");
+	*checksum = checksum_of(&r->log, lsn);
+	return DB_OK;
+}
+
+static uint64_t receiving_visible(void *arg)
+{
+	return ((struct receiving *)arg)->visible_lsn;
+}
+
+static uint64_t receiving_applied(void *arg, uint64_t *db_checksum)
+{
+	if (db_checksum != NULL)
+		*db_checksum = 0;
+	return ((struct receiving *)arg)->log.last_lsn;
+}
+
+static enum db_err receiving_append(void *arg, const uint8_t *bytes, size_t len, struct errmsg *em)
+{
+	struct receiving *r = arg;
+	struct wal_record record;
+	enum db_err err;
+
+	if (r->append_fails != DB_OK)
+		return errmsg_set(em, r->append_fails, "told to fail");
+	err = wal_record_decode(&record, bytes, len, em);
+	if (err != DB_OK)
+		return err;
+	if (record.lsn != r->log.last_lsn + 1 || record.prev_checksum != checksum_of(&r->log, r->log.last_lsn))
+		return errmsg_set(em, DB_GAP, "does not continue the log");
+	log_push(&r->log, bytes, len);
+	return DB_OK;
+}
+
+static enum db_err receiving_append_piece(void *arg, uint64_t offset, const uint8_t *piece, size_t len,
+					  uint64_t record_len, struct errmsg *em)
+{
+	struct receiving *r = arg;
+
+	if (offset == 0)
+		buf_clear(&r->piece);
+	CU_ASSERT_EQUAL(r->piece.len, offset);
+	buf_put(&r->piece, piece, len);
+	return r->piece.len < record_len ? DB_OK : receiving_append(arg, r->piece.data, r->piece.len, em);
+}
+
+static enum db_err receiving_sync(void *arg, struct errmsg *em)
+{
+	struct receiving *r = arg;
+
+	if (r->sync_fails != DB_OK)
+		return errmsg_set(em, r->sync_fails, "told to fail");
+	r->log.durable_lsn = r->log.last_lsn;
+	return DB_OK;
+}
+
+static enum db_err receiving_apply(void *arg, uint64_t lsn, struct errmsg *em)
+{
+	struct receiving *r = arg;
+
+	(void)lsn;
+	return r->apply_fails == DB_OK ? DB_OK : errmsg_set(em, r->apply_fails, "told to fail");
+}
+
+static enum db_err receiving_cut(void *arg, uint64_t keep_lsn, struct errmsg *em)
+{
+	struct receiving *r = arg;
+
+	(void)em;
+	CU_ASSERT(keep_lsn >= r->visible_lsn);
+	log_cut(&r->log, keep_lsn);
+	return DB_OK;
+}
+
+static void receiving_set_committed(void *arg, uint64_t lsn)
+{
+	struct receiving *r = arg;
+
+	CU_ASSERT(lsn <= r->log.durable_lsn);
+	if (lsn > r->visible_lsn)
+		r->visible_lsn = lsn;
+}
+
+static enum db_err receiving_promise(void *arg, uint64_t term, struct errmsg *em)
+{
+	struct receiving *r = arg;
+
+	(void)em;
+	CU_ASSERT(term > r->promised_term);
+	r->promised_term = term;
+	return DB_OK;
+}
+
+static void receiving_set_master(void *arg, const char *id, const struct wire_hello *hello)
+{
+	(void)arg;
+	(void)hello;
+	CU_ASSERT_STRING_EQUAL(id, "node1");
+}
+
+static void receiving_send(void *arg, const struct wire_msg *msg)
+{
+	struct receiving *r = arg;
+
+	if (msg->head.type == WIRE_ACK)
+		CU_ASSERT(msg->body.ack.durable_lsn <= r->log.durable_lsn); /* synced before acknowledged */
+	if (r->reply_count < LINE_MAX)
+		r->replies[r->reply_count++] = *msg;
+}
+
+static void receiving_start(struct receiving *r)
+{
+	const struct walreceiver_io io = {r,
+					  receiving_tip,
+					  receiving_terms,
+					  receiving_checksum_at,
+					  receiving_visible,
+					  receiving_applied,
+					  receiving_append,
+					  receiving_append_piece,
+					  receiving_sync,
+					  receiving_apply,
+					  receiving_cut,
+					  receiving_set_committed,
+					  receiving_promise,
+					  receiving_set_master,
+					  receiving_send};
+	struct errmsg em = {0};
+
+	r->log.first_lsn = 1;
+	r->reply_count = 0;
+	walreceiver_free(r->walreceiver);
+	UNIT_OK(walreceiver_create(&r->walreceiver, &io, cluster_id, "node2", r->promised_term, 0, &em), &em);
+}
+
+static enum walreceiver_state state_of(const struct receiving *r)
+{
+	struct walreceiver_status status;
+
+	walreceiver_get_status(r->walreceiver, &status);
+	return status.state;
+}
+
+/* ---- the line between them */
+
+struct fixture {
+	struct sending s;
+	struct receiving r;
+	uint64_t now_ms;
+	struct wire_msg msg;
+};
+
+static void deliver_replies(struct fixture *f)
+{
+	size_t i;
+
+	for (i = 0; i < f->r.reply_count; i++) {
+		if (f->r.replies[i].head.type == WIRE_POSITION)
+			walsender_on_position(f->s.walsender, &f->r.replies[i].body.position);
+		else if (walsender_on_ack(f->s.walsender, &f->r.replies[i].body.ack) &&
+			 f->r.replies[i].body.ack.durable_lsn > f->s.committed_lsn)
+			f->s.committed_lsn = f->r.replies[i].body.ack.durable_lsn;
+	}
+	f->r.reply_count = 0;
+}
+
+/* Moves one message over; false: the sender had nothing to say. */
+static bool step(struct fixture *f)
+{
+	f->now_ms++;
+	if (!walsender_next(f->s.walsender, f->s.committed_lsn, true, f->now_ms, &f->msg))
+		return false;
+	walreceiver_on_message(f->r.walreceiver, &f->msg, f->now_ms);
+	deliver_replies(f);
+	return true;
+}
+
+/* Until nothing more is said; a pair that never agrees repeats itself for ever and is stopped. */
+static void run(struct fixture *f)
+{
+	int quiet = 0, steps = 0;
+
+	while (quiet < 3 && steps++ < 2000) {
+		quiet = step(f) ? 0 : quiet + 1;
+		if (state_of(&f->r) != WALRECEIVER_STREAMING && quiet > 0)
+			f->now_ms += WALSENDER_HELLO_RETRY_MS / 2;
+	}
+}
+
+static void connect_line(struct fixture *f)
+{
+	walsender_on_connected(f->s.walsender, true, f->now_ms);
+}
+
+static void check_equal(const struct fixture *f)
+{
+	uint64_t lsn;
+
+	CU_ASSERT_EQUAL(f->r.log.last_lsn, f->s.log.last_lsn);
+	for (lsn = 1; lsn <= f->s.log.last_lsn && lsn <= f->r.log.last_lsn; lsn++)
+		CU_ASSERT_EQUAL(checksum_of(&f->r.log, lsn), checksum_of(&f->s.log, lsn));
+	CU_ASSERT_EQUAL(f->r.visible_lsn, f->s.log.last_lsn);
+}
+
+static struct fixture *fixture_create(uint64_t term)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+	sending_start(&f->s, term);
+	receiving_start(&f->r);
+	return f;
+}
+
+static void fixture_free(struct fixture *f)
+{
+	log_cut(&f->s.log, 0);
+	log_cut(&f->r.log, 0);
+	walsender_free(f->s.walsender);
+	walreceiver_free(f->r.walreceiver);
+	buf_fini(&f->r.piece);
+	free(f);
+}
+
+/* ---- scenarios */
+
+static void test_an_empty_replica_gets_everything(void)
+{
+	struct fixture *f = fixture_create(1);
+	int i;
+
+	log_seal(&f->s.log, 1, 0, 0);
+	for (i = 0; i < 100; i++)
+		log_seal(&f->s.log, 1, 2, i);
+	connect_line(f);
+	run(f);
+	check_equal(f);
+	fixture_free(f);
+}
+
+static void test_a_record_larger_than_a_message_travels_in_pieces(void)
+{
+	struct fixture *f = fixture_create(1);
+
+	log_seal(&f->s.log, 1, 1, 1);
+	log_seal(&f->s.log, 1, 700, 2); /* 2.8 MB */
+	log_seal(&f->s.log, 1, 1, 3);
+	connect_line(f);
+	run(f);
+	check_equal(f);
+	fixture_free(f);
+}
+
+static void test_a_connection_lost_inside_a_large_record_starts_it_again(void)
+{
+	struct fixture *f = fixture_create(1);
+	int i;
+
+	log_seal(&f->s.log, 1, 700, 2);
+	connect_line(f);
+	for (i = 0; i < 3; i++)
+		step(f); /* hello, start, first piece */
+	walsender_on_connected(f->s.walsender, false, f->now_ms);
+	connect_line(f);
+	run(f);
+	check_equal(f);
+	fixture_free(f);
+}
+
+static void test_a_lost_message_is_asked_for_again(void)
+{
+	struct fixture *f = fixture_create(1);
+
+	connect_line(f);
+	log_seal(&f->s.log, 1, 0, 0);
+	run(f);
+	log_seal(&f->s.log, 1, 1, 1);
+	CU_ASSERT(walsender_next(f->s.walsender, 0, false, ++f->now_ms, &f->msg)); /* dropped */
+	log_seal(&f->s.log, 1, 1, 2);
+	run(f);
+	check_equal(f);
+	fixture_free(f);
+}
+
+static void test_repeated_records_are_skipped(void)
+{
+	struct fixture *f = fixture_create(1);
+
+	log_seal(&f->s.log, 1, 1, 1);
+	connect_line(f);
+	step(f);
+	step(f);
+	CU_ASSERT(walsender_next(f->s.walsender, 0, false, ++f->now_ms, &f->msg));
+	walreceiver_on_message(f->r.walreceiver, &f->msg, f->now_ms);
+	walreceiver_on_message(f->r.walreceiver, &f->msg, f->now_ms);
+	deliver_replies(f);
+	run(f);
+	check_equal(f);
+	fixture_free(f);
+}
+
+static void test_the_tail_of_a_deposed_master_is_cut(void)
+{
+	struct fixture *f = fixture_create(1);
+	int i;
+
+	log_seal(&f->s.log, 1, 0, 0);
+	log_seal(&f->s.log, 1, 1, 1);
+	connect_line(f);
+	run(f);
+	for (i = 0; i < 3; i++)
+		log_seal(&f->r.log, 1, 1, 77 + i); /* what it wrote alone */
+	log_seal(&f->s.log, 2, 0, 0);
+	log_seal(&f->s.log, 2, 1, 5);
+	sending_start(&f->s, 2);
+	receiving_start(&f->r);
+	connect_line(f);
+	run(f);
+	CU_ASSERT_EQUAL(f->r.promised_term, 2);
+	check_equal(f);
+	fixture_free(f);
+}
+
+static void test_a_superseded_master_is_not_listened_to(void)
+{
+	struct fixture *f = fixture_create(1);
+	struct errmsg em = {0};
+
+	log_seal(&f->s.log, 1, 0, 0);
+	connect_line(f);
+	run(f);
+	UNIT_OK(walreceiver_set_term(f->r.walreceiver, 5, &em), &em);
+	log_seal(&f->s.log, 1, 1, 1);
+	run(f);
+	CU_ASSERT_EQUAL(f->r.log.last_lsn, 1);
+	walsender_on_connected(f->s.walsender, false, f->now_ms);
+	connect_line(f);
+	run(f);
+	CU_ASSERT_EQUAL(f->r.log.last_lsn, 1);
+	CU_ASSERT_EQUAL(walreceiver_set_term(f->r.walreceiver, 4, &em), DB_STALE_TERM);
+	fixture_free(f);
+}
+
+static void test_committed_records_are_never_cut(void)
+{
+	struct fixture *f = fixture_create(1);
+
+	log_seal(&f->s.log, 1, 0, 0);
+	log_seal(&f->s.log, 1, 1, 1);
+	log_seal(&f->s.log, 1, 1, 2);
+	connect_line(f);
+	run(f);
+	CU_ASSERT_EQUAL(f->r.visible_lsn, 3);
+	log_cut(&f->s.log, 1); /* a master that lost what was committed */
+	log_seal(&f->s.log, 2, 0, 0);
+	sending_start(&f->s, 2);
+	connect_line(f);
+	run(f);
+	CU_ASSERT_EQUAL(f->r.log.last_lsn, 3);
+	CU_ASSERT_NOT_EQUAL(state_of(&f->r), WALRECEIVER_STREAMING);
+	fixture_free(f);
+}
+
+static void test_a_replica_too_far_behind_is_told_apart(void)
+{
+	struct fixture *f = fixture_create(1);
+	struct walsender_status status;
+	int i;
+
+	for (i = 0; i < 10; i++)
+		log_seal(&f->s.log, 1, 1, i);
+	f->s.log.first_lsn = 5;
+	connect_line(f);
+	run(f);
+	walsender_get_status(f->s.walsender, &status);
+	CU_ASSERT_EQUAL(status.state, WALSENDER_BEHIND);
+	CU_ASSERT_EQUAL(f->r.log.last_lsn, 0);
+	fixture_free(f);
+}
+
+static void test_divergence_stops_the_replica(void)
+{
+	struct fixture *f = fixture_create(1);
+
+	log_seal(&f->s.log, 1, 0, 0);
+	connect_line(f);
+	run(f);
+	f->r.apply_fails = DB_DIVERGED;
+	log_seal(&f->s.log, 1, 1, 1);
+	run(f);
+	CU_ASSERT_EQUAL(state_of(&f->r), WALRECEIVER_DIVERGED);
+	CU_ASSERT_EQUAL(f->r.visible_lsn, 1);
+	fixture_free(f);
+}
+
+static void test_a_full_disk_is_survived(void)
+{
+	struct fixture *f = fixture_create(1);
+	int i;
+
+	log_seal(&f->s.log, 1, 0, 0);
+	connect_line(f);
+	run(f);
+	f->r.append_fails = DB_FULL;
+	log_seal(&f->s.log, 1, 1, 1);
+	run(f);
+	CU_ASSERT_EQUAL(f->r.log.last_lsn, 1);
+	f->r.append_fails = DB_OK;
+	for (i = 0; i < 60; i++) {
+		f->now_ms += WALSENDER_KEEPALIVE_MS;
+		step(f);
+	}
+	run(f);
+	check_equal(f);
+	fixture_free(f);
+}
+
+static void test_a_failed_sync_ends_acknowledging(void)
+{
+	struct fixture *f = fixture_create(1);
+
+	connect_line(f);
+	run(f);
+	f->r.sync_fails = DB_IO;
+	log_seal(&f->s.log, 1, 0, 0);
+	run(f);
+	CU_ASSERT_EQUAL(state_of(&f->r), WALRECEIVER_FAILED);
+	CU_ASSERT_EQUAL(f->s.committed_lsn, 0);
+	f->r.sync_fails = DB_OK;
+	log_seal(&f->s.log, 1, 1, 1);
+	walsender_on_connected(f->s.walsender, false, f->now_ms);
+	connect_line(f);
+	run(f);
+	CU_ASSERT_EQUAL(f->s.committed_lsn, 0);
+	fixture_free(f);
+}
+
+static void crash_replica(struct fixture *f)
+{
+	log_cut(&f->r.log, f->r.log.durable_lsn);
+	receiving_start(&f->r);
+	walsender_on_connected(f->s.walsender, false, f->now_ms);
+	connect_line(f);
+}
+
+/* A new master of the next term that has everything committed, perhaps not all the rest. */
+static void change_master(struct fixture *f, uint64_t *term)
+{
+	uint64_t keep = f->s.committed_lsn;
+
+	if (f->s.log.last_lsn > keep)
+		keep += (uint64_t)rand() % (f->s.log.last_lsn - keep + 1);
+	log_cut(&f->s.log, keep);
+	log_seal(&f->s.log, ++*term, 0, 0);
+	sending_start(&f->s, *term);
+	connect_line(f);
+}
+
+static void random_event(struct fixture *f, uint64_t *term)
+{
+	switch (rand() % 40) {
+	case 0:
+		walsender_on_connected(f->s.walsender, false, f->now_ms);
+		connect_line(f);
+		break;
+	case 1:
+		walsender_next(f->s.walsender, f->s.committed_lsn, true, ++f->now_ms, &f->msg); /* lost */
+		break;
+	case 2:
+		crash_replica(f);
+		break;
+	case 3:
+		change_master(f, term);
+		break;
+	case 4:
+		f->r.reply_count = 0;
+		break;
+	default:
+		if (f->s.log.last_lsn < LOG_MAX - 64 && rand() % 3 == 0)
+			log_seal(&f->s.log, *term, 1 + (uint32_t)rand() % 3, rand());
+		step(f);
+	}
+}
+
+static void test_random_accidents_never_lose_or_fork_what_was_committed(void)
+{
+	unsigned seed;
+	int i;
+
+	for (seed = 1; seed <= 200; seed++) {
+		struct fixture *f = fixture_create(1);
+		uint64_t term = 1;
+
+		srand(seed);
+		log_seal(&f->s.log, 1, 0, 0);
+		connect_line(f);
+		for (i = 0; i < 300; i++)
+			random_event(f, &term);
+		walsender_on_connected(f->s.walsender, false, f->now_ms);
+		connect_line(f);
+		run(f);
+		check_equal(f);
+		fixture_free(f);
+	}
+}
+
+int main(void)
+{
+	static const struct unit_test tests[] = {
+	    {"an empty replica gets everything", test_an_empty_replica_gets_everything},
+	    {"a record larger than a message travels in pieces", test_a_record_larger_than_a_message_travels_in_pieces},
+	    {"a connection lost inside a large record starts it again",
+	     test_a_connection_lost_inside_a_large_record_starts_it_again},
+	    {"a lost message is asked for again", test_a_lost_message_is_asked_for_again},
+	    {"repeated records are skipped", test_repeated_records_are_skipped},
+	    {"the tail of a deposed master is cut", test_the_tail_of_a_deposed_master_is_cut},
+	    {"a superseded master is not listened to", test_a_superseded_master_is_not_listened_to},
+	    {"committed records are never cut", test_committed_records_are_never_cut},
+	    {"a replica too far behind is told apart", test_a_replica_too_far_behind_is_told_apart},
+	    {"divergence stops the replica", test_divergence_stops_the_replica},
+	    {"a full disk is survived", test_a_full_disk_is_survived},
+	    {"a failed sync ends acknowledging", test_a_failed_sync_ends_acknowledging},
+	    {"random accidents never lose or fork what was committed",
+	     test_random_accidents_never_lose_or_fork_what_was_committed},
+	    {NULL, NULL},
+	};
+
+	return unit_run("stream", tests);
+}
