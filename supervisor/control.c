@@ -93,7 +93,7 @@ unlock:
 }
 
 enum db_err control_create(struct control **out, const char *path, const uint8_t cluster_id[16],
-                           control_answer_fn answer, void *arg, struct errmsg *em)
+			   control_answer_fn answer, void *arg, struct errmsg *em)
 {
 	struct control *c = calloc(1, sizeof(*c));
 	char url[LINK_URL_MAX];

@@ -19,7 +19,7 @@ typedef void (*control_answer_fn)(void *arg, const char *text, size_t len, struc
 
 /* Listens at the ipc path; cluster_id is put on answers. DB_BUSY: somebody listens there. */
 enum db_err control_create(struct control **out, const char *path, const uint8_t cluster_id[16],
-                           control_answer_fn answer, void *arg, struct errmsg *em);
+			   control_answer_fn answer, void *arg, struct errmsg *em);
 int control_fd(const struct control *c); /* readable: call control_serve() */
 void control_serve(struct control *c);   /* loop thread */
 void control_free(struct control *c);    /* loop thread; NULL is fine */

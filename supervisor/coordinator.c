@@ -6,7 +6,7 @@
 #define STATE_SIZE 16u
 
 enum db_err coordinator_open(struct coordinator *k, const char *path, uint64_t *term, uint64_t *failovers,
-                             struct errmsg *em)
+			     struct errmsg *em)
 {
 	uint8_t state[STATE_SIZE];
 	enum db_err err;

@@ -19,7 +19,7 @@ struct coordinator {
 
 /* Opens or creates; *term and *failovers are 0 when nothing was ever stored. DB_CORRUPT, DB_IO, DB_FULL. */
 enum db_err coordinator_open(struct coordinator *k, const char *path, uint64_t *term, uint64_t *failovers,
-                             struct errmsg *em);
+			     struct errmsg *em);
 /* Durable when DB_OK; otherwise it may be or not. */
 enum db_err coordinator_store(struct coordinator *k, uint64_t term, uint64_t failovers, struct errmsg *em);
 void coordinator_close(struct coordinator *k);

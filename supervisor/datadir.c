@@ -89,7 +89,7 @@ enum db_err datadir_lock(int *out, pid_t *holder, struct errmsg *em)
 		return errmsg_errno(em, errno, "cannot open \"%s\"", DATADIR_LOCK);
 	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
 		err = errno == EWOULDBLOCK ? errmsg_set(em, DB_BUSY, "a supervisor runs already")
-		                           : errmsg_errno(em, errno, "cannot lock \"%s\"", DATADIR_LOCK);
+					   : errmsg_errno(em, errno, "cannot lock \"%s\"", DATADIR_LOCK);
 		*holder = err == DB_BUSY ? read_pid(fd) : 0;
 		close(fd);
 		return err;
@@ -135,10 +135,11 @@ static bool is_zero(const uint8_t id[16])
 
 static enum db_err contradiction(const char *key, const char *path, struct errmsg *em)
 {
-	return errmsg_set(em, DB_INVALID,
-	                  "the option for \"%s\" contradicts \"%s\" in the data directory: change it there, or leave the "
-	                  "option out",
-	                  key, path);
+	return errmsg_set(
+	    em, DB_INVALID,
+	    "the option for \"%s\" contradicts \"%s\" in the data directory: change it there, or leave the "
+	    "option out",
+	    key, path);
 }
 
 /* Options that differ from what is configured are errors: following either in silence would surprise somebody. */
@@ -182,7 +183,7 @@ static enum db_err read_file(struct buf *b, int dir, const char *path, struct er
 }
 
 static enum db_err read_given(struct cluster_config *c, struct buf *text, const struct datadir_options *o, int dir,
-                              struct errmsg *em)
+			      struct errmsg *em)
 {
 	enum db_err err = read_file(text, dir, o->config_path, em);
 
@@ -328,7 +329,7 @@ struct compared_key {
 
 /* --config with an existing cluster.json: the same again is fine, anything else is not followed in silence. */
 static enum db_err compare_given(const struct cluster_config *c, const struct datadir_options *o, int dir,
-                                 struct errmsg *em)
+				 struct errmsg *em)
 {
 	static const struct compared_key keys[] = {
 	    COMPARED("replicas", replicas),
@@ -369,23 +370,23 @@ static enum db_err compare_given(const struct cluster_config *c, const struct da
 		return err;
 	if (!is_zero(given.cluster_id) && memcmp(given.cluster_id, c->cluster_id, sizeof(c->cluster_id)) != 0)
 		return errmsg_set(em, DB_INVALID, "\"%s\" is of another cluster than the data directory (\"cluster\")",
-		                  o->config_path);
+				  o->config_path);
 	if (o->bind == NULL && strcmp(given.bind, c->bind) != 0)
 		return contradiction("bind", DATADIR_CONFIG, em);
 	for (i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
 		const struct compared_key *k = &keys[i];
 		bool overridden = (o->has_replicas && strcmp(k->key, "replicas") == 0) ||
-		                  (o->has_http_port && strcmp(k->key, "http_port") == 0);
+				  (o->has_http_port && strcmp(k->key, "http_port") == 0);
 
 		if (!overridden && memcmp((char *)&given + k->offset, (const char *)c + k->offset, k->size) != 0)
 			return errmsg_set(em, DB_INVALID, "\"%s\" contradicts \"%s\" in the data directory in \"%s\"",
-			                  o->config_path, DATADIR_CONFIG, k->key);
+					  o->config_path, DATADIR_CONFIG, k->key);
 	}
 	return DB_OK;
 }
 
 enum db_err datadir_config(struct cluster_config *config, const struct datadir_options *o, int original_dir,
-                           struct errmsg *em)
+			   struct errmsg *em)
 {
 	enum db_err err;
 

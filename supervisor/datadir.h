@@ -16,13 +16,13 @@
 #include "common/base/config.h"
 #include "common/base/err.h"
 
-#define DATADIR_CONFIG "cluster.json"
-#define DATADIR_TOKEN "token"
-#define DATADIR_TERM "supervisor.term"
-#define DATADIR_ROSTER "run/supervisor.json"
-#define DATADIR_LOCK "run/supervisor.lock"
+#define DATADIR_CONFIG  "cluster.json"
+#define DATADIR_TOKEN   "token"
+#define DATADIR_TERM    "supervisor.term"
+#define DATADIR_ROSTER  "run/supervisor.json"
+#define DATADIR_LOCK    "run/supervisor.lock"
 #define DATADIR_CONTROL "run/supervisor.ctl"
-#define DATADIR_LOG "log/supervisor.log"
+#define DATADIR_LOG     "log/supervisor.log"
 
 /* What the command line says about the configuration; the rest is cluster.json's business. */
 struct datadir_options {
@@ -47,7 +47,7 @@ pid_t datadir_lock_holder(void);
 /* Loads cluster.json, or writes it from the options at the first start. original_dir: where relative paths of the
  * options begin. DB_INVALID: wrong, or an option contradicts it; the message names the key. */
 enum db_err datadir_config(struct cluster_config *config, const struct datadir_options *o, int original_dir,
-                           struct errmsg *em);
+			   struct errmsg *em);
 /* The token file, from GRIZZLY_TOKEN or at random, when there is none. */
 enum db_err datadir_token(struct errmsg *em);
 /* Is there any node<i> directory? */

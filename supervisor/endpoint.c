@@ -13,7 +13,7 @@
 #include "common/base/fdpass.h"
 
 #define FETCH_TIMEOUT_MS 500u
-#define INHERITED_FD 3 /* where a node has it: see launcher.c */
+#define INHERITED_FD     3 /* where a node has it: see launcher.c */
 
 static enum db_err resolve(struct addrinfo **out, const struct cluster_config *config, struct errmsg *em)
 {
@@ -28,7 +28,7 @@ static enum db_err resolve(struct addrinfo **out, const struct cluster_config *c
 	code = getaddrinfo(config->bind, port, &hints, out);
 	if (code != 0)
 		return errmsg_set(em, DB_INVALID, "cannot find the address \"%s\" (setting \"bind\"): %s", config->bind,
-		                  gai_strerror(code));
+				  gai_strerror(code));
 	return DB_OK;
 }
 
@@ -53,9 +53,11 @@ enum db_err endpoint_bind(int *fd, const struct cluster_config *config, struct e
 	if (setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
 	    bind(sock, ai->ai_addr, ai->ai_addrlen) != 0 || listen(sock, ENDPOINT_BACKLOG) != 0) {
 		if (errno == EADDRNOTAVAIL)
-			err = errmsg_set(em, DB_INVALID, "%s is no address of this host (setting \"bind\")", config->bind);
+			err = errmsg_set(em, DB_INVALID, "%s is no address of this host (setting \"bind\")",
+					 config->bind);
 		else
-			err = errmsg_errno(em, errno, "cannot listen at %s (settings \"bind\" and \"http_port\")", address);
+			err = errmsg_errno(em, errno, "cannot listen at %s (settings \"bind\" and \"http_port\")",
+					   address);
 		close(sock);
 		goto free_addresses;
 	}
@@ -109,10 +111,10 @@ static enum db_err check_socket(int fd, const struct cluster_config *config, str
 	freeaddrinfo(list);
 	config_endpoint_address(config, address);
 	return ai != NULL ? DB_OK
-	                  : errmsg_set(em, DB_INVALID,
-	                               "the running nodes listen at another address than %s (settings \"bind\" and "
-	                               "\"http_port\"): stop them first",
-	                               address);
+			  : errmsg_set(em, DB_INVALID,
+				       "the running nodes listen at another address than %s (settings \"bind\" and "
+				       "\"http_port\"): stop them first",
+				       address);
 }
 
 static enum db_err fetch_from(int *fd, const struct process *node, unsigned index, struct errmsg *em)
@@ -130,7 +132,7 @@ static enum db_err fetch_from(int *fd, const struct process *node, unsigned inde
 }
 
 enum db_err endpoint_fetch(int *fd, const struct cluster_config *config, const struct process *nodes, unsigned count,
-                           struct errmsg *em)
+			   struct errmsg *em)
 {
 	enum db_err err = errmsg_set(em, DB_UNAVAILABLE, "no node runs that could hand over the endpoint's socket");
 	unsigned i;

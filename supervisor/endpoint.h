@@ -22,6 +22,6 @@ enum db_err endpoint_bind(int *fd, const struct cluster_config *config, struct e
  * node be hung, taking it through its pidfd. nodes[i].pidfd is -1 where none runs. DB_UNAVAILABLE: no node gave it.
  * DB_INVALID: they listen at another address than config says. */
 enum db_err endpoint_fetch(int *fd, const struct cluster_config *config, const struct process *nodes, unsigned count,
-                           struct errmsg *em);
+			   struct errmsg *em);
 
 #endif

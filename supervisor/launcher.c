@@ -21,10 +21,10 @@
 
 #include "common/base/buf.h"
 
-#define LISTEN_FD 3             /* first descriptor of the LISTEN_FDS convention */
-#define FIRST_SAFE_FD 10        /* descriptors below are rearranged in the child */
+#define LISTEN_FD         3  /* first descriptor of the LISTEN_FDS convention */
+#define FIRST_SAFE_FD     10 /* descriptors below are rearranged in the child */
 #define LISTEN_PID_DIGITS 20
-#define EXEC_FAILED_CODE 127
+#define EXEC_FAILED_CODE  127
 
 extern char **environ;
 
@@ -71,7 +71,7 @@ enum db_err launcher_find(char out[PATH_MAX], const char *name, struct errmsg *e
 
 struct child_plan {
 	const struct launch *launch;
-	char **envp; /* owned */
+	char **envp;      /* owned */
 	char *listen_pid; /* the digits inside envp's LISTEN_PID, zero-filled; NULL: none */
 	int null_fd;
 	int log_fd;

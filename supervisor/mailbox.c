@@ -107,7 +107,7 @@ static void on_reply(void *arg, enum db_err err, const void *bytes, size_t len)
 }
 
 enum db_err mailbox_ask(struct mailbox *m, struct link_req *link, const struct wire_head *head, unsigned node,
-                        uint32_t seq, uint64_t timeout_ms)
+			uint32_t seq, uint64_t timeout_ms)
 {
 	struct mail *mail = calloc(1, sizeof(*mail));
 	struct buf bytes = {0};

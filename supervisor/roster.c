@@ -17,8 +17,8 @@ static json_t *node_to_json(const struct roster_node *n, unsigned index)
 
 	snprintf(id, sizeof(id), "node%u", index + 1);
 	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:b, s:b}", "id", id, "pid", (json_int_t)n->pid, "start_ticks",
-	                 (json_int_t)n->start_ticks, "started_us", (json_int_t)n->started_us, "restarts",
-	                 (json_int_t)n->restarts, "answered", (int)n->answered, "master", (int)n->master);
+			 (json_int_t)n->start_ticks, "started_us", (json_int_t)n->started_us, "restarts",
+			 (json_int_t)n->restarts, "answered", (int)n->answered, "master", (int)n->master);
 }
 
 static json_t *roster_to_json(const struct roster *r)
@@ -35,7 +35,7 @@ static json_t *roster_to_json(const struct roster *r)
 		}
 	}
 	return json_pack("{s:s, s:I, s:I, s:o}", "boot_id", r->boot_id, "supervisor_pid", (json_int_t)r->supervisor_pid,
-	                 "term", (json_int_t)r->term, "nodes", nodes);
+			 "term", (json_int_t)r->term, "nodes", nodes);
 }
 
 static enum db_err write_file(const char *path, const char *text, struct errmsg *em)
@@ -85,16 +85,16 @@ static bool node_from_json(struct roster_node *n, json_t *json)
 	int answered, master;
 
 	if (json_unpack(json, "{s:I, s:I, s:I, s:I, s:b, s:b}", "pid", &pid, "start_ticks", &start_ticks, "started_us",
-	                &started_us, "restarts", &restarts, "answered", &answered, "master", &master) != 0)
+			&started_us, "restarts", &restarts, "answered", &answered, "master", &master) != 0)
 		return false;
 	if (pid < 0 || pid > INT32_MAX || start_ticks < 0 || started_us < 0 || restarts < 0)
 		return false;
 	*n = (struct roster_node){.pid = (pid_t)pid,
-	                          .start_ticks = (uint64_t)start_ticks,
-	                          .started_us = (uint64_t)started_us,
-	                          .restarts = (uint64_t)restarts,
-	                          .answered = answered != 0,
-	                          .master = master != 0};
+				  .start_ticks = (uint64_t)start_ticks,
+				  .started_us = (uint64_t)started_us,
+				  .restarts = (uint64_t)restarts,
+				  .answered = answered != 0,
+				  .master = master != 0};
 	return true;
 }
 
@@ -105,8 +105,8 @@ static bool roster_from_json(struct roster *r, json_t *json)
 	json_t *nodes;
 	unsigned i;
 
-	if (json_unpack(json, "{s:s, s:I, s:I, s:o}", "boot_id", &boot_id, "supervisor_pid", &pid, "term", &term, "nodes",
-	                &nodes) != 0)
+	if (json_unpack(json, "{s:s, s:I, s:I, s:o}", "boot_id", &boot_id, "supervisor_pid", &pid, "term", &term,
+			"nodes", &nodes) != 0)
 		return false;
 	if (!json_is_array(nodes) || json_array_size(nodes) > CONFIG_NODES_MAX || strlen(boot_id) >= sizeof(r->boot_id))
 		return false;

@@ -19,8 +19,8 @@ struct roster_node {
 	uint64_t start_ticks;
 	uint64_t started_us; /* wall clock, for people */
 	uint64_t restarts;
-	bool answered;       /* this process has answered a request */
-	bool master;         /* for people */
+	bool answered; /* this process has answered a request */
+	bool master;   /* for people */
 };
 
 struct roster {

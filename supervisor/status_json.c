@@ -24,7 +24,7 @@ static json_t *text_or_null(const char *text)
 }
 
 static json_t *node_to_json(const struct cluster *c, const struct cluster_config *config, unsigned n, pid_t pid,
-                            uint64_t now_ms)
+			    uint64_t now_ms)
 {
 	struct cluster_node_view v;
 	char http[CONFIG_ADDRESS_MAX];
@@ -38,19 +38,19 @@ static json_t *node_to_json(const struct cluster *c, const struct cluster_config
 	snprintf(id, sizeof(id), "node%u", n + 1);
 	snprintf(checksum, sizeof(checksum), "%016" PRIx64, v.status.db_checksum);
 	return json_pack("{s:s, s:s, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "id", id,
-	                 "role", v.role, "state", v.state, "pid", number_or_null(pid > 0, (uint64_t)pid), "http", http,
-	                 "replication", replication, "term", number_or_null(v.answered, v.status.promised_term),
-	                 "durable_lsn", number_or_null(v.answered, v.status.durable_lsn), "applied_lsn",
-	                 number_or_null(v.answered, v.status.applied_lsn), "committed_lsn",
-	                 number_or_null(v.answered, v.status.committed_lsn), "lag_ms",
-	                 number_or_null(v.answered, v.status.lag_ms), "heartbeat_age_ms",
-	                 number_or_null(v.answered, now_ms - v.heard_ms), "restarts", number(v.restarts), "db_checksum",
-	                 v.answered ? json_string(checksum) : json_null(), "draining", (int)v.status.draining, "reason",
-	                 text_or_null(v.reason));
+			 "role", v.role, "state", v.state, "pid", number_or_null(pid > 0, (uint64_t)pid), "http", http,
+			 "replication", replication, "term", number_or_null(v.answered, v.status.promised_term),
+			 "durable_lsn", number_or_null(v.answered, v.status.durable_lsn), "applied_lsn",
+			 number_or_null(v.answered, v.status.applied_lsn), "committed_lsn",
+			 number_or_null(v.answered, v.status.committed_lsn), "lag_ms",
+			 number_or_null(v.answered, v.status.lag_ms), "heartbeat_age_ms",
+			 number_or_null(v.answered, now_ms - v.heard_ms), "restarts", number(v.restarts), "db_checksum",
+			 v.answered ? json_string(checksum) : json_null(), "draining", (int)v.status.draining, "reason",
+			 text_or_null(v.reason));
 }
 
 static json_t *cluster_to_json(const struct cluster *c, const struct cluster_config *config, const pid_t *pids,
-                               uint64_t now_ms)
+			       uint64_t now_ms)
 {
 	struct cluster_view v;
 	char endpoint[CONFIG_ADDRESS_MAX];
@@ -71,14 +71,14 @@ static json_t *cluster_to_json(const struct cluster *c, const struct cluster_con
 		}
 	}
 	return json_pack("{s:s, s:o, s:o, s:s, s:o, s:i, s:b, s:b, s:o, s:o}", "cluster", cluster_id, "term",
-	                 number(v.term), "master", v.master == CLUSTER_NOBODY ? json_null() : json_string(master),
-	                 "endpoint", endpoint, "failovers", number(v.failovers), "supervisor_pid", (int)getpid(),
-	                 "switchover", (int)v.switching, "stopping", (int)v.stopping, "reason", text_or_null(v.reason),
-	                 "nodes", nodes);
+			 number(v.term), "master", v.master == CLUSTER_NOBODY ? json_null() : json_string(master),
+			 "endpoint", endpoint, "failovers", number(v.failovers), "supervisor_pid", (int)getpid(),
+			 "switchover", (int)v.switching, "stopping", (int)v.stopping, "reason", text_or_null(v.reason),
+			 "nodes", nodes);
 }
 
 void status_json_put(struct buf *b, const struct cluster *c, const struct cluster_config *config, const pid_t *pids,
-                     uint64_t now_ms)
+		     uint64_t now_ms)
 {
 	json_t *json = cluster_to_json(c, config, pids, now_ms);
 	char *text = json == NULL ? NULL : json_dumps(json, JSON_INDENT(2));
@@ -94,7 +94,7 @@ void status_json_put(struct buf *b, const struct cluster *c, const struct cluste
 
 /* ---- the table */
 
-#define COLUMNS 11
+#define COLUMNS  11
 #define CELL_MAX 80
 
 struct table {
@@ -137,8 +137,8 @@ static void fill_row(char row[COLUMNS][CELL_MAX], json_t *node)
 
 static void put_table(struct buf *b, const struct table *t)
 {
-	static const bool right[COLUMNS] = {[3] = true, [5] = true, [6] = true, [7] = true,
-	                                    [8] = true, [9] = true, [10] = true};
+	static const bool right[COLUMNS] = {
+	    [3] = true, [5] = true, [6] = true, [7] = true, [8] = true, [9] = true, [10] = true};
 	size_t row, column;
 
 	for (row = 0; row < t->rows; row++) {
@@ -163,8 +163,8 @@ static void put_headline(struct buf *b, json_t *json)
 
 	number_cell(term, json, "term", "");
 	number_cell(failovers, json, "failovers", "");
-	buf_printf(b, "cluster %s  term %s  master %s  endpoint %s  failovers %s\n", string_of(json, "cluster", "-"), term,
-	           master == NULL ? "none" : master, string_of(json, "endpoint", "-"), failovers);
+	buf_printf(b, "cluster %s  term %s  master %s  endpoint %s  failovers %s\n", string_of(json, "cluster", "-"),
+		   term, master == NULL ? "none" : master, string_of(json, "endpoint", "-"), failovers);
 	if (master == NULL)
 		buf_printf(b, "no master: %s\n", string_of(json, "reason", "no reason given"));
 }
@@ -172,7 +172,7 @@ static void put_headline(struct buf *b, json_t *json)
 enum db_err status_text_put(struct buf *b, const char *text, size_t len, struct errmsg *em)
 {
 	static const char *const titles[COLUMNS] = {"ID",      "ROLE",    "STATE",     "PID", "HTTP",    "TERM",
-	                                            "DURABLE", "APPLIED", "COMMITTED", "LAG", "RESTARTS"};
+						    "DURABLE", "APPLIED", "COMMITTED", "LAG", "RESTARTS"};
 	struct table *t = calloc(1, sizeof(*t));
 	json_error_t reason;
 	json_t *json = json_loadb(text, len, 0, &reason);

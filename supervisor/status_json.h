@@ -15,7 +15,7 @@
 
 /* pids[n]: 0 where no process runs. b->failed when memory is short. Loop thread. */
 void status_json_put(struct buf *b, const struct cluster *c, const struct cluster_config *config, const pid_t *pids,
-                     uint64_t now_ms);
+		     uint64_t now_ms);
 
 /* The text of status_json_put(), as it came over the wire, as lines for people. DB_INVALID: it is no such text. */
 enum db_err status_text_put(struct buf *b, const char *json, size_t len, struct errmsg *em);

@@ -31,7 +31,7 @@
 #include "supervisor/roster.h"
 #include "supervisor/status_json.h"
 
-#define QUEUE_MAX (4 * CLUSTER_NODES_MAX)
+#define QUEUE_MAX       (4 * CLUSTER_NODES_MAX)
 #define ROSTER_DELAY_MS 20 /* run/supervisor.json follows a change after this, out of a failover's way */
 
 struct managed {
@@ -112,11 +112,11 @@ static void write_roster(struct supervisor *s)
 			continue;
 		cluster_node_view(s->cluster, n, clock_mono_ms(), &view);
 		r->nodes[n] = (struct roster_node){.pid = m->process.pid,
-		                                   .start_ticks = m->process.start_ticks,
-		                                   .started_us = m->started_us,
-		                                   .restarts = view.restarts,
-		                                   .answered = m->answered,
-		                                   .master = strcmp(view.role, "master") == 0};
+						   .start_ticks = m->process.start_ticks,
+						   .started_us = m->started_us,
+						   .restarts = view.restarts,
+						   .answered = m->answered,
+						   .master = strcmp(view.role, "master") == 0};
 	}
 	if (roster_store(r, DATADIR_ROSTER, &em) != DB_OK)
 		log_error("%s", em.text); /* a later supervisor still finds the nodes by their sockets */
@@ -143,6 +143,16 @@ static void enqueue_no_reply(struct supervisor *s, unsigned n, uint32_t seq)
 	struct cluster_event ev = {.type = CLUSTER_NO_REPLY, .node = n};
 
 	ev.u.reply.seq = seq;
+	enqueue(s, &ev);
+}
+
+/* why is borrowed until the event is done. */
+static void enqueue_not_started(struct supervisor *s, unsigned n, const char *why)
+{
+	struct cluster_event ev = {.type = CLUSTER_NODE_EXITED, .node = n};
+
+	ev.u.exited.code = -1;
+	ev.u.exited.why = why;
 	enqueue(s, &ev);
 }
 
@@ -198,7 +208,8 @@ static enum db_err expel_stranger(struct managed *m, struct errmsg *em)
 
 	if (!adopt_stranger(m->index, &stranger))
 		return DB_OK;
-	err = errmsg_set(em, DB_BUSY, "process %d, which was not ours, had its socket and was killed", (int)stranger.pid);
+	err =
+	    errmsg_set(em, DB_BUSY, "process %d, which was not ours, had its socket and was killed", (int)stranger.pid);
 	if (process_signal(&stranger, SIGKILL, em) != DB_OK)
 		err = em->err;
 	process_close(&stranger);
@@ -210,10 +221,10 @@ static enum db_err start_process(struct supervisor *s, struct managed *m, bool a
 	char id[16];
 	char log_path[64];
 	struct launch launch = {.program = as_master ? s->master_program : s->replica_program,
-	                        .args = {as_master ? "grizzly-master" : "grizzly-replica", "--data-dir", s->data_dir,
-	                                 "--id", id, as_master ? "--term" : NULL, as_master ? "1" : NULL},
-	                        .log_path = log_path,
-	                        .listen_fd = s->endpoint_fd};
+				.args = {as_master ? "grizzly-master" : "grizzly-replica", "--data-dir", s->data_dir,
+					 "--id", id, as_master ? "--term" : NULL, as_master ? "1" : NULL},
+				.log_path = log_path,
+				.listen_fd = s->endpoint_fd};
 	enum db_err err;
 
 	snprintf(id, sizeof(id), "node%u", m->index + 1);
@@ -239,21 +250,18 @@ static enum db_err start_process(struct supervisor *s, struct managed *m, bool a
 static void do_spawn(struct supervisor *s, const struct cluster_action *a)
 {
 	struct managed *m = &s->nodes[a->node];
-	struct cluster_event ev = {.type = CLUSTER_NODE_EXITED, .node = a->node};
 	struct errmsg em = {0};
 
 	assert(m->process.pidfd < 0);
 	if (start_process(s, m, a->u.as_master, &em) == DB_OK) {
 		log_info("node%u started pid=%d as=%s", a->node + 1, (int)m->process.pid,
-		         a->u.as_master ? "master" : "replica");
+			 a->u.as_master ? "master" : "replica");
 		roster_changed(s);
 		return;
 	}
 	log_error("node%u cannot be started: %s", a->node + 1, em.text);
 	memcpy(m->why, em.text, sizeof(m->why));
-	ev.u.exited.code = -1;
-	ev.u.exited.why = m->why;
-	enqueue(s, &ev);
+	enqueue_not_started(s, a->node, m->why);
 }
 
 static void do_kill(struct supervisor *s, const struct cluster_action *a)
@@ -292,7 +300,7 @@ static void on_mail(evutil_socket_t fd, short what, void *arg)
 
 		if (mail->err == DB_OK && mail->status.pid != (uint32_t)m->process.pid) {
 			log_warn("node%u is answered for by process %u instead of %d", mail->node + 1, mail->status.pid,
-			         (int)m->process.pid);
+				 (int)m->process.pid);
 			mail->err = DB_INVALID;
 		}
 		if (mail->err == DB_INVALID)
@@ -356,7 +364,7 @@ static void do_switchover_done(struct supervisor *s, const struct cluster_action
 
 static void carry_out(struct supervisor *s)
 {
-	bool may_send = true;
+	bool stored = true; /* see (a) in cluster.h */
 	size_t i;
 
 	for (i = 0; i < s->actions.count; i++) {
@@ -364,19 +372,20 @@ static void carry_out(struct supervisor *s)
 
 		switch (a->type) {
 		case CLUSTER_SPAWN:
-			do_spawn(s, a);
+			if (stored || !a->u.as_master)
+				do_spawn(s, a);
+			else
+				enqueue_not_started(s, a->node, "its term could not be stored");
 			break;
 		case CLUSTER_KILL:
 			do_kill(s, a);
 			break;
 		case CLUSTER_SEND:
-			if (may_send)
+			if (stored)
 				do_send(s, a);
-			else
-				enqueue_no_reply(s, a->node, a->u.send.seq);
 			break;
 		case CLUSTER_PERSIST:
-			may_send = do_persist(s, a);
+			stored = do_persist(s, a);
 			break;
 		case CLUSTER_LOG:
 			do_log(a);
@@ -405,26 +414,24 @@ static void arm_tick(struct supervisor *s)
 		log_error("cannot arm the timer of the cluster core");
 }
 
-static void feed(struct supervisor *s, const struct cluster_event *ev)
+static void step(struct supervisor *s, const struct cluster_event *ev)
 {
-	size_t done = 0;
-
-	assert(!s->stepping);
-	s->stepping = true;
 	cluster_step(s->cluster, ev, clock_mono_ms(), &s->actions);
 	carry_out(s);
-	/* Follow-ups may cause follow-ups, each at most one a node: a failed start is tried again by the timer alone. */
-	for (done = 0; done < s->queue_count; done++) {
-		struct cluster_event next = s->queue[done];
+}
 
-		if (done + 1 == s->queue_count)
-			s->queue_count = done = 0;
-		cluster_step(s->cluster, &next, clock_mono_ms(), &s->actions);
-		carry_out(s);
-		if (s->queue_count == 0)
-			break;
-		if (done == 0)
-			done = SIZE_MAX; /* the queue began anew */
+static void feed(struct supervisor *s, const struct cluster_event *ev)
+{
+	assert(!s->stepping);
+	s->stepping = true;
+	step(s, ev);
+	/* This ends: what failed is tried again after a delay, by the timer. */
+	while (s->queue_count > 0) {
+		struct cluster_event next = s->queue[0];
+
+		s->queue_count--;
+		memmove(&s->queue[0], &s->queue[1], s->queue_count * sizeof(s->queue[0]));
+		step(s, &next);
 	}
 	s->stepping = false;
 	arm_tick(s);
@@ -453,7 +460,7 @@ static void on_stop_signal(evutil_socket_t sig, short what, void *arg)
 static void put_result(struct buf *reply, const char *status, const char *code, const char *message, uint64_t id)
 {
 	json_t *json = json_pack("{s:s, s:s, s:s, s:I, s:i}", "status", status, "code", code, "message", message, "id",
-	                         (json_int_t)id, "pid", (int)getpid());
+				 (json_int_t)id, "pid", (int)getpid());
 	char *text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
 
 	json_decref(json);
@@ -558,7 +565,7 @@ static void on_control(evutil_socket_t fd, short what, void *arg)
 /* ---- start and end */
 
 static enum db_err add_event(struct event **out, struct event_base *base, int fd, short what, event_callback_fn fn,
-                             void *arg, bool active, struct errmsg *em)
+			     void *arg, bool active, struct errmsg *em)
 {
 	*out = event_new(base, fd, what, fn, arg);
 	if (*out == NULL || (active && event_add(*out, NULL) != 0))
@@ -585,7 +592,7 @@ static enum db_err create_loop(struct supervisor *s, struct errmsg *em)
 		err = add_event(&s->roster_event, s->base, -1, 0, on_roster_due, s, false, em);
 	if (err == DB_OK)
 		err = add_event(&s->mail_event, s->base, mailbox_fd(s->mailbox), EV_READ | EV_PERSIST, on_mail, s, true,
-		                em);
+				em);
 	if (err == DB_OK)
 		err = add_event(&s->term_event, s->base, SIGTERM, EV_SIGNAL | EV_PERSIST, on_stop_signal, s, true, em);
 	if (err == DB_OK)
@@ -600,16 +607,16 @@ static enum db_err create_control(struct supervisor *s, struct errmsg *em)
 	if (err != DB_OK)
 		return err;
 	return add_event(&s->control_event, s->base, control_fd(s->control), EV_READ | EV_PERSIST, on_control, s, true,
-	                 em);
+			 em);
 }
 
 static enum db_err create_cluster(struct supervisor *s, struct errmsg *em)
 {
 	struct cluster_options o = {.node_count = s->node_count,
-	                            .ack_nodes = config_ack_nodes(&s->config),
-	                            .async = s->config.durability == DURABILITY_ASYNC,
-	                            .interval_ms = s->config.heartbeat.interval_ms,
-	                            .misses = s->config.heartbeat.misses};
+				    .ack_nodes = config_ack_nodes(&s->config),
+				    .async = s->config.durability == DURABILITY_ASYNC,
+				    .interval_ms = s->config.heartbeat.interval_ms,
+				    .misses = s->config.heartbeat.misses};
 	enum db_err err;
 
 	err = coordinator_open(&s->coordinator, DATADIR_TERM, &s->stored_term, &s->stored_failovers, em);
@@ -628,10 +635,30 @@ static enum db_err check_surplus(const struct supervisor *s, const struct proces
 
 	for (n = s->node_count; n < CONFIG_NODES_MAX; n++)
 		if (processes[n].pidfd >= 0)
-			return errmsg_set(em, DB_INVALID,
-			                  "node%u runs (pid %d), but \"replicas\" in \"%s\" allows %u: stop the cluster first",
-			                  n + 1, (int)processes[n].pid, DATADIR_CONFIG, s->config.replicas);
+			return errmsg_set(
+			    em, DB_INVALID,
+			    "node%u runs (pid %d), but \"replicas\" in \"%s\" allows %u: stop the cluster first", n + 1,
+			    (int)processes[n].pid, DATADIR_CONFIG, s->config.replicas);
 	return DB_OK;
+}
+
+/* Running nodes hold the endpoint. Should none be able to hand it over, binding it anew is tried: it works if they do
+ * not hold it after all. */
+static enum db_err open_endpoint(struct supervisor *s, const struct process *processes, unsigned count,
+				 struct errmsg *em)
+{
+	struct errmsg fetch_em = {0};
+	enum db_err err;
+
+	if (count == 0)
+		return endpoint_bind(&s->endpoint_fd, &s->config, em);
+	err = endpoint_fetch(&s->endpoint_fd, &s->config, processes, s->node_count, &fetch_em);
+	if (err == DB_OK)
+		return DB_OK;
+	log_warn("no running node hands over the endpoint: %s", fetch_em.text);
+	if (err != DB_INVALID && endpoint_bind(&s->endpoint_fd, &s->config, em) == DB_OK)
+		return DB_OK;
+	return errmsg_set(em, err, "cannot take over the endpoint from the running nodes: %s", fetch_em.text);
 }
 
 /* Takes over running nodes and fills ev; the endpoint comes from them or is bound anew. */
@@ -650,8 +677,7 @@ static enum db_err adopt_nodes(struct supervisor *s, struct cluster_event *ev, s
 	count = adopt_running(processes, roster);
 	err = check_surplus(s, processes, em);
 	if (err == DB_OK)
-		err = count > 0 ? endpoint_fetch(&s->endpoint_fd, &s->config, processes, s->node_count, em)
-		                : endpoint_bind(&s->endpoint_fd, &s->config, em);
+		err = open_endpoint(s, processes, count, em);
 	for (n = 0; n < CONFIG_NODES_MAX; n++) {
 		struct managed *m = &s->nodes[n];
 
@@ -671,17 +697,8 @@ static enum db_err adopt_nodes(struct supervisor *s, struct cluster_event *ev, s
 	return err;
 }
 
-/* The nodes may outlive an endpoint that none of them can hand over (all hung at once, no tracing): binding it anew is
- * worth a try, for it works when they do not hold it after all. */
-static enum db_err adopt_or_bind(struct supervisor *s, struct cluster_event *ev, struct errmsg *em)
-{
-	enum db_err err = adopt_nodes(s, ev, em);
-
-	return err == DB_OK ? DB_OK : errmsg_context(em, "cannot take over the cluster's nodes and endpoint");
-}
-
 enum db_err supervisor_create(struct supervisor **out, const struct cluster_config *config, const char *data_dir,
-                              struct errmsg *em)
+			      struct errmsg *em)
 {
 	struct cluster_event ev = {.type = CLUSTER_BEGIN, .node = CLUSTER_NOBODY};
 	struct supervisor *s = calloc(1, sizeof(*s));
@@ -707,7 +724,7 @@ enum db_err supervisor_create(struct supervisor **out, const struct cluster_conf
 	if (err == DB_OK)
 		err = create_loop(s, em);
 	if (err == DB_OK)
-		err = adopt_or_bind(s, &ev, em);
+		err = adopt_nodes(s, &ev, em);
 	if (err == DB_OK)
 		err = create_control(s, em);
 	if (err != DB_OK) {

@@ -17,7 +17,7 @@ struct supervisor; /* body in supervisor.c */
  * first decisions: on DB_OK nodes have been started. data_dir is what the nodes are told (absolute). config is copied.
  * DB_BUSY: an address is in use; DB_NOTFOUND: the node programs; others as the message says. */
 enum db_err supervisor_create(struct supervisor **out, const struct cluster_config *config, const char *data_dir,
-                              struct errmsg *em);
+			      struct errmsg *em);
 /* Runs until the cluster was stopped by a command, SIGTERM or SIGINT. */
 enum db_err supervisor_run(struct supervisor *s, struct errmsg *em);
 void supervisor_free(struct supervisor *s); /* nodes that run go on running; NULL is fine */

@@ -12,8 +12,8 @@
 
 #include "common/base/clock.h"
 
-#define FDPASS_BACKLOG 8
-#define FDPASS_BYTE 'F'
+#define FDPASS_BACKLOG          8
+#define FDPASS_BYTE             'F'
 #define FDPASS_CONNECT_PAUSE_MS 5 /* a full backlog cannot be waited for with poll(2) */
 
 static enum db_err address_of(const char *path, struct sockaddr_un *addr, struct errmsg *em)
@@ -34,7 +34,7 @@ static enum db_err check_peer(int sock, struct ucred *peer, struct errmsg *em)
 		return errmsg_errno(em, errno, "cannot tell who the peer is");
 	if (peer->uid != geteuid())
 		return errmsg_set(em, DB_INVALID, "the peer belongs to user %u, not %u", (unsigned)peer->uid,
-		                  (unsigned)geteuid());
+				  (unsigned)geteuid());
 	return DB_OK;
 }
 

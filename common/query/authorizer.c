@@ -139,6 +139,7 @@ static int authorize(void *arg, int action, const char *name, const char *detail
 	case SQLITE_CREATE_TRIGGER:
 	case SQLITE_CREATE_VIEW:
 	case SQLITE_CREATE_VTABLE:
+	case SQLITE_INSERT: /* CREATE TRIGGER temp.x shows only in what it puts into the temporary schema */
 		return check_schema(a, schema);
 	case SQLITE_READ:
 		if (name != NULL && strcasecmp(name, "sqlite_stmt") == 0)

@@ -244,7 +244,8 @@ int script_walk_next(struct script_walk *w, struct statement **out)
 	int rc;
 
 	*out = NULL;
-	statement_fini(&w->passing);
+	if (w->passing.stmt != NULL)
+		statement_fini(&w->passing);
 	if (w->index == script->kept) {
 		if (w->next == script->sql + script->len)
 			return SQLITE_OK;

@@ -216,8 +216,13 @@ static void on_done(void *arg, CURL *easy, CURLcode code)
 	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&call);
 	if (call->state == CALL_ENDED)
 		return; /* waits in its grave */
-	if (code == CURLE_OK) {
+	if (code == CURLE_OK && call->head_told) {
 		call_end(call, DB_OK, NULL);
+		return;
+	}
+	if (code == CURLE_OK) {
+		/* To libcurl, a connection closed in the middle of the headers is the end of them. */
+		call_end_with(call, DB_IO, "the answer broke off in its headers");
 		return;
 	}
 	if (code == CURLE_OUT_OF_MEMORY)

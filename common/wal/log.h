@@ -55,7 +55,7 @@ uint64_t log_term_at(const struct wal *w, uint64_t lsn);
 struct segment *log_unpin(struct segment *s);
 struct segment *log_detach(struct segment *s); /* likewise; s has left w->segments */
 
-/* Without lock. Keeps a segment file that is no longer needed as a spare, or removes and frees it when there are enough. */
+/* Without lock. Keeps a segment file that nobody needs as a spare; removes and frees it when there are enough. */
 void log_discard_spare(struct wal *w, struct segment *s);
 /* Without lock, with sync_lock. */
 enum db_err log_sync_locked(struct wal *w, uint64_t *durable_lsn, struct errmsg *em);

@@ -1,8 +1,8 @@
 /*
  * record.c - see record.h.
  *
- * Pure functions, any thread. Decoding is strict: whatever the encoder would not have written (padding that is not zero,
- * pages out of order, a reserved field in use) is refused, so that equal records are always equal bytes.
+ * Pure functions, any thread. Decoding is strict: whatever the encoder would not have written (padding that is not
+ * zero, pages out of order, a reserved field in use) is refused, so that equal records are always equal bytes.
  */
 #define XXH_STATIC_LINKING_ONLY /* a hash state on the stack: decoding must not allocate */
 #include "common/wal/record.h"

@@ -14,7 +14,7 @@
  *   24 u64 salt           32 u64 synced_lsn when it was begun: the same evidence that each frame gives
  *   40 16 bytes of zero   56 u64 XXH3_64 over bytes 0..55
  * The salt is random and seeds every guard of the segment: the frames of a recycled file's former life, and frames
- * that somebody stored as data, never pass for frames of this one. (SQLite's WAL changes its salts for the same reason.)
+ * that somebody stored as data, never pass for frames of this one. (SQLite's WAL changes salts for the same reason.)
  */
 #ifndef GRIZZLY_COMMON_WAL_SEGMENT_H
 #define GRIZZLY_COMMON_WAL_SEGMENT_H
@@ -82,8 +82,8 @@ enum db_err segment_record(const struct segment *s, uint64_t lsn, struct wal_rec
 enum db_err segment_check(const struct segment *s, size_t offset, struct wal_record *out, struct errmsg *em);
 /* Whether the beginning of a frame of this segment stands at offset, its record intact or not. */
 bool segment_has_frame(const struct segment *s, size_t offset);
-/* Looks for frames whose guard is right from offset (8-aligned) on, whatever lies between them. Raises *synced_lsn to the
- * highest they claim and returns whether there was one. */
+/* Looks for frames whose guard is right from offset (8-aligned) on, whatever lies between them. Raises *synced_lsn to
+ * the highest they claim and returns whether there was one. */
 bool segment_scan(const struct segment *s, size_t offset, uint64_t *synced_lsn);
 
 /* How large a file must be to hold one record of that many bytes. */

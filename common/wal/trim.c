@@ -100,8 +100,8 @@ void wal_trim(struct wal *w, uint64_t keep_lsn)
 			put_back(w, s);
 			return;
 		}
-		/* One by one, and before the file is used again: after a power cut the names that are left must have no hole
-		 * between them, and none may stand for another content. */
+		/* One by one, and before the file is used again: after a power cut the names that are left must have no
+		 * hole between them, and none may stand for another content. */
 		if (wal_dir_sync(&w->dir, &em) != DB_OK) {
 			log_warn("log: trimming stops: %s", em.text);
 			segment_free(s);

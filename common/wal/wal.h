@@ -3,18 +3,19 @@
  *
  * Files: <dir>/<first lsn, 20 digits>.wal, each options.segment_size_bytes long (longer when one record needs it),
  * zero-filled or recycled before use so that fdatasync never has to grow a file, and mmapped for reading.
- * A segment starts with a 64-byte header (common/wal/segment.h: among others its first LSN, the prev_checksum of its first
- * record, a random salt); then frames, each 16 bytes + record, 8-aligned:
+ * A segment starts with a 64-byte header (common/wal/segment.h: among others its first LSN, the prev_checksum of its
+ * first record, a random salt); then frames, each 16 bytes + record, 8-aligned:
  *
  *   frame: synced_lsn u64   highest LSN this node had fdatasynced when the frame was written
  *          guard u64        XXH3_64, seeded with the segment's salt, over synced_lsn and the record's checksum
  *          record           common/wal/record.h, the canonical bytes
  *
- * synced_lsn is what tells a torn tail from corruption. Several records may be written before one fdatasync, and a power
- * cut may keep the later one and lose the earlier. So at recovery, when the record at LSN n is bad: if any intact frame
- * with lsn > n says synced_lsn >= n, record n had been durable and is now damaged: DB_CORRUPT. Otherwise n was never
- * acknowledged: the log is cut before n. A right guard is evidence enough, whatever became of the record behind it, and a
- * segment's header tells likewise what was durable when it was begun. The frame is local; only the record is streamed.
+ * synced_lsn is what tells a torn tail from corruption. Several records may be written before one fdatasync, and a
+ * power cut may keep the later one and lose the earlier. So at recovery, when the record at LSN n is bad: if any intact
+ * frame with lsn > n says synced_lsn >= n, record n had been durable and is now damaged: DB_CORRUPT. Otherwise n was
+ * never acknowledged: the log is cut before n. A right guard is evidence enough, whatever became of the record behind
+ * it, and a segment's header tells likewise what was durable when it was begun. The frame is local; only the record is
+ * streamed.
  *
  * Invariants: (1) LSNs are dense. (2) A record's prev_checksum is the checksum of the record before. (3) durable_lsn
  * never exceeds last_lsn and only grows, except by wal_cut(). (4) Nothing is written below durable_lsn.
@@ -36,9 +37,9 @@
 struct wal;
 
 /* The seam for tests: asked before each operation that changes a file or syncs one. 0: go ahead; an errno value: the
- * operation fails with it instead. For WAL_OP_WRITE *len is the number of bytes to write and may be lowered, together with
- * an error: so many bytes reach the file first (a torn write). len is NULL for the others. name is the file's, within
- * the directory ("." for WAL_OP_SYNC_DIR). Called on whichever thread does the operation. */
+ * operation fails with it instead. For WAL_OP_WRITE *len is the number of bytes to write and may be lowered, together
+ * with an error: so many bytes reach the file first (a torn write). len is NULL for the others. name is the file's,
+ * within the directory ("." for WAL_OP_SYNC_DIR). Called on whichever thread does the operation. */
 enum wal_op { WAL_OP_CREATE, WAL_OP_WRITE, WAL_OP_SYNC, WAL_OP_RENAME, WAL_OP_UNLINK, WAL_OP_SYNC_DIR };
 struct wal_faults {
 	int (*before)(void *ctx, enum wal_op op, const char *name, size_t *len);
@@ -73,8 +74,9 @@ uint64_t wal_size_bytes(struct wal *w);
 
 /* Appends one record given in pieces whose concatenation is its canonical bytes (header first), and checks that lsn and
  * prev_checksum continue the log and term does not go back (DB_INVALID otherwise). The record's own checksum must be
- * right already: it is not computed again. On DB_OK *out is the decoded record whose payload lies in the mmapped segment
- * (see wal_trim() for how long). DB_FULL, DB_IO: nothing changed, the log is as before and may be appended to later. */
+ * right already: it is not computed again. On DB_OK *out is the decoded record whose payload lies in the mmapped
+ * segment (see wal_trim() for how long). DB_FULL, DB_IO, DB_NOMEM: nothing changed, the log is as before and may be
+ * appended to later. */
 enum db_err wal_append(struct wal *w, const struct iovec *pieces, int piece_count, struct wal_record *out,
 		       struct errmsg *em);
 
@@ -82,10 +84,10 @@ enum db_err wal_append(struct wal *w, const struct iovec *pieces, int piece_coun
  * final: the log refuses every later append and sync with DB_IO, for what the kernel holds can no longer be trusted. */
 enum db_err wal_sync(struct wal *w, uint64_t *durable_lsn, struct errmsg *em);
 
-/* Removes every record after keep_lsn (>= wal_first_lsn() - 1), durably, and erases its bytes. The appender calls it; the
- * caller makes sure that nobody reads those records. A cut happens wholly or, when it is interrupted before its intent is
- * on disk, not at all. DB_INVALID: keep_lsn is outside the log or below base. DB_FULL, DB_IO, DB_NOMEM: nothing was cut,
- * or the log refuses all later writes and the next wal_open() finishes the cut. */
+/* Removes every record after keep_lsn (>= wal_first_lsn() - 1), durably, and erases its bytes. The appender calls it;
+ * the caller makes sure that nobody reads those records. A cut happens wholly or, when it is interrupted before its
+ * intent is on disk, not at all. DB_INVALID: keep_lsn is outside the log or below base. DB_FULL, DB_IO, DB_NOMEM:
+ * nothing was cut, or the log refuses all later writes and the next wal_open() finishes the cut. */
 enum db_err wal_cut(struct wal *w, uint64_t keep_lsn, struct errmsg *em);
 
 /* Term, checksum and place of one record. DB_NOTFOUND: outside first..last. The payload pointer stays valid until
@@ -100,21 +102,21 @@ const uint8_t *wal_record_bytes(const struct wal_record *r, size_t *len);
  * segment that a cursor holds stays until the cursor leaves it. */
 void wal_trim(struct wal *w, uint64_t keep_lsn);
 
-/* Prepares the next segment ahead of need (zero-fills one spare when there is none). Slow: not on the appender's thread.
- * DB_OK also when there was nothing to do. */
+/* Prepares the next segment ahead of need (zero-fills one spare when there is none). Slow: not on the appender's
+ * thread. DB_OK also when there was nothing to do. */
 enum db_err wal_prepare(struct wal *w, struct errmsg *em);
 
 /* A reader of consecutive records that keeps its current segment from being trimmed. One thread each. */
 struct wal_cursor;
 enum db_err wal_cursor_create(struct wal_cursor **out, struct wal *w, uint64_t next_lsn, struct errmsg *em);
 void wal_cursor_free(struct wal_cursor *c); /* NULL is fine; before wal_close() */
-/* The record at the cursor, which then moves on. DB_NOTFOUND: not appended yet. DB_GAP: trimmed away already. The record
- * is valid until the next call on this cursor. */
+/* The record at the cursor, which then moves on. DB_NOTFOUND: not appended yet. DB_GAP: trimmed away already. The
+ * record is valid until the next call on this cursor. */
 enum db_err wal_cursor_next(struct wal_cursor *c, struct wal_record *out, struct errmsg *em);
 enum db_err wal_cursor_seek(struct wal_cursor *c, uint64_t next_lsn, struct errmsg *em);
 
-/* History of terms, oldest first: each entry is the first LSN known of a term. Fills at most max entries with the newest
- * ones and returns how many. Entry 0 may start at base.lsn when the term's true start was trimmed. */
+/* History of terms, oldest first: each entry is the first LSN known of a term. Fills at most max entries with the
+ * newest ones and returns how many. Entry 0 may start at base.lsn when the term's true start was trimmed. */
 size_t wal_terms(struct wal *w, struct wal_pos *out, size_t max);
 
 #endif

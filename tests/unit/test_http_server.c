@@ -24,6 +24,17 @@
 #define WAIT_MS  10000
 #define KEPT_MAX 256
 
+#ifdef __SANITIZE_THREAD__
+/* libevent's epoll changelist may still name a descriptor that its worker has closed and another worker was just given by
+ * accept(): the EPOLL_CTL_DEL then fails with ENOENT, for it is not in that epoll set, and libevent ignores it. */
+const char *__tsan_default_suppressions(void);
+
+const char *__tsan_default_suppressions(void)
+{
+	return "race:evutil_accept4_\n";
+}
+#endif
+
 /* --- A server with routes of every kind. --- */
 
 struct site {
@@ -521,7 +532,7 @@ static void test_pipelined_requests_are_answered_in_order(void)
 			   i);
 	client_send(&c, many.data, many.len);
 	for (i = 0; i < 500; i++) {
-		char number[8];
+		char number[16];
 
 		snprintf(number, sizeof(number), "%04d", i);
 		expect(&c, 200, number);
@@ -906,10 +917,10 @@ static void test_reply_to_a_vanished_client_is_dropped(void)
 		answer(&site, i);
 		AWAIT(counters_of(&site).requests_in_flight == 0);
 	}
-	CU_ASSERT_EQUAL(site.gone_replies, 2);
 	CU_ASSERT_EQUAL(counters_of(&site).replies_by_class[2], 0);
 	AWAIT(counters_of(&site).connections_open == 0);
 	site_close(&site);
+	CU_ASSERT_EQUAL(site.gone_replies, 2);
 }
 
 static void test_200_connections_at_once(void)

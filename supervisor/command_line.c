@@ -1,0 +1,227 @@
+/*
+ * command_line.c - the options of grizzly-supervisor, handed over to supervisor/run.c or supervisor/commands.c.
+ *
+ * Apart from main.c so that tests can be the program.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "supervisor/commands.h"
+
+#ifndef PACKAGE_VERSION
+#define PACKAGE_VERSION "unknown"
+#endif
+
+#define PORT_MAX     65535u
+#define REPLICAS_MAX (CONFIG_NODES_MAX - 1)
+
+static const char usage_text[] =
+    "usage: grizzly-supervisor COMMAND --data-dir D [OPTION]...\n"
+    "\n"
+    "commands\n"
+    "  run         start the cluster in D, or take over one that runs there\n"
+    "      --config F      configuration to begin with; becomes D/cluster.json at the first start\n"
+    "      --replicas N    replicas beside the master, 0 to 30 (first start; 2)\n"
+    "      --http-port P   port of the endpoint; node i uses P+i, P+100+i, P+200+i (first start; 8080)\n"
+    "      --bind A        address to bind (first start; 127.0.0.1)\n"
+    "      --daemon        go to the background once the cluster is being served\n"
+    "  status      show master, nodes and their state\n"
+    "      --json          as JSON\n"
+    "      --watch         again every second\n"
+    "  switchover  hand over to another master without losing a request\n"
+    "      --to ID         to this node, e.g. node2 (the most advanced replica)\n"
+    "  stop        end all nodes and the supervisor\n"
+    "\n"
+    "  --help, --version\n"
+    "\n"
+    "exit codes: 0 ok, 1 failed, 2 usage or configuration error, 3 the supervisor cannot be reached\n";
+
+enum option_id {
+	OPT_DATA_DIR = 256,
+	OPT_CONFIG,
+	OPT_REPLICAS,
+	OPT_PORT,
+	OPT_BIND,
+	OPT_DAEMON,
+	OPT_JSON,
+	OPT_WATCH,
+	OPT_TO
+};
+
+struct arguments {
+	struct run_options run;
+	bool json;
+	bool watch;
+	const char *to;
+};
+
+static enum exit_code usage_error(const char *why, const char *what)
+{
+	fprintf(stderr, "grizzly-supervisor: %s%s%s%s\n%s", why, what == NULL ? "" : " \"", what == NULL ? "" : what,
+		what == NULL ? "" : "\"", usage_text);
+	return EXIT_USAGE;
+}
+
+static bool parse_number(const char *text, unsigned min, unsigned max, unsigned *out)
+{
+	unsigned long v;
+	char *end;
+
+	if (text[0] < '0' || text[0] > '9')
+		return false;
+	errno = 0;
+	v = strtoul(text, &end, 10);
+	if (errno != 0 || *end != '\0' || v < min || v > max)
+		return false;
+	*out = (unsigned)v;
+	return true;
+}
+
+static bool take_option(struct arguments *a, int id, const char *value)
+{
+	struct datadir_options *c = &a->run.config;
+
+	switch (id) {
+	case OPT_DATA_DIR:
+		a->run.data_dir = value;
+		return value[0] != '\0';
+	case OPT_CONFIG:
+		c->config_path = value;
+		return value[0] != '\0';
+	case OPT_REPLICAS:
+		c->has_replicas = true;
+		return parse_number(value, 0, REPLICAS_MAX, &c->replicas);
+	case OPT_PORT:
+		c->has_http_port = true;
+		return parse_number(value, 1, PORT_MAX, &c->http_port);
+	case OPT_BIND:
+		c->bind = value;
+		return value[0] != '\0' && strlen(value) < CONFIG_HOST_MAX;
+	case OPT_DAEMON:
+		a->run.daemon = true;
+		return true;
+	case OPT_JSON:
+		a->json = true;
+		return true;
+	case OPT_WATCH:
+		a->watch = true;
+		return true;
+	default:
+		a->to = value;
+		return true;
+	}
+}
+
+static enum exit_code parse(struct arguments *a, int argc, char **argv, const struct option *options)
+{
+	int index = 0;
+	int id;
+
+	opterr = 0;
+	while ((id = getopt_long(argc, argv, "", options, &index)) != -1) {
+		if (id == '?')
+			return usage_error("unknown or incomplete option", argv[optind - 1]);
+		if (!take_option(a, id, optarg))
+			return usage_error("wrong value for option", options[index].name);
+	}
+	if (optind < argc)
+		return usage_error("unexpected argument", argv[optind]);
+	if (a->run.data_dir == NULL)
+		return usage_error("--data-dir is missing", NULL);
+	return EXIT_OK;
+}
+
+#define COMMON_OPTIONS                                                                                                 \
+	{                                                                                                              \
+		"data-dir", required_argument, NULL, OPT_DATA_DIR                                                      \
+	}
+#define END_OF_OPTIONS                                                                                                 \
+	{                                                                                                              \
+		NULL, 0, NULL, 0                                                                                       \
+	}
+
+static const struct option run_options[] = {COMMON_OPTIONS,
+					    {"config", required_argument, NULL, OPT_CONFIG},
+					    {"replicas", required_argument, NULL, OPT_REPLICAS},
+					    {"http-port", required_argument, NULL, OPT_PORT},
+					    {"bind", required_argument, NULL, OPT_BIND},
+					    {"daemon", no_argument, NULL, OPT_DAEMON},
+					    END_OF_OPTIONS};
+static const struct option status_options[] = {
+    COMMON_OPTIONS, {"json", no_argument, NULL, OPT_JSON}, {"watch", no_argument, NULL, OPT_WATCH}, END_OF_OPTIONS};
+static const struct option switchover_options[] = {
+    COMMON_OPTIONS, {"to", required_argument, NULL, OPT_TO}, END_OF_OPTIONS};
+static const struct option stop_options[] = {COMMON_OPTIONS, END_OF_OPTIONS};
+
+static enum exit_code run_command(const struct arguments *a)
+{
+	return command_run(&a->run);
+}
+
+static enum exit_code status_command(const struct arguments *a)
+{
+	return command_status(a->run.data_dir, a->json, a->watch);
+}
+
+static enum exit_code switchover_command(const struct arguments *a)
+{
+	return command_switchover(a->run.data_dir, a->to);
+}
+
+static enum exit_code stop_command(const struct arguments *a)
+{
+	return command_stop(a->run.data_dir);
+}
+
+static const struct command {
+	const char *name;
+	const struct option *options;
+	enum exit_code (*run)(const struct arguments *a);
+} commands[] = {
+    {"run", run_options, run_command},
+    {"status", status_options, status_command},
+    {"switchover", switchover_options, switchover_command},
+    {"stop", stop_options, stop_command},
+};
+
+static bool asks_for(int argc, char **argv, const char *option)
+{
+	int i;
+
+	for (i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (strcmp(argv[i], option) == 0)
+			return true;
+	return false;
+}
+
+int command_line(int argc, char **argv)
+{
+	struct arguments a = {0};
+	enum exit_code code;
+	size_t i;
+
+	if (asks_for(argc, argv, "--help")) {
+		fputs(usage_text, stdout);
+		return EXIT_OK;
+	}
+	if (asks_for(argc, argv, "--version")) {
+		puts("grizzly-supervisor " PACKAGE_VERSION);
+		return EXIT_OK;
+	}
+	if (argc < 2)
+		return (int)usage_error("a command is missing", NULL);
+	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		if (strcmp(argv[1], commands[i].name) != 0)
+			continue;
+		code = parse(&a, argc - 1, argv + 1, commands[i].options);
+		return (int)(code == EXIT_OK ? commands[i].run(&a) : code);
+	}
+	return (int)usage_error("unknown command", argv[1]);
+}

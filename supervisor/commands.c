@@ -1,0 +1,354 @@
+/*
+ * commands.c - status, switchover and stop: requests over the supervisor's control socket, and what to do without one.
+ */
+#include "supervisor/commands.h"
+
+#include <jansson.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/buf.h"
+#include "common/base/clock.h"
+#include "common/wire/link.h"
+#include "supervisor/adopt.h"
+#include "supervisor/cluster.h"
+#include "supervisor/launcher.h"
+#include "supervisor/status_json.h"
+
+#define CALL_TIMEOUT_MS       5000u
+#define SWITCHOVER_POLL_MS    10
+#define SWITCHOVER_TIMEOUT_MS 60000u
+#define STOP_TIMEOUT_MS       (CLUSTER_STOP_MS + 10000u)
+#define KILL_TIMEOUT_MS       5000u
+#define WATCH_SECONDS         1
+
+/* Says why nobody could be asked. */
+static enum exit_code unreachable(const char *data_dir, enum db_err err, const struct errmsg *em)
+{
+	pid_t holder = datadir_lock_holder();
+
+	if (err == DB_TIMEOUT || (err == DB_UNAVAILABLE && holder > 0))
+		fprintf(stderr,
+			"grizzly-supervisor: the supervisor of data directory \"%s\" (pid %d) does not answer: %s\n",
+			data_dir, (int)holder, em->text);
+	else
+		fprintf(stderr,
+			"grizzly-supervisor: no supervisor runs for data directory \"%s\" (%s)\n"
+			"start it with: grizzly-supervisor run --data-dir %s --daemon\n",
+			data_dir, em->text, data_dir);
+	return EXIT_UNREACHABLE;
+}
+
+/* Sends one request; *answer is the text of the reply, in memory owned by reply. */
+static enum db_err ask(const char *request, struct buf *reply, struct wire_text *answer, struct errmsg *em)
+{
+	struct wire_msg *msg = calloc(1, sizeof(*msg));
+	struct buf bytes = {0};
+	char url[LINK_URL_MAX];
+	enum db_err err;
+
+	if (msg == NULL)
+		return errmsg_set(em, DB_NOMEM, "no memory for a request");
+	msg->head.type = WIRE_CLI_REQUEST;
+	memcpy(msg->head.sender, "command", sizeof("command"));
+	msg->body.text.text = request;
+	msg->body.text.len = strlen(request);
+	wire_encode(&bytes, msg);
+	err = bytes.failed ? errmsg_set(em, DB_NOMEM, "no memory for a request") : DB_OK;
+	if (err == DB_OK)
+		err = link_ipc_url(url, DATADIR_CONTROL, em);
+	if (err == DB_OK)
+		err = link_req_call(url, bytes.data, bytes.len, CALL_TIMEOUT_MS, reply, em);
+	if (err == DB_OK)
+		err = wire_decode(msg, reply->data, reply->len, NULL, em);
+	if (err == DB_OK && msg->head.type != WIRE_CLI_REPLY)
+		err = errmsg_set(em, DB_INVALID, "the answer is not one of a supervisor");
+	if (err == DB_OK)
+		*answer = msg->body.text;
+	buf_fini(&bytes);
+	free(msg);
+	return err;
+}
+
+static enum exit_code enter(const char *data_dir)
+{
+	struct errmsg em = {0};
+	enum db_err err = datadir_enter(data_dir, false, &em);
+
+	return err == DB_OK ? EXIT_OK : unreachable(data_dir, err, &em);
+}
+
+/* ---- status */
+
+static enum exit_code print_status(const char *data_dir, bool json, bool clear)
+{
+	struct buf reply = {0};
+	struct buf text = {0};
+	struct wire_text answer = {0};
+	struct errmsg em = {0};
+	enum exit_code code = EXIT_OK;
+	enum db_err err;
+
+	err = ask("{\"command\":\"status\"}", &reply, &answer, &em);
+	if (clear)
+		fputs("\033[H\033[J", stdout);
+	if (err != DB_OK) {
+		code = unreachable(data_dir, err, &em);
+		goto fini;
+	}
+	if (json) {
+		buf_put(&text, answer.text, answer.len);
+		buf_puts(&text, "\n");
+	} else {
+		err = status_text_put(&text, answer.text, answer.len, &em);
+	}
+	if (err == DB_OK && text.failed)
+		err = errmsg_set(&em, DB_NOMEM, "no memory for the status");
+	if (err != DB_OK) {
+		fprintf(stderr, "grizzly-supervisor: %s\n", em.text);
+		code = EXIT_FAILED;
+		goto fini;
+	}
+	if (fwrite(text.data, 1, text.len, stdout) != text.len || fflush(stdout) != 0)
+		code = EXIT_FAILED;
+fini:
+	buf_fini(&reply);
+	buf_fini(&text);
+	return code;
+}
+
+enum exit_code command_status(const char *data_dir, bool json, bool watch)
+{
+	enum exit_code code = enter(data_dir);
+
+	if (code != EXIT_OK)
+		return code;
+	code = print_status(data_dir, json, watch && isatty(STDOUT_FILENO));
+	/* Until it is interrupted; a supervisor that is away meanwhile may come back. */
+	while (watch && code != EXIT_FAILED && sleep(WATCH_SECONDS) == 0)
+		code = print_status(data_dir, json, isatty(STDOUT_FILENO));
+	return code;
+}
+
+/* ---- switchover */
+
+struct result {
+	char status[16];
+	char code[32];
+	char message[CLUSTER_TEXT_MAX];
+	uint64_t id;
+	pid_t pid;
+};
+
+static enum db_err ask_for_result(const char *request, struct result *out, struct errmsg *em)
+{
+	struct buf reply = {0};
+	struct wire_text answer = {0};
+	const char *status, *code, *message;
+	json_error_t reason;
+	json_int_t id;
+	json_t *json = NULL;
+	enum db_err err;
+	int pid;
+
+	err = ask(request, &reply, &answer, em);
+	if (err != DB_OK)
+		goto fini;
+	json = json_loadb(answer.text, answer.len, 0, &reason);
+	if (json_unpack(json, "{s:s, s:s, s:s, s:I, s:i}", "status", &status, "code", &code, "message", &message, "id",
+			&id, "pid", &pid) != 0) {
+		err = errmsg_set(em, DB_INVALID, "the supervisor's answer is not understood");
+		goto fini;
+	}
+	snprintf(out->status, sizeof(out->status), "%s", status);
+	snprintf(out->code, sizeof(out->code), "%s", code);
+	snprintf(out->message, sizeof(out->message), "%s", message);
+	out->id = (uint64_t)id;
+	out->pid = pid;
+fini:
+	json_decref(json);
+	buf_fini(&reply);
+	return err;
+}
+
+static char *switchover_request(const char *to)
+{
+	json_t *json = to == NULL ? json_pack("{s:s}", "command", "switchover")
+				  : json_pack("{s:s, s:s}", "command", "switchover", "to", to);
+	char *text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
+
+	json_decref(json);
+	return text;
+}
+
+static enum db_err await_switchover(struct result *r, struct errmsg *em)
+{
+	uint64_t deadline_ms = clock_mono_ms() + SWITCHOVER_TIMEOUT_MS;
+	enum db_err err = DB_OK;
+	char request[96];
+
+	while (err == DB_OK && strcmp(r->status, "running") == 0) {
+		if (clock_mono_ms() >= deadline_ms)
+			return errmsg_set(em, DB_TIMEOUT, "the switchover takes longer than %u s",
+					  SWITCHOVER_TIMEOUT_MS / 1000);
+		poll(NULL, 0, SWITCHOVER_POLL_MS);
+		snprintf(request, sizeof(request), "{\"command\":\"switchover-result\",\"id\":%llu}",
+			 (unsigned long long)r->id);
+		err = ask_for_result(request, r, em);
+	}
+	return err;
+}
+
+enum exit_code command_switchover(const char *data_dir, const char *to)
+{
+	struct errmsg em = {0};
+	struct result r = {0};
+	enum exit_code code = enter(data_dir);
+	enum db_err err;
+	char *request;
+
+	if (code != EXIT_OK)
+		return code;
+	request = switchover_request(to);
+	if (request == NULL) {
+		fprintf(stderr, "grizzly-supervisor: \"%s\" is no possible node id\n", to == NULL ? "" : to);
+		return EXIT_USAGE;
+	}
+	err = ask_for_result(request, &r, &em);
+	free(request);
+	if (err == DB_OK)
+		err = await_switchover(&r, &em);
+	if (err != DB_OK)
+		return unreachable(data_dir, err, &em);
+	if (strcmp(r.status, "ok") == 0) {
+		printf("%s\n", r.message);
+		return EXIT_OK;
+	}
+	fprintf(stderr, "grizzly-supervisor: %s\n", r.message);
+	return strcmp(r.code, "UNKNOWN_NODE") == 0 ? EXIT_USAGE : EXIT_FAILED;
+}
+
+/* ---- stop */
+
+static bool await_end(const struct process *p, uint64_t deadline_ms)
+{
+	struct pollfd pfd = {.fd = p->pidfd, .events = POLLIN};
+
+	while (!process_gone(p)) {
+		uint64_t now_ms = clock_mono_ms();
+
+		if (now_ms >= deadline_ms)
+			return false;
+		poll(&pfd, 1, (int)(deadline_ms - now_ms));
+	}
+	return true;
+}
+
+static enum exit_code stop_supervisor(const char *data_dir, pid_t pid)
+{
+	struct process supervisor;
+	struct errmsg em = {0};
+	struct result r = {0};
+	enum exit_code code = EXIT_OK;
+	enum db_err err;
+
+	if (process_adopt(&supervisor, pid, 0, &em) != DB_OK)
+		return EXIT_OK; /* it has just ended */
+	err = ask_for_result("{\"command\":\"stop\"}", &r, &em);
+	if (err != DB_OK && !process_gone(&supervisor)) {
+		code = unreachable(data_dir, err, &em);
+	} else if (!await_end(&supervisor, clock_mono_ms() + STOP_TIMEOUT_MS)) {
+		fprintf(stderr, "grizzly-supervisor: the supervisor (pid %d) has not ended yet\n", (int)pid);
+		code = EXIT_FAILED;
+	}
+	process_close(&supervisor);
+	return code;
+}
+
+static void signal_all(const struct process *processes, int signal)
+{
+	struct errmsg em = {0};
+	unsigned n;
+
+	for (n = 0; n < CONFIG_NODES_MAX; n++)
+		if (processes[n].pidfd >= 0 && process_signal(&processes[n], signal, &em) != DB_OK)
+			fprintf(stderr, "grizzly-supervisor: %s\n", em.text);
+}
+
+static bool await_all(const struct process *processes, uint64_t timeout_ms)
+{
+	uint64_t deadline_ms = clock_mono_ms() + timeout_ms;
+	bool all = true;
+	unsigned n;
+
+	for (n = 0; n < CONFIG_NODES_MAX; n++)
+		all = await_end(&processes[n], deadline_ms) && all;
+	return all;
+}
+
+/* No supervisor: the nodes that an earlier one left running are ended from here, under its lock. */
+static enum exit_code stop_left_nodes(void)
+{
+	struct process processes[CONFIG_NODES_MAX];
+	struct roster *roster = calloc(1, sizeof(*roster));
+	enum exit_code code = EXIT_OK;
+	unsigned count;
+	unsigned n;
+
+	if (roster == NULL)
+		return EXIT_FAILED;
+	for (n = 0; n < CONFIG_NODES_MAX; n++)
+		processes[n] = PROCESS_NONE;
+	count = adopt_running(processes, roster);
+	free(roster);
+	if (count == 0) {
+		printf("nothing runs\n");
+		return EXIT_OK;
+	}
+	signal_all(processes, SIGTERM);
+	if (!await_all(processes, CLUSTER_STOP_MS)) {
+		signal_all(processes, SIGKILL);
+		code = await_all(processes, KILL_TIMEOUT_MS) ? EXIT_OK : EXIT_FAILED;
+	}
+	for (n = 0; n < CONFIG_NODES_MAX; n++)
+		process_close(&processes[n]);
+	if (code == EXIT_OK)
+		printf("stopped %u node%s that ran without a supervisor\n", count, count == 1 ? "" : "s");
+	else
+		fprintf(stderr, "grizzly-supervisor: not every node has ended\n");
+	return code;
+}
+
+enum exit_code command_stop(const char *data_dir)
+{
+	struct errmsg em = {0};
+	enum exit_code code = enter(data_dir);
+	enum db_err err;
+	pid_t holder;
+	int lock_fd;
+
+	if (code != EXIT_OK)
+		return code;
+	if (access(DATADIR_LOCK, F_OK) != 0) {
+		printf("nothing runs\n");
+		return EXIT_OK;
+	}
+	err = datadir_lock(&lock_fd, &holder, &em);
+	if (err == DB_BUSY && holder > 0) {
+		code = stop_supervisor(data_dir, holder);
+		if (code == EXIT_OK)
+			printf("stopped\n");
+		return code;
+	}
+	if (err != DB_OK) {
+		fprintf(stderr, "grizzly-supervisor: %s\n", em.text);
+		return EXIT_FAILED;
+	}
+	code = stop_left_nodes();
+	close(lock_fd);
+	return code;
+}

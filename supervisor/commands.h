@@ -1,0 +1,32 @@
+/*
+ * commands.h - the command line: run, status, switchover, stop. Each returns the exit code of the program.
+ *
+ * Messages for people go to stderr, results to stdout. Main thread.
+ */
+#ifndef GRIZZLY_SUPERVISOR_COMMANDS_H
+#define GRIZZLY_SUPERVISOR_COMMANDS_H
+
+#include <stdbool.h>
+
+#include "supervisor/datadir.h"
+
+enum exit_code { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 3 };
+
+struct run_options {
+	const char *data_dir;
+	bool daemon;
+	struct datadir_options config;
+};
+
+/* command_line.c: the whole program */
+int command_line(int argc, char **argv);
+
+/* run.c */
+enum exit_code command_run(const struct run_options *o);
+
+/* commands.c */
+enum exit_code command_status(const char *data_dir, bool json, bool watch);
+enum exit_code command_switchover(const char *data_dir, const char *to); /* to NULL: the best replica */
+enum exit_code command_stop(const char *data_dir);
+
+#endif
