@@ -119,6 +119,7 @@ struct http_server {
 	uint64_t generation;    /* of `listeners`; under accept_lock */
 	enum db_err listen_err; /* a worker could not listen; under accept_lock */
 	bool stopped;
+	unsigned streams; /* that a producer may still use; under accept_lock */
 };
 
 struct http_request {

@@ -186,6 +186,10 @@ void http_server_free(struct http_server *s)
 	if (s == NULL)
 		return;
 	http_server_stop(s, 0);
+	pthread_mutex_lock(&s->accept_lock);
+	while (s->streams > 0) /* their clients are gone: producers learn it with their next write */
+		pthread_cond_wait(&s->accept_cond, &s->accept_lock);
+	pthread_mutex_unlock(&s->accept_lock);
 	join_workers(s);
 	destroy(s);
 }

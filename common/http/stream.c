@@ -57,8 +57,21 @@ static void free_pieces(struct piece *piece)
 	}
 }
 
+/* The server is not freed while a producer may still call (http_server_free()). */
+static void count_stream(struct http_server *s, bool one_more)
+{
+	pthread_mutex_lock(&s->accept_lock);
+	if (one_more)
+		s->streams++;
+	else
+		s->streams--;
+	pthread_cond_broadcast(&s->accept_cond);
+	pthread_mutex_unlock(&s->accept_lock);
+}
+
 static void stream_free(struct http_stream *st)
 {
+	count_stream(st->worker->server, false);
 	free_pieces(st->first);
 	pthread_cond_destroy(&st->room);
 	pthread_mutex_destroy(&st->lock);
@@ -258,6 +271,7 @@ enum db_err http_stream_create(struct http_stream **out, struct http_request *re
 	st->client_gone = req->conn == NULL;
 	st->progress_ms = clock_mono_ms();
 	req->stream = st;
+	count_stream(st->worker->server, true);
 	*out = st;
 	return DB_OK;
 }

@@ -1256,7 +1256,7 @@ static void test_stop_answers_what_is_in_flight(void)
 	struct reply r;
 	struct site site;
 
-	site_open(&site, (struct http_options){0});
+	site_open(&site, (struct http_options){.worker_count = 1});
 	s.site = &site;
 	client_open(&idle, &site);
 	client_say(&idle, POST_ECHO);
@@ -1278,6 +1278,26 @@ static void test_stop_answers_what_is_in_flight(void)
 	client_close(&idle);
 	client_close(&busy);
 	site_close(&site);
+}
+
+static void test_free_waits_for_producers(void)
+{
+	struct site site;
+	struct client c;
+
+	site_open(&site, (struct http_options){0});
+	site.piece_bytes = 65536;
+	site.piece_count = 10000;
+	client_open(&c, &site);
+	client_say(&c, "GET /stream HTTP/1.1\r\n\r\n");
+	CU_ASSERT(client_read(&c));
+	http_server_stop(site.server, 0);
+	http_server_free(site.server);
+	wait_streams_ended(&site, 1);
+	CU_ASSERT_EQUAL(site.stream_result, DB_CLOSED);
+	CU_ASSERT_EQUAL(site.workers_stopped, 2);
+	close(site.fd);
+	client_close(&c);
 }
 
 static void test_stop_waits_no_longer_than_its_grace(void)
@@ -1357,6 +1377,7 @@ int main(void)
 	     test_slow_reader_holds_the_producer_back_and_is_cut_off},
 	    {"vanishing reader wakes the producer", test_vanishing_reader_wakes_the_producer},
 	    {"stop answers what is in flight", test_stop_answers_what_is_in_flight},
+	    {"free waits for producers", test_free_waits_for_producers},
 	    {"stop waits no longer than its grace", test_stop_waits_no_longer_than_its_grace},
 	    {"failing worker start fails the server", test_failing_worker_start_fails_the_server},
 	    {NULL, NULL},
