@@ -2,7 +2,7 @@
  * config.h - cluster.json: JSON with comments, read by the supervisor and by every node.
  *
  * Each key has a default, so the smallest file is {}. An error names file, line or key, and what was expected.
- * Comments are // to the end of the line and C style. Unknown keys are errors: a misspelt setting must not be ignored.
+ * Comments are // to the end of the line and C style; a comma after the last item is allowed. Unknown keys are errors: a misspelt setting must not be ignored.
  */
 #ifndef GRIZZLY_COMMON_BASE_CONFIG_H
 #define GRIZZLY_COMMON_BASE_CONFIG_H

@@ -35,12 +35,12 @@ static int listen_somewhere(char address[64])
 }
 
 #ifdef __SANITIZE_THREAD__
-/* See test_http_server.c. */
+/* See http_fixture.h. */
 const char *__tsan_default_suppressions(void);
 
 const char *__tsan_default_suppressions(void)
 {
-	return "race:evutil_accept4_\n";
+	return "race:epoll_ctl\n";
 }
 #endif
 

@@ -379,6 +379,44 @@ static void test_a_full_disk_fails_the_commit_and_later_ones_succeed(void)
 	fixture_close(&f);
 }
 
+static void test_a_failed_vacuum_and_a_failed_commit_beside_a_running_read(void)
+{
+	struct disk disk = {.full = false};
+	struct wal_faults faults = {.before = disk_before, .ctx = &disk};
+	struct fixture f;
+	sqlite3_stmt *read = NULL;
+	uint64_t tip;
+	int rc;
+
+	fixture_new(&f);
+	fixture_close(&f);
+	f.options.faults = &faults;
+	fixture_open(&f);
+	SQL(f.w, "create table t(a integer primary key, b)");
+	fill(f.w, 2000, 200);
+	SQL(f.w, "delete from t where a > 1000");
+	tip = store_tip_lsn(f.s);
+	disk.full = true;
+	CU_ASSERT_EQUAL(fixture_try(f.w, "vacuum"), SQLITE_FULL);
+	CU_ASSERT_EQUAL(store_tip_lsn(f.s), tip);
+	CU_ASSERT(fixture_is_intact(f.w));
+	CU_ASSERT(fixture_verifies(f.s));
+	/* A read that is under way on the same connection may end in an error, but shows nothing of what failed. */
+	CU_ASSERT_EQUAL(sqlite3_prepare_v2(f.w, "select a, b from t order by a", -1, &read, NULL), SQLITE_OK);
+	CU_ASSERT_EQUAL(sqlite3_step(read), SQLITE_ROW);
+	disk.full = true;
+	CU_ASSERT_EQUAL(fixture_try(f.w, "update t set b = 'failed'"), SQLITE_FULL);
+	while ((rc = sqlite3_step(read)) == SQLITE_ROW)
+		CU_ASSERT_EQUAL(sqlite3_column_bytes(read, 1), 200);
+	sqlite3_finalize(read);
+	CU_ASSERT_EQUAL(VALUE(f.w, "select count(*) from t where b = 'failed'"), 0);
+	CU_ASSERT_EQUAL(store_tip_lsn(f.s), tip);
+	SQL(f.w, "vacuum; update t set b = 'done' where a < 10");
+	f.options.faults = NULL;
+	fixture_check_all(&f, "select sum(a) from t where b = 'done'");
+	fixture_close(&f);
+}
+
 static void test_no_room_for_scratch_files_fails_the_statement_only(void)
 {
 	struct fixture f;
@@ -489,6 +527,8 @@ static const struct unit_test tests[] = {
     {"a large transaction needs little memory", test_a_large_transaction_needs_little_memory},
     {"a transaction above the limit fails clearly", test_a_transaction_above_the_limit_fails_clearly},
     {"a full disk fails the commit and later ones succeed", test_a_full_disk_fails_the_commit_and_later_ones_succeed},
+    {"a failed vacuum, and a failed commit beside a running read",
+     test_a_failed_vacuum_and_a_failed_commit_beside_a_running_read},
     {"no room for scratch files fails the statement only", test_no_room_for_scratch_files_fails_the_statement_only},
     {"two stores live in one process", test_two_stores_live_in_one_process},
     {"sorts and temporary tables use scratch files", test_sorts_and_temporary_tables_use_scratch_files},

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "common/base/buf.h"
+#include "common/store/snapshot_copy.h"
 #include "tests/unit/store_fixture.h"
 
 /* A master with both connections and a replica with a reader only. */
@@ -382,6 +383,74 @@ static void test_a_replica_takes_over_as_master(void)
 	fixture_close(&p.master);
 }
 
+/* Copies the source's pages in runs of a few; damage > 0: that page is altered on the way. */
+static enum db_err copy_pages(const struct snapshot_source *src, struct snapshot_target *t, uint32_t damage)
+{
+	uint8_t run[3 * WAL_PAGE_SIZE];
+	uint32_t pgno, n, i, size = snapshot_source_header(src)->db_size_pages;
+	struct errmsg em = {0};
+	enum db_err err = DB_OK;
+
+	for (pgno = 1; err == DB_OK && pgno <= size; pgno += n) {
+		n = size - pgno + 1 < 3 ? size - pgno + 1 : 3;
+		for (i = 0; i < n; i++)
+			memcpy(run + i * WAL_PAGE_SIZE, snapshot_source_page(src, pgno + i), WAL_PAGE_SIZE);
+		if (damage >= pgno && damage < pgno + n)
+			run[(damage - pgno) * WAL_PAGE_SIZE + 77] ^= 1;
+		CU_ASSERT_EQUAL(snapshot_target_next_pgno(t), pgno);
+		CU_ASSERT_EQUAL(snapshot_target_write(t, pgno + 1, run, n * WAL_PAGE_SIZE, &em), DB_GAP);
+		err = snapshot_target_write(t, pgno, run, n * WAL_PAGE_SIZE, &em);
+	}
+	CU_ASSERT_EQUAL(snapshot_target_write(t, size + 1, run, WAL_PAGE_SIZE, &em), DB_CORRUPT);
+	return err;
+}
+
+static void test_a_snapshot_replaces_a_store_and_the_log_goes_on(void)
+{
+	static const uint8_t id[16] = {7}, other[16] = {8};
+	struct pair p;
+	struct snapshot_source *src;
+	struct snapshot_target *t;
+	struct snapshot_header absurd = {.pos = {1, 1}, .db_size_pages = UINT32_MAX};
+	struct errmsg em = {0};
+
+	pair_new(&p);
+	UNIT_OK(store_set_cluster_id(p.replica.s, id, &em), &em);
+	work(p.master.w, 0);
+	fixture_commit(&p.master);
+	fixture_checkpoint(&p.master);
+	work(p.master.w, 1);
+	fixture_commit(&p.master);
+	UNIT_OK(snapshot_source_open(&src, p.master.s, &em), &em);
+	work(p.master.w, 3);
+	fixture_commit(&p.master);
+	fixture_checkpoint(&p.master);
+	CU_ASSERT(snapshot_source_header(src)->pos.lsn < store_visible_lsn(p.master.s));
+	CU_ASSERT_EQUAL(snapshot_target_create(&t, p.replica.dir, &absurd, id, &em), DB_CORRUPT);
+	CU_ASSERT_EQUAL(snapshot_target_create(&t, p.replica.dir, snapshot_source_header(src), other, &em), DB_INVALID);
+	/* Damaged, incomplete, or into an open store: the replica's store stays. */
+	UNIT_OK(snapshot_target_create(&t, p.replica.dir, snapshot_source_header(src), id, &em), &em);
+	CU_ASSERT_EQUAL(snapshot_target_finish(t, &em), DB_CORRUPT);
+	UNIT_OK(copy_pages(src, t, 2), &em);
+	CU_ASSERT_EQUAL(snapshot_target_finish(t, &em), DB_CORRUPT);
+	snapshot_target_free(t);
+	UNIT_OK(snapshot_target_create(&t, p.replica.dir, snapshot_source_header(src), id, &em), &em);
+	UNIT_OK(copy_pages(src, t, 0), &em);
+	CU_ASSERT_EQUAL(snapshot_target_finish(t, &em), DB_BUSY);
+	replica_close(&p.replica);
+	UNIT_OK(snapshot_target_finish(t, &em), &em);
+	snapshot_target_free(t);
+	replica_open(&p.replica);
+	CU_ASSERT_EQUAL(store_tip_lsn(p.replica.s), snapshot_source_header(src)->pos.lsn);
+	snapshot_source_close(src);
+	CU_ASSERT(fixture_verifies(p.replica.s));
+	replicate(&p);
+	CU_ASSERT(fixture_is_intact(p.replica.r));
+	CU_ASSERT(fixture_verifies(p.replica.s));
+	CU_ASSERT_EQUAL(VALUE(p.replica.r, "select sum(a) from t"), VALUE(p.master.w, "select sum(a) from t"));
+	pair_close(&p);
+}
+
 static const struct unit_test tests[] = {
     {"a replica becomes byte-identical", test_a_replica_becomes_byte_identical},
     {"gaps, forks, old terms and bad bytes are refused", test_gaps_forks_old_terms_and_bad_bytes_are_refused},
@@ -390,6 +459,7 @@ static const struct unit_test tests[] = {
     {"a cut tail is forgotten and another one applies", test_a_cut_tail_is_forgotten_and_another_one_applies},
     {"a cut down to the checkpoint, and of unapplied records",
      test_a_cut_down_to_the_checkpoint_and_of_unapplied_records},
+    {"a snapshot replaces a store and the log goes on", test_a_snapshot_replaces_a_store_and_the_log_goes_on},
     {"a replica takes over as master", test_a_replica_takes_over_as_master},
     {NULL, NULL},
 };

@@ -1,0 +1,648 @@
+/*
+ * config.c - see config.h.
+ *
+ * One table says everything about the numeric keys: where they lie, their range, unit and meaning; reading, checking and
+ * writing a new file all go by it. The few keys that are not numbers are handled by name.
+ */
+#include "common/base/config.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/buf.h"
+
+#define CONFIG_FILE_BYTES_MAX ((size_t)1 << 20)
+#define PORT_SPREAD           200 /* acks are http_port + 200 + node */
+
+enum number_width { WIDTH_UNSIGNED, WIDTH_U64, WIDTH_SIZE };
+
+struct number_key {
+	const char *section; /* "" for the top level */
+	const char *name;
+	enum number_width width;
+	size_t offset; /* in struct cluster_config */
+	uint64_t min, max;
+	const char *help;
+};
+
+#define AT(field) offsetof(struct cluster_config, field)
+#define GIB       ((uint64_t)1 << 30)
+#define DAY_MS    ((uint64_t)86400000)
+
+static const struct number_key number_keys[] = {
+    {"", "replicas", WIDTH_UNSIGNED, AT(replicas), 0, CONFIG_NODES_MAX - 1, "nodes besides the first"},
+    {"", "http_port", WIDTH_UNSIGNED, AT(http_port), 1, 65535 - PORT_SPREAD,
+     "the endpoint; node i: HTTP +i, replication +100+i, acks +200+i"},
+    {"", "commit_timeout_ms", WIDTH_U64, AT(commit_timeout_ms), 1, DAY_MS,
+     "how long a write may wait for its quorum (then: NO_QUORUM)"},
+    {"heartbeat", "interval_ms", WIDTH_U64, AT(heartbeat.interval_ms), 10, 60000, "between heartbeats"},
+    {"heartbeat", "misses", WIDTH_UNSIGNED, AT(heartbeat.misses), 1, 100, "unanswered in a row: the node hangs"},
+    {"http", "workers", WIDTH_UNSIGNED, AT(http.workers), 1, 64, "event-loop threads"},
+    {"http", "body_bytes_max", WIDTH_SIZE, AT(http.body_bytes_max), 1024, GIB, "of a request"},
+    {"http", "connections_max", WIDTH_UNSIGNED, AT(http.connections_max), 1, 1000000, "further ones wait"},
+    {"http", "request_timeout_ms", WIDTH_U64, AT(http.request_timeout_ms), 10, DAY_MS,
+     "from a request's first byte to its last"},
+    {"http", "idle_timeout_ms", WIDTH_U64, AT(http.idle_timeout_ms), 10, DAY_MS, "of a kept-alive connection"},
+    {"query", "timeout_ms", WIDTH_U64, AT(query.timeout_ms), 1, DAY_MS, "of a request that names none"},
+    {"query", "timeout_max_ms", WIDTH_U64, AT(query.timeout_max_ms), 1, DAY_MS, "the most a request may ask for"},
+    {"query", "sql_length_max", WIDTH_SIZE, AT(query.sql_length_max), 1024, GIB, "bytes of one SQL text"},
+    {"query", "statements_max", WIDTH_SIZE, AT(query.statements_max), 1, 10000000, "in one request"},
+    {"query", "inline_ops", WIDTH_U64, AT(query.inline_ops), 1000, UINT32_MAX,
+     "SQLite steps of a read before it moves to a slow-query thread"},
+    {"query", "slow_threads", WIDTH_UNSIGNED, AT(query.slow_threads), 1, 256, "for long reads"},
+    {"query", "slow_queue_max", WIDTH_UNSIGNED, AT(query.slow_queue_max), 1, 1000000, "long reads waiting"},
+    {"query", "write_queue_max", WIDTH_UNSIGNED, AT(query.write_queue_max), 1, 1000000, "writes waiting"},
+    {"store", "segment_size_bytes", WIDTH_SIZE, AT(store.segment_size_bytes), 65536, GIB, "of the log"},
+    {"store", "checkpoint_bytes", WIDTH_U64, AT(store.checkpoint_bytes), 65536, 1024 * GIB,
+     "of log between checkpoints"},
+    {"store", "transaction_bytes_max", WIDTH_U64, AT(store.transaction_bytes_max), 65536, 4 * GIB,
+     "of pages that one transaction may change"},
+    {"store", "keep_bytes", WIDTH_U64, AT(store.keep_bytes), 65536, 1024 * GIB,
+     "of log kept for replicas that are behind"},
+    {"remote", "max_connections", WIDTH_UNSIGNED, AT(remote.max_connections), 1, 1000, "to each other node"},
+};
+
+#define NUMBER_KEY_COUNT (sizeof(number_keys) / sizeof(number_keys[0]))
+
+static const char *const section_names[] = {"heartbeat", "http", "query", "store", "remote"};
+#define SECTION_COUNT (sizeof(section_names) / sizeof(section_names[0]))
+
+static const char *const durability_names[] = {"quorum", "all", "async"};
+
+/* ---- numbers by table */
+
+static uint64_t number_get(const struct cluster_config *c, const struct number_key *k)
+{
+	const char *at = (const char *)c + k->offset;
+
+	if (k->width == WIDTH_UNSIGNED)
+		return *(const unsigned *)(const void *)at;
+	return k->width == WIDTH_SIZE ? *(const size_t *)(const void *)at : *(const uint64_t *)(const void *)at;
+}
+
+static void number_set(struct cluster_config *c, const struct number_key *k, uint64_t value)
+{
+	char *at = (char *)c + k->offset;
+
+	if (k->width == WIDTH_UNSIGNED)
+		*(unsigned *)(void *)at = (unsigned)value;
+	else if (k->width == WIDTH_SIZE)
+		*(size_t *)(void *)at = (size_t)value;
+	else
+		*(uint64_t *)(void *)at = value;
+}
+
+void config_init(struct cluster_config *c)
+{
+	memset(c, 0, sizeof(*c));
+	c->replicas = 2;
+	snprintf(c->bind, sizeof(c->bind), "127.0.0.1");
+	c->http_port = 8080;
+	c->durability = DURABILITY_QUORUM;
+	c->commit_timeout_ms = 5000;
+	c->heartbeat.interval_ms = 100;
+	c->heartbeat.misses = 3;
+	c->http.workers = 2;
+	c->http.body_bytes_max = (size_t)16 << 20;
+	c->http.connections_max = 4096;
+	c->http.request_timeout_ms = 10000;
+	c->http.idle_timeout_ms = 60000;
+	c->query.timeout_ms = 30000;
+	c->query.timeout_max_ms = 300000;
+	c->query.sql_length_max = (size_t)1 << 20;
+	c->query.statements_max = 10000;
+	c->query.inline_ops = 20000;
+	c->query.slow_threads = 4;
+	c->query.slow_queue_max = 256;
+	c->query.write_queue_max = 4096;
+	c->store.segment_size_bytes = (size_t)16 << 20;
+	c->store.checkpoint_bytes = (uint64_t)64 << 20;
+	c->store.transaction_bytes_max = GIB;
+	c->store.keep_bytes = GIB;
+	c->remote.max_connections = 10;
+}
+
+/* ---- addresses and quorum */
+
+static void put_address(const struct cluster_config *c, unsigned port, char out[CONFIG_ADDRESS_MAX])
+{
+	const char *form = strchr(c->bind, ':') != NULL ? "[%s]:%u" : "%s:%u";
+
+	snprintf(out, CONFIG_ADDRESS_MAX, form, c->bind, port);
+}
+
+void config_node_address(const struct cluster_config *c, unsigned node, enum config_port which,
+			 char out[CONFIG_ADDRESS_MAX])
+{
+	static const unsigned spread[] = {[CONFIG_HTTP] = 0, [CONFIG_REPLICATION] = 100, [CONFIG_ACKS] = PORT_SPREAD};
+
+	put_address(c, c->http_port + spread[which] + node, out);
+}
+
+void config_endpoint_address(const struct cluster_config *c, char out[CONFIG_ADDRESS_MAX])
+{
+	put_address(c, c->http_port, out);
+}
+
+unsigned config_node_count(const struct cluster_config *c)
+{
+	return c->replicas + 1;
+}
+
+unsigned config_ack_nodes(const struct cluster_config *c)
+{
+	switch (c->durability) {
+	case DURABILITY_ALL:
+		return config_node_count(c);
+	case DURABILITY_ASYNC:
+		return 1;
+	case DURABILITY_QUORUM:
+		break;
+	}
+	return config_node_count(c) / 2 + 1;
+}
+
+/* ---- reading */
+
+/* Blanks comments with spaces, so that lines and columns stay where they are. Strings are left alone. */
+static void blank_comments(char *text, size_t len)
+{
+	bool in_string = false;
+	size_t i;
+
+	for (i = 0; i < len; i++) {
+		if (in_string) {
+			if (text[i] == '\\')
+				i++;
+			else if (text[i] == '"' || text[i] == '\n')
+				in_string = false;
+		} else if (text[i] == '"') {
+			in_string = true;
+		} else if (text[i] == '/' && i + 1 < len && text[i + 1] == '/') {
+			while (i < len && text[i] != '\n')
+				text[i++] = ' ';
+		} else if (text[i] == '/' && i + 1 < len && text[i + 1] == '*') {
+			for (; i + 1 < len && !(text[i] == '*' && text[i + 1] == '/'); i++)
+				if (text[i] != '\n')
+					text[i] = ' ';
+			text[i] = ' ';
+			if (i + 1 < len)
+				text[i + 1] = ' ';
+		}
+	}
+}
+
+/* Blanks each comma before a closing brace or bracket, so that lines can be added and taken out freely. After
+ * blank_comments(). */
+static void blank_last_commas(char *text, size_t len)
+{
+	bool in_string = false;
+	size_t i, next;
+
+	for (i = 0; i < len; i++) {
+		if (text[i] == '\\' && in_string) {
+			i++;
+		} else if (text[i] == '"') {
+			in_string = !in_string;
+		} else if (text[i] == ',' && !in_string) {
+			next = i + 1 + strspn(text + i + 1, " \t\r\n");
+			if (text[next] == '}' || text[next] == ']')
+				text[i] = ' ';
+		}
+	}
+}
+
+static const char *type_name(const json_t *value)
+{
+	switch (json_typeof(value)) {
+	case JSON_OBJECT:
+		return "an object";
+	case JSON_ARRAY:
+		return "a list";
+	case JSON_STRING:
+		return "a string";
+	case JSON_INTEGER:
+		return "a whole number";
+	case JSON_REAL:
+		return "a number with a fraction";
+	case JSON_NULL:
+		return "null";
+	default:
+		return "true or false";
+	}
+}
+
+static void full_name(char *out, size_t size, const char *section, const char *name)
+{
+	snprintf(out, size, "%s%s%s", section, section[0] != '\0' ? "." : "", name);
+}
+
+static enum db_err read_number(struct cluster_config *c, const struct number_key *k, const json_t *value,
+			       const char *path, struct errmsg *em)
+{
+	char name[64];
+
+	full_name(name, sizeof(name), k->section, k->name);
+	if (!json_is_integer(value))
+		return errmsg_set(em, DB_INVALID,
+				  "%s: %s: expected a whole number from %" PRIu64 " to %" PRIu64 ", found %s", path,
+				  name, k->min, k->max, type_name(value));
+	if (json_integer_value(value) < 0 || (uint64_t)json_integer_value(value) < k->min ||
+	    (uint64_t)json_integer_value(value) > k->max)
+		return errmsg_set(em, DB_INVALID,
+				  "%s: %s: expected a whole number from %" PRIu64 " to %" PRIu64 ", found %" PRId64,
+				  path, name, k->min, k->max, (int64_t)json_integer_value(value));
+	number_set(c, k, (uint64_t)json_integer_value(value));
+	return DB_OK;
+}
+
+static enum db_err read_cluster_id(struct cluster_config *c, const json_t *value, const char *path, struct errmsg *em)
+{
+	const char *hex = json_string_value(value);
+	unsigned byte;
+	size_t i;
+
+	if (hex == NULL || strlen(hex) != 32 || strspn(hex, "0123456789abcdefABCDEF") != 32)
+		return errmsg_set(em, DB_INVALID, "%s: cluster: expected a string of 32 hexadecimal digits", path);
+	for (i = 0; i < sizeof(c->cluster_id); i++) {
+		sscanf(hex + 2 * i, "%2x", &byte);
+		c->cluster_id[i] = (uint8_t)byte;
+	}
+	return DB_OK;
+}
+
+static enum db_err read_bind(struct cluster_config *c, const json_t *value, const char *path, struct errmsg *em)
+{
+	const char *host = json_string_value(value);
+	struct in6_addr address;
+
+	if (host == NULL || strlen(host) >= sizeof(c->bind) ||
+	    (strcmp(host, "localhost") != 0 && inet_pton(AF_INET, host, &address) != 1 &&
+	     inet_pton(AF_INET6, host, &address) != 1))
+		return errmsg_set(em, DB_INVALID, "%s: bind: expected an IPv4 or IPv6 address or \"localhost\"", path);
+	snprintf(c->bind, sizeof(c->bind), "%s", host);
+	return DB_OK;
+}
+
+static enum db_err read_durability(struct cluster_config *c, const json_t *value, const char *path, struct errmsg *em)
+{
+	const char *name = json_string_value(value);
+	size_t i;
+
+	for (i = 0; name != NULL && i < sizeof(durability_names) / sizeof(durability_names[0]); i++) {
+		if (strcmp(name, durability_names[i]) == 0) {
+			c->durability = (enum durability)i;
+			return DB_OK;
+		}
+	}
+	return errmsg_set(em, DB_INVALID, "%s: durability: expected \"quorum\", \"all\" or \"async\"", path);
+}
+
+/* remote.nodes: credentials for other clusters. Checked, so that a mistake shows now; kept by whoever connects to them. */
+static enum db_err check_remote_nodes(const json_t *nodes, const char *path, struct errmsg *em)
+{
+	const char *address;
+	json_t *node;
+
+	if (!json_is_object(nodes))
+		return errmsg_set(em, DB_INVALID, "%s: remote.nodes: expected an object, found %s", path,
+				  type_name(nodes));
+	json_object_foreach((json_t *)(uintptr_t)nodes, address, node)
+	{
+		if (strrchr(address, ':') == NULL)
+			return errmsg_set(em, DB_INVALID, "%s: remote.nodes: expected host:port, found \"%s\"", path,
+					  address);
+		if (!json_is_object(node) || !json_is_string(json_object_get(node, "token_file")))
+			return errmsg_set(em, DB_INVALID, "%s: remote.nodes.%s: expected {\"token_file\": \"path\"}",
+					  path, address);
+	}
+	return DB_OK;
+}
+
+/* Edit distance with a cut-off is more than a misspelt key needs: the best is the one that shares most of its letters in
+ * order. */
+static size_t likeness(const char *a, const char *b)
+{
+	size_t same = 0;
+
+	while (*a != '\0' && *b != '\0') {
+		if (*a == *b) {
+			same++;
+			a++;
+			b++;
+		} else if (strchr(b, *a) != NULL && strlen(b) > strlen(a)) {
+			b++;
+		} else {
+			a++;
+		}
+	}
+	return same;
+}
+
+static enum db_err unknown_key(const char *section, const char *name, const char *path, struct errmsg *em)
+{
+	const char *best = NULL;
+	size_t i, score, best_score = strlen(name) / 2;
+	char shown[128];
+
+	full_name(shown, sizeof(shown), section, name);
+	for (i = 0; i < NUMBER_KEY_COUNT; i++) {
+		score = likeness(name, number_keys[i].name);
+		if (strcmp(number_keys[i].section, section) == 0 && score > best_score) {
+			best = number_keys[i].name;
+			best_score = score;
+		}
+	}
+	if (best == NULL)
+		return errmsg_set(em, DB_INVALID, "%s: unknown key \"%s\"", path, shown);
+	return errmsg_set(em, DB_INVALID, "%s: unknown key \"%s\"; did you mean \"%s\"?", path, shown, best);
+}
+
+static bool is_section(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < SECTION_COUNT; i++)
+		if (strcmp(name, section_names[i]) == 0)
+			return true;
+	return false;
+}
+
+static enum db_err read_section(struct cluster_config *c, const char *section, const json_t *object, const char *path,
+				struct errmsg *em);
+
+static enum db_err read_key(struct cluster_config *c, const char *section, const char *name, const json_t *value,
+			    const char *path, struct errmsg *em)
+{
+	size_t i;
+
+	for (i = 0; i < NUMBER_KEY_COUNT; i++)
+		if (strcmp(number_keys[i].section, section) == 0 && strcmp(number_keys[i].name, name) == 0)
+			return read_number(c, &number_keys[i], value, path, em);
+	if (strcmp(section, "remote") == 0 && strcmp(name, "nodes") == 0)
+		return check_remote_nodes(value, path, em);
+	if (section[0] != '\0')
+		return unknown_key(section, name, path, em);
+	if (strcmp(name, "cluster") == 0)
+		return read_cluster_id(c, value, path, em);
+	if (strcmp(name, "bind") == 0)
+		return read_bind(c, value, path, em);
+	if (strcmp(name, "durability") == 0)
+		return read_durability(c, value, path, em);
+	if (!is_section(name))
+		return unknown_key(section, name, path, em);
+	if (!json_is_object(value))
+		return errmsg_set(em, DB_INVALID, "%s: %s: expected an object, found %s", path, name, type_name(value));
+	return read_section(c, name, value, path, em);
+}
+
+static enum db_err read_section(struct cluster_config *c, const char *section, const json_t *object, const char *path,
+				struct errmsg *em)
+{
+	const char *name;
+	json_t *value;
+	enum db_err err;
+
+	json_object_foreach((json_t *)(uintptr_t)object, name, value)
+	{
+		err = read_key(c, section, name, value, path, em);
+		if (err != DB_OK)
+			return err;
+	}
+	return DB_OK;
+}
+
+static enum db_err check_whole(const struct cluster_config *c, const char *path, struct errmsg *em)
+{
+	if (c->http_port + PORT_SPREAD + config_node_count(c) > 65535)
+		return errmsg_set(em, DB_INVALID, "%s: http_port: %u leaves no room for the nodes' ports (up to +%u)",
+				  path, c->http_port, PORT_SPREAD + config_node_count(c));
+	if (c->query.timeout_ms > c->query.timeout_max_ms)
+		return errmsg_set(em, DB_INVALID, "%s: query.timeout_ms: expected at most query.timeout_max_ms", path);
+	return DB_OK;
+}
+
+enum db_err config_parse(struct cluster_config *c, const char *text, size_t len, const char *path, struct errmsg *em)
+{
+	char *copy = malloc(len + 1);
+	json_error_t error;
+	json_t *root;
+	enum db_err err;
+
+	if (copy == NULL)
+		return errmsg_set(em, DB_NOMEM, "out of memory");
+	memcpy(copy, text, len);
+	copy[len] = '\0';
+	blank_comments(copy, len);
+	blank_last_commas(copy, len);
+	root = json_loadb(copy, len, JSON_REJECT_DUPLICATES, &error);
+	free(copy);
+	if (root == NULL)
+		return errmsg_set(em, DB_INVALID, "%s:%d: expected JSON: %s", path, error.line, error.text);
+	if (json_is_object(root))
+		err = read_section(c, "", root, path, em);
+	else
+		err = errmsg_set(em, DB_INVALID, "%s: expected an object, found %s", path, type_name(root));
+	json_decref(root);
+	return err == DB_OK ? check_whole(c, path, em) : err;
+}
+
+/* Reads a whole small file; the caller frees *text. */
+static enum db_err read_file(char **text, size_t *len, const char *path, size_t bytes_max, struct errmsg *em)
+{
+	FILE *f = fopen(path, "re");
+	enum db_err err = DB_OK;
+
+	*text = NULL;
+	if (f == NULL)
+		return errmsg_errno(em, errno, "cannot read \"%s\"", path);
+	*text = malloc(bytes_max + 1);
+	if (*text == NULL)
+		err = errmsg_set(em, DB_NOMEM, "out of memory");
+	*len = err == DB_OK ? fread(*text, 1, bytes_max + 1, f) : 0;
+	if (err == DB_OK && ferror(f))
+		err = errmsg_errno(em, errno, "cannot read \"%s\"", path);
+	else if (err == DB_OK && *len > bytes_max)
+		err = errmsg_set(em, DB_INVALID, "\"%s\" is larger than %zu bytes", path, bytes_max);
+	fclose(f);
+	if (err != DB_OK) {
+		free(*text);
+		*text = NULL;
+	}
+	return err;
+}
+
+enum db_err config_load(struct cluster_config *c, const char *path, struct errmsg *em)
+{
+	char *text;
+	size_t len;
+	enum db_err err;
+
+	err = read_file(&text, &len, path, CONFIG_FILE_BYTES_MAX, em);
+	if (err != DB_OK)
+		return err;
+	err = config_parse(c, text, len, path, em);
+	free(text);
+	return err;
+}
+
+/* ---- writing a new file */
+
+static void put_section(struct buf *out, const struct cluster_config *c, const char *section)
+{
+	size_t i;
+
+	buf_printf(out, "\n\t// \"%s\": {\n", section);
+	for (i = 0; i < NUMBER_KEY_COUNT; i++)
+		if (strcmp(number_keys[i].section, section) == 0)
+			buf_printf(out, "\t//\t\"%s\": %" PRIu64 ", // %s\n", number_keys[i].name,
+				   number_get(c, &number_keys[i]), number_keys[i].help);
+	buf_puts(out, "\t// },\n");
+}
+
+static void put_new_config(struct buf *out, const struct cluster_config *c)
+{
+	size_t i;
+
+	buf_puts(out, "// Configuration of a Grizzly cluster: JSON with comments, and with a comma after the last item "
+		      "if you like.\n"
+		      "// Read when a process starts.\n"
+		      "// What is commented out shows its default. Times are in milliseconds, sizes in bytes.\n{\n"
+		      "\t\"cluster\": \"");
+	for (i = 0; i < sizeof(c->cluster_id); i++)
+		buf_printf(out, "%02x", c->cluster_id[i]);
+	buf_printf(
+	    out,
+	    "\", // identity, never change it\n"
+	    "\t\"replicas\": %u, // nodes besides the first\n"
+	    "\t\"bind\": \"%s\", // address of every socket\n"
+	    "\t\"http_port\": %u, // the endpoint; node i: HTTP +i, replication +100+i, acks +200+i\n"
+	    "\t\"durability\": \"%s\", // who has fsynced a write that is answered: quorum, all, async (master only)\n"
+	    "\t\"commit_timeout_ms\": %" PRIu64 ", // how long a write may wait for its quorum\n",
+	    c->replicas, c->bind, c->http_port, durability_names[c->durability], c->commit_timeout_ms);
+	for (i = 0; i < SECTION_COUNT; i++)
+		put_section(out, c, section_names[i]);
+	buf_puts(out, "}\n");
+}
+
+static enum db_err write_and_sync(int fd, const struct buf *content, const char *path, struct errmsg *em)
+{
+	if (write(fd, content->data, content->len) != (ssize_t)content->len)
+		return errmsg_errno(em, errno, "cannot write \"%s\"", path);
+	if (fsync(fd) != 0)
+		return errmsg_errno(em, errno, "cannot sync \"%s\"", path);
+	return DB_OK;
+}
+
+/* Creates path with content, mode 0600, whole or not at all. DB_EXISTS: it is there already. */
+static enum db_err create_file(const char *path, const struct buf *content, struct errmsg *em)
+{
+	char temporary[PATH_MAX];
+	enum db_err err;
+	int fd;
+
+	if (content->failed)
+		return errmsg_set(em, DB_NOMEM, "out of memory");
+	if (snprintf(temporary, sizeof(temporary), "%s.new.%d", path, (int)getpid()) >= (int)sizeof(temporary))
+		return errmsg_set(em, DB_INVALID, "path too long: \"%s\"", path);
+	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return errmsg_errno(em, errno, "cannot create \"%s\"", temporary);
+	err = write_and_sync(fd, content, temporary, em);
+	close(fd);
+	/* link() and not rename(): a file that another process created meanwhile is not replaced. */
+	if (err == DB_OK && link(temporary, path) != 0)
+		err = errmsg_errno(em, errno, "cannot create \"%s\"", path);
+	unlink(temporary);
+	return err;
+}
+
+enum db_err config_write_new(const struct cluster_config *c, const char *path, struct errmsg *em)
+{
+	struct buf out = {0};
+	enum db_err err;
+
+	put_new_config(&out, c);
+	err = create_file(path, &out, em);
+	buf_fini(&out);
+	return err;
+}
+
+/* ---- tokens */
+
+#define TOKEN_LEN_MIN      16
+#define TOKEN_LEN_MAX      256
+#define TOKEN_RANDOM_BYTES 32
+
+static enum db_err check_token(const char *token, size_t len, const char *path, struct errmsg *em)
+{
+	size_t i;
+
+	if (len < TOKEN_LEN_MIN || len > TOKEN_LEN_MAX)
+		return errmsg_set(em, DB_INVALID, "%s: expected a token of %d to %d characters, found %zu", path,
+				  TOKEN_LEN_MIN, TOKEN_LEN_MAX, len);
+	for (i = 0; i < len; i++)
+		if (token[i] <= ' ' || token[i] > '~')
+			return errmsg_set(em, DB_INVALID,
+					  "%s: a token is one line of printable characters without spaces", path);
+	return DB_OK;
+}
+
+enum db_err token_load(char **token, const char *path, struct errmsg *em)
+{
+	size_t len;
+	enum db_err err;
+
+	err = read_file(token, &len, path, TOKEN_LEN_MAX + 2, em);
+	if (err != DB_OK)
+		return err;
+	while (len > 0 && ((*token)[len - 1] == '\n' || (*token)[len - 1] == '\r'))
+		len--;
+	(*token)[len] = '\0';
+	err = check_token(*token, len, path, em);
+	if (err != DB_OK) {
+		free(*token);
+		*token = NULL;
+	}
+	return err;
+}
+
+static enum db_err put_random_token(struct buf *out, struct errmsg *em)
+{
+	uint8_t bytes[TOKEN_RANDOM_BYTES];
+	size_t i;
+
+	if (getentropy(bytes, sizeof(bytes)) != 0)
+		return errmsg_errno(em, errno, "cannot get random bytes");
+	for (i = 0; i < sizeof(bytes); i++)
+		buf_printf(out, "%02x", bytes[i]);
+	return DB_OK;
+}
+
+enum db_err token_create(const char *path, const char *preset, struct errmsg *em)
+{
+	struct buf out = {0};
+	enum db_err err;
+
+	if (access(path, F_OK) == 0)
+		return DB_OK;
+	if (preset == NULL) {
+		err = put_random_token(&out, em);
+	} else {
+		err = check_token(preset, strlen(preset), "GRIZZLY_TOKEN", em);
+		buf_puts(&out, preset);
+	}
+	buf_puts(&out, "\n");
+	if (err == DB_OK)
+		err = create_file(path, &out, em);
+	buf_fini(&out);
+	return err == DB_EXISTS ? DB_OK : err;
+}
