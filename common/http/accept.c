@@ -1,14 +1,14 @@
 /*
  * accept.c - who accepts, and when: one worker's listeners, and how all workers agree on them.
  *
- * Every worker has an evconnlistener of its own over each shared listening socket. It accepts one connection a turn of its
- * loop and then looks around: a worker with more connections than another lets that one go first for a moment, and at
- * connections_max all stop until a connection is closed. As workers accept independently, up to worker_count - 1
+ * Every worker has an evconnlistener of its own over each shared listening socket. It accepts one connection a turn of
+ * its loop and then looks around: a worker with more connections than another lets that one go first for a moment, and
+ * at connections_max all stop until a connection is closed. As workers accept independently, up to worker_count - 1
  * connections more than the limit may be taken.
  *
- * What is wanted of each listener is kept in the server under accept_lock with a generation; each worker applies it on its
- * own thread and notes the generation. A worker that waits for the others keeps applying itself, so that two workers that
- * change listeners at once do not wait for each other.
+ * What is wanted of each listener is kept in the server under accept_lock with a generation; each worker applies it on
+ * its own thread and notes the generation. A worker that waits for the others keeps applying itself, so that two
+ * workers that change listeners at once do not wait for each other.
  */
 #include "common/http/internal.h"
 

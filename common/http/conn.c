@@ -1,19 +1,21 @@
 /*
  * conn.c - one client's connection: what evhttp may see of it, its deadlines, its end.
  *
- * evhttp owns the socket, the bufferevent and the evhttp_connection; this file stands in front of its input. A callback on
- * the input buffer feeds every byte to the framing check (frame.c) while the read watermark (HTTP_HOLD) keeps evhttp
+ * evhttp owns the socket, the bufferevent and the evhttp_connection; this file stands in front of its input. A callback
+ * on the input buffer feeds every byte to the framing check (frame.c) while the read watermark (HTTP_HOLD) keeps evhttp
  * waiting; once a whole request lies in the buffer the watermark falls and evhttp parses it in one go, within the same
  * turn. What evhttp would answer with a page of its own, or wait for without end, is refused here instead: the
  * connection is taken away from evhttp (its callbacks are replaced), told our reason in JSON, and closed.
  *
  * Rules of libevent 2.1.12 this relies on (http.c, bufferevent_sock.c):
  * (1) evhttp_connection_free() calls the close callback first, then frees the requests still queued on the connection
- *     unless they are owned by the user. A request that a handler has is taken off the queue before that when the client
- *     went away (userdone is 0), so it stays ours to free; when we close the connection ourselves we own it first.
- * (2) While a request is being answered evhttp is in a state in which its read callback exits the process. The watermark
- *     keeps that callback away, so reading may go on, and it must: it is how a vanished client is noticed. (evhttp
- *     stops reading after a body; we start again.) A client that shuts down its sending side has gone, too, for this.
+ *     unless they are owned by the user. A request that a handler has is taken off the queue before that when the
+ *     client went away (userdone is 0), so it stays ours to free; when we close the connection ourselves we own it
+ *     first.
+ * (2) While a request is being answered evhttp is in a state in which its read callback exits the process. The
+ *     watermark keeps that callback away, so reading may go on, and it must: it is how a vanished client is noticed.
+ *     (evhttp stops reading after a body; we start again.) A client that shuts down its sending side has gone, too, for
+ *     this.
  * (3) evhttp_send_done(), which ends a reply, runs the request's on-complete callback before it frees the request, and
  *     only then reads on.
  * (4) Bytes read ahead (pipelining) that lie in the input when evhttp reads on would be parsed unchecked. So the
@@ -126,8 +128,8 @@ static void on_last_read(struct bufferevent *bev, void *arg)
 	evbuffer_drain(input, evbuffer_get_length(input));
 }
 
-/* The last words are with the kernel. Closing now, with bytes of the client unread, would send a reset that can overtake
- * them; so we say that we are done and read on until the client is, too. */
+/* The last words are with the kernel. Closing now, with bytes of the client unread, would send a reset that can
+ * overtake them; so we say that we are done and read on until the client is, too. */
 static void on_last_written(struct bufferevent *bev, void *arg)
 {
 	struct http_conn *c = arg;
@@ -330,8 +332,8 @@ void http_conn_set_writing(struct http_conn *c)
 	set_state(c, CONN_WRITING);
 }
 
-/* Most replies fit the socket's buffer: written here they cost neither a turn of the loop nor the two epoll_ctl calls that
- * waiting for writability takes. What does not fit waits for EV_WRITE, which evhttp has turned on. */
+/* Most replies fit the socket's buffer: written here they cost neither a turn of the loop nor the two epoll_ctl calls
+ * that waiting for writability takes. What does not fit waits for EV_WRITE, which evhttp has turned on. */
 void http_conn_flush(struct http_conn *c)
 {
 	struct evbuffer *output = bufferevent_get_output(c->bev);
@@ -384,8 +386,8 @@ struct bufferevent *http_conn_create(struct event_base *base, void *worker)
 	return c->bev;
 }
 
-/* The accept callback has returned and no event of the new connections has run yet: find their evhttp_connection, which is
- * what evhttp set as its callbacks' argument; NULL when it gave up and freed the bufferevent. */
+/* The accept callback has returned and no event of the new connections has run yet: find their evhttp_connection, which
+ * is what evhttp set as its callbacks' argument; NULL when it gave up and freed the bufferevent. */
 void http_conn_settle_fresh(struct http_worker *w)
 {
 	struct bufferevent *bev;

@@ -2,10 +2,10 @@
  * frame.h - where a request ends, and whether it is one: a pure, incremental check of HTTP/1.x request framing.
  *
  * Bytes go in as they arrive; out comes "more", "complete" or an error in the client's words. It keeps no body and no
- * headers: evhttp parses those. It exists because evhttp answers what it does not like with HTML pages of its own, has no
- * deadline for a whole request and counts bodies too late, so evhttp is shown only requests that are whole and that this
- * check has passed. It is therefore never laxer than evhttp's parser (libevent 2.1 http.c): what evhttp would refuse is
- * refused here first. No I/O, no clock, no allocation but a partial line.
+ * headers: evhttp parses those. It exists because evhttp answers what it does not like with HTML pages of its own, has
+ * no deadline for a whole request and counts bodies too late, so evhttp is shown only requests that are whole and that
+ * this check has passed. It is therefore never laxer than evhttp's parser (libevent 2.1 http.c): what evhttp would
+ * refuse is refused here first. No I/O, no clock, no allocation but a partial line.
  */
 #ifndef GRIZZLY_COMMON_HTTP_FRAME_H
 #define GRIZZLY_COMMON_HTTP_FRAME_H
@@ -54,8 +54,8 @@ struct http_frame {
 void http_frame_init(struct http_frame *f, size_t head_bytes_max, size_t body_bytes_max);
 void http_frame_fini(struct http_frame *f);
 void http_frame_reset(struct http_frame *f); /* for the next request; keeps the limits */
-/* Looks at len more bytes and returns how many belong to the request (all, unless it is complete or bad now). Stops also
- * where the head ends, so that the caller can see expect_continue before the body. */
+/* Looks at len more bytes and returns how many belong to the request (all, unless it is complete or bad now). Stops
+ * also where the head ends, so that the caller can see expect_continue before the body. */
 size_t http_frame_feed(struct http_frame *f, const void *bytes, size_t len);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * inbox.h - tasks for one worker: any thread posts, the worker runs them in order of arrival.
  *
- * A lock-free stack and an eventfd. Only the post that finds the stack empty writes the eventfd, so tasks posted together
- * cost one wake-up.
+ * A lock-free stack and an eventfd. Only the post that finds the stack empty writes the eventfd, so tasks posted
+ * together cost one wake-up.
  */
 #ifndef GRIZZLY_COMMON_HTTP_INBOX_H
 #define GRIZZLY_COMMON_HTTP_INBOX_H

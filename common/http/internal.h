@@ -21,8 +21,8 @@
 #define HTTP_LISTENERS_MAX      4
 #define HTTP_HOLD               SIZE_MAX /* read watermark that keeps evhttp from its input */
 #define HTTP_STREAM_PENDING_MAX (256u * 1024u)
-#define HTTP_COPY_MAX           2048u /* replies up to this are copied next to their headers, longer ones are referenced */
-#define HTTP_LINGER_MS          2000u /* what a refused client may still send after our answer is thrown away for this long */
+#define HTTP_COPY_MAX           2048u /* replies up to this are copied, longer ones referenced */
+#define HTTP_LINGER_MS          2000u /* how long a refused client's bytes are thrown away */
 
 enum http_conn_state {
 	CONN_READING, /* waiting for a request, or in the middle of one; the frame says which */

@@ -1,7 +1,8 @@
 /*
  * server.c - the server as its owner sees it: options, workers, listeners, stopping, counters.
  *
- * Runs on the owner's thread, except http_server_set_accepting() and http_server_get_counters(), which any thread may call.
+ * Runs on the owner's thread, except http_server_set_accepting() and http_server_get_counters(), which any thread may
+ * call.
  */
 #include "common/http/server.h"
 

@@ -63,8 +63,8 @@ enum db_err http_server_listen(struct http_server *s, int fd, bool accepting, in
 void http_server_set_accepting(struct http_server *s, int listener, bool accepting);
 /* Stops accepting, answers what is being answered (for at most grace_ms), closes idle connections. Then free. */
 void http_server_stop(struct http_server *s, uint64_t grace_ms);
-/* NULL is fine; stops first when that was not done. Waits until every stream was ended by its producer; other requests must
- * have been replied to before, or are lost. */
+/* NULL is fine; stops first when that was not done. Waits until every stream was ended by its producer; other requests
+ * must have been replied to before, or are lost. */
 void http_server_free(struct http_server *s);
 
 /* Constant-time comparison with the server's token. */

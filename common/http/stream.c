@@ -1,12 +1,14 @@
 /*
- * stream.c - a long answer: pieces cross from the producer's thread to the worker's, and no faster than the client reads.
+ * stream.c - a long answer: pieces cross from the producer's thread to the worker's, and no faster than the client
+ * reads.
  *
  * The producer appends pieces under the lock and posts the stream's one task; the worker hands them to evhttp as chunks
- * and tells the producer what still waits in the socket's output buffer. The stream is freed by the worker, in the task's
- * last run after the producer called http_stream_end() or http_stream_error(); the producer never touches it after that.
+ * and tells the producer what still waits in the socket's output buffer. The stream is freed by the worker, in the
+ * task's last run after the producer called http_stream_end() or http_stream_error(); the producer never touches it
+ * after that.
  *
- * A stream to an HTTP/1.0 client has no chunks: the closing of the connection ends it, and so one that breaks off is ended
- * with a reset.
+ * A stream to an HTTP/1.0 client has no chunks: the closing of the connection ends it, and so one that breaks off is
+ * ended with a reset.
  */
 #include "common/http/internal.h"
 

@@ -1,12 +1,12 @@
 /*
  * worker.c - one worker: a thread, its event loop, its inbox and its clock.
  *
- * Invariants: (1) nothing of a worker but its inbox, counters and the fields named so in internal.h is touched by another
- * thread, which is why its event_base has no locks. (2) A task posted is a task run: what waits at the end is run before
- * the thread ends.
+ * Invariants: (1) nothing of a worker but its inbox, counters and the fields named so in internal.h is touched by
+ * another thread, which is why its event_base has no locks. (2) A task posted is a task run: what waits at the end is
+ * run before the thread ends.
  *
- * Deadlines are kept by one coarse sweep over all connections, not by a timer per request: adding and deleting timers in
- * the hot path costs more than the sweep, and a deadline that is met a quarter late harms nobody.
+ * Deadlines are kept by one coarse sweep over all connections, not by a timer per request: adding and deleting timers
+ * in the hot path costs more than the sweep, and a deadline that is met a quarter late harms nobody.
  */
 #include "common/http/internal.h"
 

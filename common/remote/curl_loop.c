@@ -107,7 +107,8 @@ static CURLM *create_multi(struct curl_loop *l)
 	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timeout_wanted);
 	curl_multi_setopt(multi, CURLMOPT_TIMERDATA, l);
 	curl_multi_setopt(multi, CURLMOPT_MAX_HOST_CONNECTIONS, l->host_connections_max);
-	/* libcurl's own cap on kept connections follows the transfers under way: an idle moment would close the pool. */
+	/* libcurl's own cap on kept connections follows the transfers under way: an idle moment would close the
+	 * pool. */
 	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, 64 * l->host_connections_max);
 	return multi;
 }

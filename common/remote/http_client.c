@@ -1,8 +1,8 @@
 /*
  * http_client.c - calls, and the queue in front of each remote address.
  *
- * libcurl does HTTP and keeps the connections (curl_loop.c); this file decides which call may start, when it has had its
- * time, and what its end means to the caller.
+ * libcurl does HTTP and keeps the connections (curl_loop.c); this file decides which call may start, when it has had
+ * its time, and what its end means to the caller.
  *
  * Invariants: (1) on_end is called exactly once for each started call, and nothing after it. (2) No more than
  * max_connections calls of one address are with libcurl. (3) A request that may have reached the other side is never

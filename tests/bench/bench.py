@@ -370,6 +370,10 @@ class Bench:
                 for name in self.CLUSTERED:
                     if name in wanted:
                         self.run_one(name, failed)
+                    if self.cluster.supervisor.poll() is not None:
+                        print("\nthe supervisor ended with %d; see --keep and its log" % self.cluster.supervisor.returncode)
+                        failed.append("cluster")
+                        break
         finally:
             self.cluster.stop()
             if self.args.keep:

@@ -1,13 +1,14 @@
 /*
- * fake_node.c - a node as the supervisor sees one, without a database: a test double for tests of the supervisor.
+ * fake_node.c - see fake_node.h.
  *
- * Installed under the names grizzly-master and grizzly-replica beside a grizzly-supervisor. It keeps the promises of the
+ * It keeps the promises of the
  * control protocol (a durable term, stepping down, one promotion for each promise), hands its listening socket to whoever
  * asks, and while it is master answers each connection at the endpoint with "<id> <term>\n". In place of replication all
  * nodes share the file fake.log, which holds the last position of the master; a replica follows it when it is asked
  * something. A file node<i>/refuse makes it exit with the code it holds, a file node<i>/position sets its position.
  */
-#include <assert.h>
+#include "tests/unit/fake_node.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -245,7 +246,7 @@ static const char *option(int argc, char **argv, const char *name)
 	return NULL;
 }
 
-int main(int argc, char **argv)
+int fake_node_main(int argc, char **argv)
 {
 	static struct fake node = {.lock = PTHREAD_MUTEX_INITIALIZER};
 	const char *dir = option(argc, argv, "--data-dir");

@@ -28,8 +28,8 @@
 #define KEPT_MAX 256
 
 #ifdef __SANITIZE_THREAD__
-/* libevent's epoll changelist may still name a descriptor that its worker has closed and another worker was just given by
- * accept(): the EPOLL_CTL_DEL then fails with ENOENT, for it is not in that epoll set, and libevent ignores it. */
+/* libevent's epoll changelist may still name a descriptor that its worker has closed and another worker was just given
+ * by accept(): the EPOLL_CTL_DEL then fails with ENOENT, for it is not in that epoll set, and libevent ignores it. */
 const char *__tsan_default_suppressions(void);
 
 const char *__tsan_default_suppressions(void)

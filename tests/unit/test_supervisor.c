@@ -1,0 +1,510 @@
+/*
+ * test_supervisor.c - grizzly-supervisor as a program, with real processes around it (tests/unit/fake_node.h).
+ *
+ * This program is everything by turns: the tests, and, copied to the names grizzly-supervisor, grizzly-master and
+ * grizzly-replica in a directory of its own, the supervisor and its nodes. Each test has a data directory and a port.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <libgen.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "supervisor/commands.h"
+#include "supervisor/coordinator.h"
+#include "supervisor/launcher.h"
+#include "supervisor/roster.h"
+#include "tests/unit/fake_node.h"
+#include "tests/unit/unit.h"
+
+#define PATIENCE_MS 20000u
+#define OUTPUT_MAX  16384
+
+struct site {
+	char bin[UNIT_PATH_MAX];
+	char data[UNIT_PATH_MAX + 8];
+	char port[8];
+	char out[OUTPUT_MAX]; /* of the last command: stdout and stderr */
+};
+
+static void copy_self(const char *dir, const char *name)
+{
+	char command[UNIT_PATH_MAX + 128];
+
+	snprintf(command, sizeof(command), "cp /proc/%d/exe '%s/%s'", (int)getpid(), dir, name);
+	CU_ASSERT_FATAL(system(command) == 0);
+}
+
+static unsigned free_port(void)
+{
+	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(addr);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	CU_ASSERT_FATAL(fd >= 0 && bind(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0);
+	CU_ASSERT_FATAL(getsockname(fd, (struct sockaddr *)&addr, &len) == 0);
+	close(fd);
+	return ntohs(addr.sin_port);
+}
+
+static void site_init(struct site *s)
+{
+	char dir[UNIT_PATH_MAX];
+
+	memset(s, 0, sizeof(*s));
+	unit_tmpdir(s->bin);
+	unit_tmpdir(dir);
+	snprintf(s->data, sizeof(s->data), "%s/d", dir);
+	snprintf(s->port, sizeof(s->port), "%u", free_port() % 20000 + 20000);
+	copy_self(s->bin, "grizzly-supervisor");
+	copy_self(s->bin, "grizzly-master");
+	copy_self(s->bin, "grizzly-replica");
+}
+
+/* Runs grizzly-supervisor with these arguments (up to NULL) and returns its exit code; s->out is what it said. */
+static int run(struct site *s, ...)
+{
+	char program[UNIT_PATH_MAX + 32];
+	char *args[16] = {program};
+	size_t used = 0;
+	size_t count = 1;
+	int ends[2];
+	int status;
+	va_list ap;
+	ssize_t n;
+	pid_t pid;
+
+	snprintf(program, sizeof(program), "%s/grizzly-supervisor", s->bin);
+	va_start(ap, s);
+	while (count < 15 && (args[count] = va_arg(ap, char *)) != NULL)
+		count++;
+	va_end(ap);
+	CU_ASSERT_FATAL(pipe2(ends, O_CLOEXEC) == 0);
+	pid = fork();
+	if (pid == 0) {
+		dup2(ends[1], STDOUT_FILENO);
+		dup2(ends[1], STDERR_FILENO);
+		execv(program, args);
+		_exit(127);
+	}
+	close(ends[1]);
+	while ((n = read(ends[0], s->out + used, sizeof(s->out) - 1 - used)) > 0)
+		used += (size_t)n;
+	s->out[used] = '\0';
+	close(ends[0]);
+	CU_ASSERT_FATAL(waitpid(pid, &status, 0) == pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int start(struct site *s)
+{
+	return run(s, "run", "--data-dir", s->data, "--http-port", s->port, "--daemon", NULL);
+}
+
+static json_t *status(struct site *s)
+{
+	json_error_t reason;
+
+	return run(s, "status", "--data-dir", s->data, "--json", NULL) == 0 ? json_loads(s->out, 0, &reason) : NULL;
+}
+
+static json_int_t number_of(json_t *json, const char *key)
+{
+	return json_integer_value(json_object_get(json, key));
+}
+
+static void master_of(json_t *json, char out[16])
+{
+	const char *id = json_string_value(json_object_get(json, "master"));
+
+	snprintf(out, 16, "%s", id == NULL ? "" : id);
+}
+
+/* Waits until there is a master other than `not` and every node is up; its id in out. */
+static void await_master(struct site *s, const char * not, char out[16])
+{
+	uint64_t deadline_ms = clock_mono_ms() + PATIENCE_MS;
+	json_t *json;
+	size_t up;
+	size_t i;
+
+	do {
+		out[0] = '\0';
+		up = 0;
+		json = status(s);
+		if (json != NULL) {
+			json_t *nodes = json_object_get(json, "nodes");
+
+			master_of(json, out);
+			for (i = 0; i < json_array_size(nodes); i++)
+				up += strcmp(json_string_value(json_object_get(json_array_get(nodes, i), "state")),
+					     "up") == 0;
+			json_decref(json);
+		}
+		if (out[0] != '\0' && strcmp(out, not ) != 0 && up == 3)
+			return;
+		poll(NULL, 0, 10);
+	} while (clock_mono_ms() < deadline_ms);
+	printf("%s\n", s->out);
+	CU_FAIL_FATAL("no master in time");
+}
+
+static pid_t pid_of(struct site *s, const char *id)
+{
+	json_t *json = status(s);
+	pid_t pid = 0;
+	size_t i;
+
+	for (i = 0; i < json_array_size(json_object_get(json, "nodes")); i++) {
+		json_t *node = json_array_get(json_object_get(json, "nodes"), i);
+
+		if (strcmp(json_string_value(json_object_get(node, "id")), id) == 0)
+			pid = (pid_t)number_of(node, "pid");
+	}
+	json_decref(json);
+	return pid;
+}
+
+/* What the endpoint says: "<id> <term>\n". */
+static void ask_endpoint(const struct site *s, char out[64])
+{
+	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct timeval patience = {PATIENCE_MS / 1000, 0};
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	ssize_t n = -1;
+
+	addr.sin_port = htons((uint16_t)atoi(s->port));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
+		n = recv(fd, out, 63, 0);
+	close(fd);
+	out[n > 0 ? n : 0] = '\0';
+	CU_ASSERT(n > 0);
+}
+
+static pid_t supervisor_pid(struct site *s)
+{
+	json_t *json = status(s);
+	pid_t pid = (pid_t)number_of(json, "supervisor_pid");
+
+	json_decref(json);
+	return pid;
+}
+
+static void kill_and_wait(pid_t pid)
+{
+	struct process p;
+	struct errmsg em = {0};
+	struct pollfd pfd = {.events = POLLIN};
+
+	CU_ASSERT_FATAL(pid > 0);
+	UNIT_OK(process_adopt(&p, pid, 0, &em), &em);
+	pfd.fd = p.pidfd;
+	UNIT_OK(process_signal(&p, SIGKILL, &em), &em);
+	CU_ASSERT(poll(&pfd, 1, (int)PATIENCE_MS) == 1);
+	process_close(&p);
+}
+
+static void stop(struct site *s)
+{
+	CU_ASSERT_EQUAL(run(s, "stop", "--data-dir", s->data, NULL), 0);
+	CU_ASSERT_EQUAL(run(s, "status", "--data-dir", s->data, NULL), 3);
+	CU_ASSERT(strstr(s->out, "grizzly-supervisor run") != NULL);
+}
+
+/* ---- the tests */
+
+static void a_cluster_starts_serves_and_stops(void)
+{
+	struct site s;
+	char master[16];
+	char answer[64];
+	char path[UNIT_PATH_MAX + 32];
+	struct stat st;
+
+	site_init(&s);
+	CU_ASSERT_EQUAL(start(&s), 0);
+	await_master(&s, "", master);
+	CU_ASSERT_STRING_EQUAL(master, "node1");
+	ask_endpoint(&s, answer);
+	CU_ASSERT_STRING_EQUAL(answer, "node1 1\n");
+	CU_ASSERT_EQUAL(start(&s), 0);
+	CU_ASSERT(strstr(s.out, "already running, pid ") != NULL);
+	snprintf(path, sizeof(path), "%s/token", s.data);
+	CU_ASSERT(stat(path, &st) == 0 && (st.st_mode & 0777) == 0600);
+	snprintf(path, sizeof(path), "%s/run", s.data);
+	CU_ASSERT(stat(path, &st) == 0 && (st.st_mode & 0777) == 0700);
+	CU_ASSERT_EQUAL(run(&s, "status", "--data-dir", s.data, NULL), 0);
+	CU_ASSERT(strstr(s.out, "ID ") != NULL && strstr(s.out, "RESTARTS") != NULL);
+	stop(&s);
+	CU_ASSERT_EQUAL(run(&s, "stop", "--data-dir", s.data, NULL), 0);
+	CU_ASSERT_EQUAL(start(&s), 0); /* everything is started as replicas and elects */
+	await_master(&s, "", master);
+	ask_endpoint(&s, answer);
+	CU_ASSERT(strstr(answer, " 2\n") != NULL);
+	stop(&s);
+}
+
+static void a_killed_master_is_succeeded_and_comes_back(void)
+{
+	struct site s;
+	char first[16];
+	char second[16];
+	char answer[64];
+	uint64_t began_us;
+	json_t *json;
+
+	site_init(&s);
+	CU_ASSERT_EQUAL(start(&s), 0);
+	await_master(&s, "", first);
+	kill(pid_of(&s, first), SIGKILL);
+	began_us = clock_mono_us();
+	ask_endpoint(&s, answer); /* waits in the backlog, is not refused */
+	printf("(%.1f ms) ", (double)(clock_mono_us() - began_us) / 1000.0);
+	CU_ASSERT(strncmp(answer, first, strlen(first)) != 0);
+	await_master(&s, first, second);
+	json = status(&s);
+	CU_ASSERT_EQUAL(number_of(json, "failovers"), 1);
+	CU_ASSERT_EQUAL(number_of(json, "term"), 2);
+	json_decref(json);
+	stop(&s);
+}
+
+static void a_stopped_master_is_fenced_and_succeeded(void)
+{
+	struct site s;
+	char first[16];
+	char second[16];
+	pid_t pid;
+
+	site_init(&s);
+	CU_ASSERT_EQUAL(start(&s), 0);
+	await_master(&s, "", first);
+	pid = pid_of(&s, first);
+	kill(pid, SIGSTOP);
+	await_master(&s, first, second);
+	CU_ASSERT(kill(pid, 0) != 0 || pid_of(&s, first) != pid);
+	stop(&s);
+}
+
+static void a_killed_supervisor_is_succeeded_without_a_restart(void)
+{
+	struct site s;
+	char first[16];
+	char again[16];
+	char answer[64];
+	pid_t pids[3];
+	pid_t old;
+
+	site_init(&s);
+	CU_ASSERT_EQUAL(start(&s), 0);
+	await_master(&s, "", first);
+	pids[0] = pid_of(&s, "node1");
+	pids[1] = pid_of(&s, "node2");
+	pids[2] = pid_of(&s, "node3");
+	old = supervisor_pid(&s);
+	poll(NULL, 0, 100);
+	kill_and_wait(old);
+	ask_endpoint(&s, answer); /* still served */
+	CU_ASSERT_EQUAL(run(&s, "status", "--data-dir", s.data, NULL), 3);
+	kill(pids[2], SIGKILL); /* nobody is there to see it */
+	CU_ASSERT_EQUAL(start(&s), 0);
+	await_master(&s, "", again);
+	CU_ASSERT_STRING_EQUAL(first, again);
+	CU_ASSERT_EQUAL(pid_of(&s, "node1"), pids[0]);
+	CU_ASSERT_EQUAL(pid_of(&s, "node2"), pids[1]);
+	CU_ASSERT(pid_of(&s, "node3") != pids[2]);
+	kill(pids[0], SIGKILL); /* adopted nodes are watched too, and the endpoint was taken over */
+	ask_endpoint(&s, answer);
+	CU_ASSERT(strncmp(answer, "node1", 5) != 0);
+	await_master(&s, first, again);
+	stop(&s);
+}
+
+static void stop_ends_nodes_that_lost_their_supervisor(void)
+{
+	struct site s;
+	char master[16];
+	pid_t pid;
+
+	site_init(&s);
+	CU_ASSERT_EQUAL(start(&s), 0);
+	await_master(&s, "", master);
+	pid = pid_of(&s, "node2");
+	poll(NULL, 0, 100);
+	kill_and_wait(supervisor_pid(&s));
+	CU_ASSERT_EQUAL(run(&s, "stop", "--data-dir", s.data, NULL), 0);
+	CU_ASSERT(strstr(s.out, "stopped 3 nodes") != NULL);
+	CU_ASSERT(process_adopt(&(struct process){0}, pid, 0, NULL) == DB_NOTFOUND);
+}
+
+static void a_switchover_moves_the_master(void)
+{
+	struct site s;
+	char master[16];
+
+	site_init(&s);
+	CU_ASSERT_EQUAL(start(&s), 0);
+	await_master(&s, "", master);
+	CU_ASSERT_EQUAL(run(&s, "switchover", "--data-dir", s.data, "--to", "node3", NULL), 0);
+	await_master(&s, "node1", master);
+	CU_ASSERT_STRING_EQUAL(master, "node3");
+	CU_ASSERT_EQUAL(run(&s, "switchover", "--data-dir", s.data, "--to", "node3", NULL), 0);
+	CU_ASSERT(strstr(s.out, "already the master") != NULL);
+	CU_ASSERT_EQUAL(run(&s, "switchover", "--data-dir", s.data, "--to", "node9", NULL), 2);
+	CU_ASSERT_EQUAL(run(&s, "switchover", "--data-dir", s.data, NULL), 0);
+	await_master(&s, "node3", master);
+	stop(&s);
+	CU_ASSERT_EQUAL(run(&s, "switchover", "--data-dir", s.data, NULL), 3);
+}
+
+static void wrong_starts_say_what_is_wrong(void)
+{
+	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct site s;
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	site_init(&s);
+	addr.sin_port = htons((uint16_t)atoi(s.port));
+	CU_ASSERT_FATAL(bind(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 && listen(fd, 1) == 0);
+	CU_ASSERT_EQUAL(start(&s), 1);
+	CU_ASSERT(strstr(s.out, "http_port") != NULL && strstr(s.out, s.port) != NULL);
+	close(fd);
+	CU_ASSERT_EQUAL(run(&s, "run", "--data-dir", s.data, "--http-port", "1234", "--daemon", NULL), 2);
+	CU_ASSERT(strstr(s.out, "http_port") != NULL);
+	CU_ASSERT_EQUAL(run(&s, "run", "--data-dir", s.data, "--replicas", "4", "--daemon", NULL), 2);
+	CU_ASSERT(strstr(s.out, "replicas") != NULL);
+	CU_ASSERT_EQUAL(run(&s, "run", "--data-dir", s.data, "--replicas", "99", NULL), 2);
+	CU_ASSERT_EQUAL(run(&s, "run", "--data-dir", s.data, "--nonsense", NULL), 2);
+	CU_ASSERT_EQUAL(run(&s, "run", NULL), 2);
+	CU_ASSERT_EQUAL(run(&s, "dance", NULL), 2);
+	CU_ASSERT_EQUAL(run(&s, NULL), 2);
+	CU_ASSERT_EQUAL(run(&s, "--help", NULL), 0);
+	CU_ASSERT_EQUAL(run(&s, "run", "--help", NULL), 0);
+	CU_ASSERT_EQUAL(run(&s, "--version", NULL), 0);
+	CU_ASSERT_EQUAL(run(&s, "status", "--data-dir", "/nonexistent/x", NULL), 3);
+}
+
+static void the_term_file_keeps_what_was_stored(void)
+{
+	char dir[UNIT_PATH_MAX];
+	char path[UNIT_PATH_MAX + 16];
+	struct coordinator k;
+	struct errmsg em = {0};
+	uint64_t term, failovers;
+
+	unit_tmpdir(dir);
+	snprintf(path, sizeof(path), "%s/t", dir);
+	UNIT_OK(coordinator_open(&k, path, &term, &failovers, &em), &em);
+	CU_ASSERT(term == 0 && failovers == 0);
+	UNIT_OK(coordinator_store(&k, 7, 3, &em), &em);
+	UNIT_OK(coordinator_store(&k, 8, 4, &em), &em);
+	coordinator_close(&k);
+	UNIT_OK(coordinator_open(&k, path, &term, &failovers, &em), &em);
+	CU_ASSERT(term == 8 && failovers == 4);
+	coordinator_close(&k);
+}
+
+static void a_roster_survives_the_file_and_damage_is_refused(void)
+{
+	static const char *const damaged[] = {"",
+					      "{",
+					      "{}",
+					      "[]",
+					      "{\"boot_id\":1,\"nodes\":[]}",
+					      "{\"boot_id\":\"b\",\"supervisor_pid\":1,\"term\":1,\"nodes\":[{}]}"};
+	char dir[UNIT_PATH_MAX];
+	char path[UNIT_PATH_MAX + 16];
+	struct roster r = {.boot_id = "b", .supervisor_pid = 5, .term = 2, .node_count = 2};
+	struct roster got;
+	struct errmsg em = {0};
+	size_t i;
+	FILE *f;
+
+	unit_tmpdir(dir);
+	snprintf(path, sizeof(path), "%s/r", dir);
+	CU_ASSERT_EQUAL(roster_load(&got, path, &em), DB_NOTFOUND);
+	r.nodes[1] = (struct roster_node){.pid = 77, .start_ticks = 123456789, .answered = true};
+	UNIT_OK(roster_store(&r, path, &em), &em);
+	UNIT_OK(roster_load(&got, path, &em), &em);
+	CU_ASSERT(got.node_count == 2 && got.nodes[1].pid == 77 && got.nodes[1].start_ticks == 123456789);
+	CU_ASSERT(got.nodes[1].answered && !got.nodes[0].answered && strcmp(got.boot_id, "b") == 0);
+	for (i = 0; i < sizeof(damaged) / sizeof(damaged[0]); i++) {
+		f = fopen(path, "we");
+		CU_ASSERT_FATAL(f != NULL);
+		fputs(damaged[i], f);
+		fclose(f);
+		CU_ASSERT_EQUAL(roster_load(&got, path, &em), DB_INVALID);
+		CU_ASSERT_EQUAL(got.node_count, 0);
+	}
+}
+
+static void processes_are_told_from_strangers(void)
+{
+	char dir[UNIT_PATH_MAX];
+	char log[UNIT_PATH_MAX + 8];
+	struct launch l = {.program = "/bin/sleep", .args = {"sleep", "60"}, .log_path = log, .listen_fd = -1};
+	struct process p, other;
+	struct errmsg em = {0};
+	struct pollfd pfd = {.events = POLLIN};
+	char found[PATH_MAX];
+	int code, signal_number;
+
+	unit_tmpdir(dir);
+	snprintf(log, sizeof(log), "%s/log", dir);
+	UNIT_OK(launcher_spawn(&l, &p, &em), &em);
+	CU_ASSERT(!process_gone(&p));
+	CU_ASSERT_EQUAL(process_adopt(&other, p.pid, p.start_ticks + 1, &em), DB_NOTFOUND);
+	UNIT_OK(process_adopt(&other, p.pid, p.start_ticks, &em), &em);
+	UNIT_OK(process_signal(&other, SIGKILL, &em), &em);
+	pfd.fd = p.pidfd;
+	CU_ASSERT_EQUAL(poll(&pfd, 1, (int)PATIENCE_MS), 1);
+	process_close(&other);
+	CU_ASSERT_EQUAL(process_adopt(&other, p.pid, p.start_ticks, &em), DB_NOTFOUND); /* a zombie */
+	process_collect(&p, &code, &signal_number);
+	CU_ASSERT(code == -1 && signal_number == SIGKILL);
+	UNIT_OK(process_signal(&p, SIGKILL, &em), &em); /* gone: nothing to do, and no stranger is hit */
+	process_close(&p);
+	l.program = "/nonexistent/program";
+	CU_ASSERT_EQUAL(launcher_spawn(&l, &p, &em), DB_NOTFOUND);
+	CU_ASSERT_EQUAL(p.pidfd, -1);
+	CU_ASSERT_EQUAL(launcher_find(found, "grizzly-no-such-program", &em), DB_NOTFOUND);
+}
+
+static const struct unit_test tests[] = {
+    {"the_term_file_keeps_what_was_stored", the_term_file_keeps_what_was_stored},
+    {"a_roster_survives_the_file_and_damage_is_refused", a_roster_survives_the_file_and_damage_is_refused},
+    {"processes_are_told_from_strangers", processes_are_told_from_strangers},
+    {"a_cluster_starts_serves_and_stops", a_cluster_starts_serves_and_stops},
+    {"a_killed_master_is_succeeded_and_comes_back", a_killed_master_is_succeeded_and_comes_back},
+    {"a_stopped_master_is_fenced_and_succeeded", a_stopped_master_is_fenced_and_succeeded},
+    {"a_killed_supervisor_is_succeeded_without_a_restart", a_killed_supervisor_is_succeeded_without_a_restart},
+    {"stop_ends_nodes_that_lost_their_supervisor", stop_ends_nodes_that_lost_their_supervisor},
+    {"a_switchover_moves_the_master", a_switchover_moves_the_master},
+    {"wrong_starts_say_what_is_wrong", wrong_starts_say_what_is_wrong},
+    {NULL, NULL},
+};
+
+int main(int argc, char **argv)
+{
+	const char *name = basename(argv[0]);
+
+	if (strcmp(name, "grizzly-supervisor") == 0)
+		return command_line(argc, argv);
+	if (strcmp(name, "grizzly-master") == 0 || strcmp(name, "grizzly-replica") == 0)
+		return fake_node_main(argc, argv);
+	/* Daemons whose parent is gone become ours, so that none stays behind as a zombie in a container without an init. */
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	return unit_run("supervisor", tests);
+}
