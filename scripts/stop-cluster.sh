@@ -41,9 +41,9 @@ if ! find_programs || [ ! -d "$data_dir" ]; then
 	exit 0
 fi
 code=0
-"$programs_dir/grizzly-supervisor" stop --data-dir "$data_dir" || code=$?
-case $code in
-0) say "the cluster in $data_dir is stopped" ;;
-3) say "no cluster runs in $data_dir" ;;
+said=$("$programs_dir/grizzly-supervisor" stop --data-dir "$data_dir") || code=$?
+case $code:$said in
+0:"nothing runs" | 3:*) say "no cluster runs in $data_dir" ;;
+0:*) say "the cluster in $data_dir is stopped" ;;
 *) die "the cluster in $data_dir could not be stopped (exit code $code)" ;;
 esac

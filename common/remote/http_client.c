@@ -17,6 +17,7 @@
 #include <assert.h>
 #include <curl/curl.h>
 #include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -59,6 +60,12 @@ struct http_call {
 	char error[CURL_ERROR_SIZE];
 };
 
+/* Changed on the client's thread, read by any. */
+struct live_counters {
+	atomic_uint_fast64_t requests_total, failures_total, connections_opened_total, reused_total, waited_total;
+	atomic_uint_fast64_t connections_open, in_flight, queued;
+};
+
 struct http_client {
 	struct curl_loop *loop;
 	struct event_base *base;
@@ -70,7 +77,7 @@ struct http_client {
 	CURL *spare[SPARE_HANDLES_MAX];
 	size_t spare_count;
 	bool closing;
-	struct http_client_counters counters;
+	struct live_counters counters;
 };
 
 enum db_err http_client_init_library(struct errmsg *em)
@@ -644,5 +651,12 @@ void http_client_free(struct http_client *c)
 
 void http_client_get_counters(const struct http_client *c, struct http_client_counters *out)
 {
-	*out = c->counters;
+	out->requests_total = atomic_load(&c->counters.requests_total);
+	out->failures_total = atomic_load(&c->counters.failures_total);
+	out->connections_opened_total = atomic_load(&c->counters.connections_opened_total);
+	out->reused_total = atomic_load(&c->counters.reused_total);
+	out->waited_total = atomic_load(&c->counters.waited_total);
+	out->connections_open = atomic_load(&c->counters.connections_open);
+	out->in_flight = atomic_load(&c->counters.in_flight);
+	out->queued = atomic_load(&c->counters.queued);
 }

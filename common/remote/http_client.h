@@ -35,6 +35,7 @@ enum db_err http_client_init_library(struct errmsg *em);
 enum db_err http_client_create(struct http_client **out, struct event_base *base,
                                const struct http_client_options *options, struct errmsg *em);
 void http_client_free(struct http_client *c); /* NULL is fine; calls under way end with DB_CLOSED */
+/* Any thread. */
 void http_client_get_counters(const struct http_client *c, struct http_client_counters *out);
 
 struct http_call_request {

@@ -369,6 +369,19 @@ def vacuum_runs_alone_and_changes_nothing_visible(c):
     c.wait_converged()
 
 
+@scenario(shared=True)
+def schema_changed_by_another_request_is_seen_at_once(c):
+    """Connections keep a parsed schema: a request that fits the new table only must not be judged by the old one."""
+    for _ in range(5):
+        for columns in ("a", "a, b", "a, b, c"):
+            count = columns.count(",") + 1
+            values = ", ".join("?" * count)
+            c.ok("DROP TABLE IF EXISTS turns; CREATE TABLE turns(%s)" % columns)
+            c.ok("INSERT INTO turns VALUES (%s)" % values, list(range(count)))
+            c.ok("INSERT INTO turns(%s) VALUES (%s)" % (columns, values), list(range(count)))
+            assert len(c.query("SELECT * FROM turns").rows[0]) == count
+
+
 @scenario(shared=True, cases={
     "empty": (b"",), "no_json": (b"SELECT 1",), "cut": (b'{"sql":"SELECT 1"',), "array": (b'["SELECT 1"]',),
     "text": (b'"SELECT 1"',), "null": (b"null",), "number": (b"1",), "trailing": (b'{"sql":"SELECT 1"} x',),

@@ -216,11 +216,36 @@ static void kill_and_wait(pid_t pid)
 	process_close(&p);
 }
 
+/* A sanitizer's report in a log file is a failure too. */
+static void check_logs(const struct site *s)
+{
+	static const char *const names[] = {"supervisor", "node1", "node2", "node3"};
+	char path[UNIT_PATH_MAX + 64];
+	char line[1024];
+	size_t i;
+	FILE *f;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		snprintf(path, sizeof(path), "%s/log/%s.log", s->data, names[i]);
+		f = fopen(path, "re");
+		CU_ASSERT_FATAL(f != NULL);
+		while (fgets(line, sizeof(line), f) != NULL) {
+			if (strstr(line, "Sanitizer") == NULL && strstr(line, "runtime error") == NULL &&
+			    strstr(line, "Assertion") == NULL)
+				continue;
+			printf("%s: %s", names[i], line);
+			CU_FAIL("a process complained in its log");
+		}
+		fclose(f);
+	}
+}
+
 static void stop(struct site *s)
 {
 	CU_ASSERT_EQUAL(run(s, "stop", "--data-dir", s->data, NULL), 0);
 	CU_ASSERT_EQUAL(run(s, "status", "--data-dir", s->data, NULL), 3);
 	CU_ASSERT(strstr(s->out, "grizzly-supervisor run") != NULL);
+	check_logs(s);
 }
 
 /* ---- the tests */
