@@ -41,8 +41,13 @@ enum db_err scratch_open_unlinked(const char *dir, int *fd, struct errmsg *em)
 	*fd = mkostemp(path, O_CLOEXEC);
 	if (*fd < 0)
 		return errmsg_errno(em, errno, "cannot create \"%s\"", path);
-	if (unlink(path) != 0)
-		return errmsg_errno(em, errno, "cannot unlink \"%s\"", path);
+	if (unlink(path) != 0) {
+		enum db_err err = errmsg_errno(em, errno, "cannot unlink \"%s\"", path);
+
+		close(*fd);
+		*fd = -1;
+		return err;
+	}
 	return DB_OK;
 }
 

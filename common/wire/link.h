@@ -40,8 +40,8 @@ nng_msg *link_msg_alloc(size_t len);
 struct link_req;
 
 /* DB_OK: bytes are the reply, valid during the call; else NULL. DB_TIMEOUT: no answer before the deadline.
- * DB_UNAVAILABLE: no connection before the deadline, or it ended while the answer was awaited. DB_CLOSED:
- * link_req_free(). Whatever the error: the peer may or may not have carried it out, but will not get it again later. */
+ * DB_UNAVAILABLE: no connection before the deadline, or it ended while the answer was awaited (when it ends just as the
+ * request leaves, NNG does not tell: DB_TIMEOUT). DB_CLOSED: link_req_free(). Whatever the error: the peer may or may not have carried it out, but will not get it again later. */
 typedef void (*link_reply_fn)(void *arg, enum db_err err, const void *bytes, size_t len);
 
 /* Opens and begins to connect in the background; the peer need not be there yet. DB_INVALID, DB_NOMEM, DB_IO. */

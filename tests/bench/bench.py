@@ -284,9 +284,9 @@ class Bench:
         client = self.cluster.client(120.0)
         client.query("CREATE TABLE IF NOT EXISTS big(id INTEGER PRIMARY KEY, data BLOB)")
         began = time.monotonic()
-        for _ in range(megabytes // 16):
+        for _ in range(megabytes // 4):
             client.query("INSERT INTO big(data) WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c "
-                         "WHERE n < 4096) SELECT randomblob(4000) FROM c", timeout_ms=60000)
+                         "WHERE n < 1024) SELECT randomblob(4000) FROM c", timeout_ms=60000)
         filled_s = time.monotonic() - began
         self.cluster.wait_whole(120)
         self.heading("restart on %d MB more of data" % megabytes, "")

@@ -236,7 +236,7 @@ def damaged_replica_resyncs_from_the_master(ctx):
                     f.write(bytes(b ^ 0x5a for b in old))
                 damaged += 1
     assert damaged, "no log segment found to damage"
-    c.start(deadline_s=40)
+    c.start(deadline_s=15)
     c.wait_converged(40)
     assert c.query("SELECT count(*), sum(length(v)) FROM d", node=node, consistency="stale").rows == [[10, 3000000]]
 

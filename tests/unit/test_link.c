@@ -7,6 +7,7 @@
 #include "common/wire/link.h"
 
 #include <arpa/inet.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -382,28 +383,6 @@ static void an_address_in_use_is_named(void)
 	CU_ASSERT_EQUAL(link_pull_create(&second, "no-url", on_message, &r, &em), DB_INVALID);
 }
 
-static void a_message_beyond_the_limit_ends_the_connection(void)
-{
-	char url[LINK_URL_MAX];
-	struct receiver r;
-	struct sender s;
-
-	receiver_open_any(&r, url);
-	sender_open(&s, url);
-	CU_ASSERT_TRUE_FATAL(wait_for(&s.up, WAIT_MS));
-	CU_ASSERT_EQUAL(send_and_wait(&s, 1, LINK_MESSAGE_MAX), DB_OK);
-	CU_ASSERT_TRUE_FATAL(wait_for(&r.got, WAIT_MS));
-	CU_ASSERT_EQUAL(send_number(&s, 2, LINK_MESSAGE_MAX + 1), DB_OK);
-	CU_ASSERT_TRUE_FATAL(wait_for(&s.down, WAIT_MS));
-	CU_ASSERT_TRUE_FATAL(wait_for(&s.up, WAIT_MS));
-	CU_ASSERT_TRUE_FATAL(wait_for(&s.sent, WAIT_MS));
-	CU_ASSERT_EQUAL(send_and_wait(&s, 3, 4), DB_OK);
-	CU_ASSERT_TRUE_FATAL(wait_for(&r.got, WAIT_MS));
-	CU_ASSERT_TRUE(atomic_load(&r.last) == 3 && atomic_load(&r.count) == 2);
-	sender_close(&s);
-	receiver_close(&r);
-}
-
 /* A TCP connection that says hello as a PUSH socket does; -1 when it was closed instead of answered. */
 static int raw_push(uint16_t port)
 {
@@ -422,45 +401,64 @@ static int raw_push(uint16_t port)
 	return -1;
 }
 
+/* Which of them is closed depends on the order in which NNG's threads admit them; how many are does not. */
 static void connections_beyond_the_limit_are_closed(void)
 {
 	char url[LINK_URL_MAX];
-	int fds[LINK_PIPES_MAX + 1];
+	struct pollfd fds[LINK_PIPES_MAX + 3];
 	struct receiver r;
-	uint8_t byte;
-	int i;
+	int i, closed = 0;
+	uint64_t until_ms = clock_mono_ms() + WAIT_MS;
 
 	receiver_open_any(&r, url);
-	for (i = 0; i <= LINK_PIPES_MAX; i++)
-		fds[i] = raw_push(link_pull_port(r.link));
-	for (i = 0; i < LINK_PIPES_MAX; i++)
-		CU_ASSERT_TRUE(fds[i] >= 0 && recv(fds[i], &byte, 1, MSG_DONTWAIT) < 0); /* still open */
-	CU_ASSERT_TRUE(fds[i] < 0 || recv(fds[i], &byte, 1, 0) <= 0);
-	for (i = 0; i <= LINK_PIPES_MAX; i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
+	for (i = 0; i < LINK_PIPES_MAX + 3; i++)
+		fds[i] = (struct pollfd){.fd = raw_push(link_pull_port(r.link)), .events = POLLIN};
+	for (i = 0; i < LINK_PIPES_MAX + 3; i++)
+		closed += fds[i].fd < 0;
+	while (closed < 3 && clock_mono_ms() < until_ms && poll(fds, LINK_PIPES_MAX + 3, WAIT_MS) > 0)
+		for (i = 0; i < LINK_PIPES_MAX + 3; i++)
+			if (fds[i].fd >= 0 && fds[i].revents != 0) {
+				close(fds[i].fd);
+				fds[i].fd = -1;
+				closed++;
+			}
+	CU_ASSERT_EQUAL(closed, 3);
+	CU_ASSERT_EQUAL(poll(fds, LINK_PIPES_MAX + 3, 0), 0); /* the others stay */
+	for (i = 0; i < LINK_PIPES_MAX + 3; i++)
+		if (fds[i].fd >= 0)
+			close(fds[i].fd);
 	receiver_close(&r);
 }
 
-static void garbage_on_the_port_disturbs_nobody(void)
+/* Announces a message of len bytes on a connection of its own, sends none of it, and waits for the hang-up. */
+static void announce_and_expect_hang_up(uint16_t port, uint64_t len)
 {
-	static const uint8_t huge[12] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4};
+	uint8_t header[8], byte;
+	int fd = raw_push(port);
+	int i;
+
+	CU_ASSERT_TRUE_FATAL(fd >= 0);
+	for (i = 0; i < 8; i++)
+		header[i] = (uint8_t)(len >> (56 - 8 * i));
+	CU_ASSERT_EQUAL(send(fd, header, sizeof(header), MSG_NOSIGNAL), sizeof(header));
+	CU_ASSERT_EQUAL(recv(fd, &byte, 1, 0), 0);
+	close(fd);
+}
+
+static void a_message_beyond_the_limit_ends_its_connection_only(void)
+{
 	char url[LINK_URL_MAX];
 	struct receiver r;
 	struct sender s;
-	uint8_t byte;
-	int fd;
 
 	receiver_open_any(&r, url);
 	sender_open(&s, url);
 	CU_ASSERT_TRUE_FATAL(wait_for(&s.up, WAIT_MS));
-	fd = raw_push(link_pull_port(r.link));
-	CU_ASSERT_TRUE_FATAL(fd >= 0);
-	CU_ASSERT_EQUAL(send(fd, huge, sizeof(huge), MSG_NOSIGNAL), sizeof(huge)); /* a length of 2^64 - 1 */
-	CU_ASSERT_TRUE(recv(fd, &byte, 1, 0) <= 0);                                /* it hangs up */
-	close(fd);
-	CU_ASSERT_EQUAL(send_and_wait(&s, 1, 4), DB_OK);
+	announce_and_expect_hang_up(link_pull_port(r.link), LINK_MESSAGE_MAX + 1);
+	announce_and_expect_hang_up(link_pull_port(r.link), UINT64_MAX);
+	CU_ASSERT_EQUAL(send_and_wait(&s, 1, LINK_MESSAGE_MAX), DB_OK);
 	CU_ASSERT_TRUE_FATAL(wait_for(&r.got, WAIT_MS));
+	CU_ASSERT_EQUAL(atomic_load(&r.count), 1);
 	sender_close(&s);
 	receiver_close(&r);
 }
@@ -704,20 +702,23 @@ static void the_socket_file_of_a_killed_process_is_taken_over(void)
 	struct errmsg em = {0};
 	struct link_req *req;
 	struct server s;
+	uint64_t killed_ms;
 	pid_t pid;
 
 	ipc_path(url);
 	pid = start_child(url);
 	CU_ASSERT_TRUE_FATAL(pid > 0);
 	UNIT_OK(link_req_create(&req, url, &em), &em);
-	CU_ASSERT_EQUAL(ask_and_wait(req, 1, WAIT_MS), DB_OK);
+	CU_ASSERT_EQUAL(ask_and_wait(req, 1, WAIT_MS / 2), DB_OK);
 	CU_ASSERT_EQUAL(server_open(&s, url, &em), DB_BUSY); /* a live one is not robbed */
-	CU_ASSERT_EQUAL(ask_and_wait(req, 2, WAIT_MS), DB_OK);
+	CU_ASSERT_EQUAL(ask_and_wait(req, 2, WAIT_MS / 2), DB_OK);
+	killed_ms = clock_mono_ms();
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	CU_ASSERT_EQUAL(access(url + strlen("ipc://"), F_OK), 0);
 	UNIT_OK(server_open(&s, url, &em), &em);
-	CU_ASSERT_EQUAL(ask_and_wait(req, 3, WAIT_MS), DB_OK);
+	while (ask_and_wait(req, 3, 300) != DB_OK) /* perhaps before the old connection was seen to end */
+		CU_ASSERT_TRUE_FATAL(clock_mono_ms() - killed_ms < WAIT_MS);
 	CU_ASSERT_EQUAL(atomic_load(&s.last), 3);
 	link_req_free(req);
 	server_close(&s);
@@ -735,9 +736,9 @@ int main(int argc, char **argv)
 	    {"a message does not outlive its connection", a_message_does_not_outlive_its_connection},
 	    {"freeing a sender completes what it sends", freeing_a_sender_completes_what_it_sends},
 	    {"an address in use is named", an_address_in_use_is_named},
-	    {"a message beyond the limit ends the connection", a_message_beyond_the_limit_ends_the_connection},
 	    {"connections beyond the limit are closed", connections_beyond_the_limit_are_closed},
-	    {"garbage on the port disturbs nobody", garbage_on_the_port_disturbs_nobody},
+	    {"a message beyond the limit ends its connection only",
+	     a_message_beyond_the_limit_ends_its_connection_only},
 	    {"many requests at a time get their own answers", many_requests_at_a_time_get_their_own_answers},
 	    {"a request given up is never sent later", a_request_given_up_is_never_sent_later},
 	    {"a lost connection fails the request", a_lost_connection_fails_the_request_and_does_not_repeat_it},

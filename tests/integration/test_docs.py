@@ -1,0 +1,226 @@
+"""The documentation says what the cluster does: its examples are run and must be answered as they are printed.
+
+docs/protocol.md: fenced blocks "json request [nodeN]" and "json|ndjson response [HTTP status]" in pairs, "json get PATH"
+(the same keys and types) and "text get PATH" (each word occurs in the answer), in order on one fresh cluster.
+README.md: the console blocks of the tour, "$ " before commands, are typed into a shell. Positions, times, process numbers
+and ids may differ; a command that only looks is repeated until it shows what is printed, for a cluster takes its time.
+"""
+import json
+import os
+import re
+import subprocess
+import time
+
+from harness import scenario
+
+VOLATILE = ("lsn", "time_ms", "node")
+FENCE = re.compile(r"^```(\w+)[ ]*([^\n]*)\n(.*?)^```$", re.M | re.S)
+
+
+def read_document(c, name):
+    with open(os.path.join(c.ctx.source_dir, name), encoding="utf-8") as f:
+        return f.read()
+
+
+def blocks(text):
+    """[(language, [words], body)] of the fenced blocks, in order."""
+    return [(m.group(1), m.group(2).split(), m.group(3)) for m in FENCE.finditer(text)]
+
+
+def differs(printed, got, path="answer"):
+    """Why got is not what is printed; None when it is. Volatile keys only need the same type."""
+    if type(printed) is not type(got):
+        return "%s: %r is printed, %r came" % (path, printed, got)
+    if isinstance(printed, dict):
+        if list(printed) != list(got):
+            return "%s: keys %s are printed, %s came" % (path, list(printed), list(got))
+        pairs = [(k, printed[k], got[k]) for k in printed if k not in VOLATILE]
+        mistyped = [k for k in printed if k in VOLATILE and type(printed[k]) is not type(got[k])]
+        if mistyped:
+            return "%s: type of %s" % (path, mistyped)
+    elif isinstance(printed, list):
+        if len(printed) != len(got):
+            return "%s: %d entries are printed, %d came" % (path, len(printed), len(got))
+        pairs = [(i, printed[i], got[i]) for i in range(len(printed))]
+    else:
+        return None if printed == got else "%s: %r is printed, %r came" % (path, printed, got)
+    for key, a, b in pairs:
+        why = differs(a, b, "%s[%r]" % (path, key))
+        if why is not None:
+            return why
+    return None
+
+
+def shape(value):
+    """Keys and types without values."""
+    if isinstance(value, dict):
+        return {k: shape(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [shape(v) for v in value]
+    return type(value).__name__
+
+
+def check_response(request, words, language, body, answer):
+    expected_http = int(words[0]) if words else 200
+    assert answer.http == expected_http, "%s\nHTTP %s: %s" % (request, answer.http, answer.text)
+    if language == "ndjson":
+        assert answer.text == body, "%s\n%s" % (request, answer.text)
+        return
+    why = differs(json.loads(body), answer.json)
+    assert why is None, "%s\n%s\n%s" % (request, answer.text, why)
+
+
+def check_get(c, path, language, body):
+    answer = c.client().request("GET", path)
+    assert answer.http == 200, (path, answer.text)
+    if language == "json":
+        assert shape(json.loads(body)) == shape(answer.json), "%s: %s" % (path, answer.text)
+        return
+    for word in body.split():
+        assert "\n%s " % word in answer.text, "%s lacks %s" % (path, word)
+
+
+@scenario(timeout_s=60)
+def protocol_examples_are_answered_as_printed(c):
+    pending, request, pairs, gets = None, None, 0, 0
+    for language, words, body in blocks(read_document(c, "docs/protocol.md")):
+        kind = words[0] if words else ""
+        if kind == "request":
+            assert pending is None, "no response follows\n" + request
+            request = body.strip()
+            json.loads(request)
+            pending = c.client(words[1] if len(words) > 1 else None).request("POST", "/query", request)
+        elif kind == "response":
+            assert pending is not None, "a response without a request: " + body
+            check_response(request, words[1:], language, body, pending)
+            pending = None
+            pairs += 1
+        elif kind == "get":
+            check_get(c, words[1], language, body)
+            gets += 1
+    assert pending is None and pairs >= 10 and gets == 4, (pairs, gets)
+    c.ctx.note("%d examples" % (pairs + gets))
+
+
+@scenario(timeout_s=30)
+def error_codes_are_all_documented_with_their_status(c):
+    text = read_document(c, "docs/protocol.md")
+    with open(os.path.join(c.ctx.source_dir, "common", "query", "answer.h"), encoding="utf-8") as f:
+        codes = re.findall(r"X\((\w+), (\d+)\)", f.read())
+    assert len(codes) > 10, codes
+    for code, http in codes:
+        assert "| %s | %s |" % (code, http) in text, (code, http)
+
+
+@scenario(timeout_s=30)
+def metrics_are_all_documented(c):
+    text = read_document(c, "docs/protocol.md")
+    for line in c.client().request("GET", "/metrics").text.splitlines():
+        if line.startswith("# TYPE "):
+            assert line.split()[2] in text, line
+
+
+@scenario(start=False, timeout_s=30)
+def settings_are_all_documented_with_their_defaults(ctx):
+    """Each line of a new cluster.json is in docs/operations.md, and in the manual page."""
+    from test_scripts import fresh
+    c = fresh(ctx)
+    done = subprocess.run([c.supervisor_bin, "run", "--data-dir", c.data_dir, "--http-port", str(c.port), "--daemon"],
+                          env=c.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with open(os.path.join(c.data_dir, "cluster.json"), encoding="utf-8") as f:
+        settings = re.findall(r'^\W*"(\w+)": ("?[^\s,{]+)', f.read(), re.M)
+    assert len(settings) > 20, settings
+    operations, manual = (read_document(c, name) for name in ("docs/operations.md", "docs/man/grizzly-cluster.json.5"))
+    for key, value in settings:
+        assert re.search(r"`(\w+\.)?%s`" % key, operations), "docs/operations.md lacks " + key
+        assert re.search(r"^\.It .*Cm %s$" % key, manual, re.M), "grizzly-cluster.json.5 lacks " + key
+        if key not in ("cluster", "http_port"):
+            row = next(line for line in operations.splitlines() if re.match(r"\| `(\w+\.)?%s` \|" % key, line))
+            assert value.strip('"') in row.split("|")[2], (key, value, row)
+    c.command("stop")
+
+
+# ---- the tour of README.md
+
+def session(text):
+    """[(command, printed output)] of the console blocks."""
+    body = "".join(b for language, _, b in blocks(text) if language == "console")
+    steps = []
+    for line in body.splitlines():
+        if line.startswith("$ "):
+            steps.append([line[2:], []])
+        else:
+            steps[-1][1].append(line)
+    return [(command, "\n".join(output)) for command, output in steps]
+
+
+def place(text, c):
+    """The README's ports and directory as this run has them."""
+    text = re.sub(r"\b8(0|1|2)(\d\d)\b", lambda m: str(c.port + int(m.group(0)) - 8080), text)
+    return text.replace("scripts/start-cluster.sh", "scripts/start-cluster.sh --http-port %d" % c.port)
+
+
+def normal_row(cells):
+    """A row of the status table: process, positions and lag are numbers, node2 and node3 are as good as each other."""
+    cells = [re.sub(r"^\d+$", "N", cell) if i not in (0, 11) else cell for i, cell in enumerate(cells)]
+    return cells[:4] + cells[5:]
+
+
+def normal(text):
+    """What must be equal: no ids, times, process numbers, positions, directories; rows in any order, one space between."""
+    text = re.sub(r"\b[0-9a-f]{32}\b", "ID", text)
+    text = re.sub(r"/\S*/data\b", "DATA", text)
+    text = re.sub(r"/\S*/build[\w-]*/", "build/", text)
+    text = re.sub(r"/\S*/scripts/", "scripts/", text)
+    text = re.sub(r'"(lsn|time_ms)":[\d.]+', r'"\1":N', text)
+    text = re.sub(r"pid \d+", "pid N", text)
+    text = re.sub(r"\bnode[23]\b", "node2|3", text)
+    lines, rows = [], []
+    for line in text.splitlines():
+        cells = line.split()
+        if len(cells) == 12 and cells[0].startswith("node"):
+            rows.append(" ".join(normal_row(cells)))
+        elif cells and cells[0] not in ("make", "autoreconf", "configure", "installing"):
+            lines.append(" ".join(cells))
+    return "\n".join(lines + sorted(rows))
+
+
+def run_step(command, c, directory):
+    done = subprocess.run(["bash", "-c", command], cwd=directory, env=c.environment(), stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+                          timeout=60 * c.ctx.slow)
+    return done.stdout
+
+
+def checkout(c):
+    """A directory that looks like a checkout that has been built; its cluster is not afraid of a busy machine."""
+    directory = os.path.join(c.ctx.directory, "checkout")
+    c.data_dir = os.path.join(directory, "data")
+    os.makedirs(c.data_dir)
+    os.symlink(os.path.join(c.ctx.source_dir, "scripts"), os.path.join(directory, "scripts"))
+    os.symlink(c.ctx.build_dir, os.path.join(directory, "build"))
+    c.config["heartbeat"] = {"interval_ms": 100, "misses": 30}
+    c.write_config()
+    return directory
+
+
+@scenario(start=False, timeout_s=120)
+def tour_of_the_readme_shows_what_is_printed(ctx):
+    c = ctx.cluster(replicas=2)
+    directory = checkout(c)
+    steps = session(read_document(c, "README.md"))
+    assert len(steps) >= 8, steps
+    functions = ""
+    for command, printed in steps:
+        command, printed = place(command, c), normal(place(printed, c))
+        if re.match(r"\w+\(\)", command):
+            functions += command + "\n"
+            continue
+        looks_only = "SELECT" in command or re.match(r"\S+ status ", command)
+        give_up = time.monotonic() + 20 * ctx.slow
+        got = normal(run_step(functions + command, c, directory))
+        while got != printed and looks_only and time.monotonic() < give_up:
+            time.sleep(0.05)
+            got = normal(run_step(functions + command, c, directory))
+        assert got == printed, "$ %s\nprinted:\n%s\ncame:\n%s" % (command, printed, got)
