@@ -23,6 +23,7 @@
 #define SWITCHOVER_POLL_MS    10
 #define SWITCHOVER_TIMEOUT_MS 60000u
 #define STOP_TIMEOUT_MS       (CLUSTER_STOP_MS + 10000u)
+#define BROKEN_TIMEOUT_MS     3000u
 #define KILL_TIMEOUT_MS       5000u
 #define WATCH_SECONDS         1
 
