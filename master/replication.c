@@ -13,8 +13,9 @@
 #include "common/wire/pump.h"
 #include "master/commit.h"
 
-/* An idle replica learns of a commit after this long; under load the next record carries it for nothing. */
-#define COMMIT_NOTICE_MS 1
+/* A replica that is sent nothing else learns of a commit after this long; under load the next record carries it for
+ * nothing. */
+#define COMMIT_NOTICE_MS 2
 
 struct sender {
 	struct replication *hub;
@@ -41,8 +42,8 @@ struct replication {
 	struct commit *commit;
 	uint64_t announced_lsn; /* what on_committed was told */
 	bool announcing;        /* a thread is telling it */
-	pthread_cond_t tick;    /* notice_due or stopping changed */
-	bool notice_due;
+	pthread_cond_t tick;    /* wakes the ticker: commits begin again, or stopping */
+	bool ticker_idle;
 	bool stopping;
 	bool ticker_started;
 	pthread_t ticker;
@@ -150,6 +151,7 @@ static void on_connected(void *arg, bool connected)
 /* Tells the owner how far the log is committed, in order; whoever finds another thread at it leaves it to that one. */
 static void announce(struct replication *r)
 {
+	bool wake = false;
 	uint64_t lsn;
 
 	pthread_mutex_lock(&r->mutex);
@@ -160,14 +162,14 @@ static void announce(struct replication *r)
 			pthread_mutex_unlock(&r->mutex);
 			r->on_committed(r->arg, lsn);
 			pthread_mutex_lock(&r->mutex);
-			if (!r->notice_due) {
-				r->notice_due = true;
-				pthread_cond_signal(&r->tick);
-			}
 		}
 		r->announcing = false;
+		wake = r->ticker_idle;
+		r->ticker_idle = false;
 	}
 	pthread_mutex_unlock(&r->mutex);
+	if (wake)
+		pthread_cond_signal(&r->tick);
 }
 
 static void note_durable(struct replication *r, size_t index, uint64_t lsn)
@@ -258,18 +260,24 @@ static void flush_commit(struct sender *s)
 	pump_kick(s->pump);
 }
 
+/* While commits go on it wakes by itself every COMMIT_NOTICE_MS, so that they need not wake it; when none came for that
+ * long it falls back to the pace of the keep-alives. */
 static void *run_ticker(void *arg)
 {
 	struct replication *r = arg;
+	uint64_t seen_lsn = 0;
 	size_t i;
 
+	pthread_setname_np(pthread_self(), "repl-ticker");
 	pthread_mutex_lock(&r->mutex);
 	while (!r->stopping) {
-		if (!r->notice_due)
+		r->ticker_idle = r->announced_lsn == seen_lsn;
+		seen_lsn = r->announced_lsn;
+		if (r->ticker_idle)
 			wait_ms(r, WALSENDER_KEEPALIVE_MS);
-		if (r->notice_due && !r->stopping)
+		if (r->announced_lsn != seen_lsn && !r->stopping)
 			wait_ms(r, COMMIT_NOTICE_MS);
-		r->notice_due = false;
+		r->ticker_idle = false;
 		pthread_mutex_unlock(&r->mutex);
 		for (i = 0; i < r->sender_count; i++)
 			flush_commit(&r->senders[i]);

@@ -285,7 +285,8 @@ static bool next_while_streaming(struct walsender *w, uint64_t committed_lsn, bo
 		return true;
 	if (w->state != WALSENDER_STREAMING)
 		return false;
-	if ((flush_commit && committed_lsn > w->committed_sent) || now_ms - w->spoken_ms >= WALSENDER_KEEPALIVE_MS) {
+	if ((flush_commit && committed_lsn > w->committed_sent && now_ms > w->spoken_ms) ||
+	    now_ms - w->spoken_ms >= WALSENDER_KEEPALIVE_MS) {
 		fill_commit(w, committed_lsn, msg);
 		return true;
 	}

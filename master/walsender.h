@@ -61,7 +61,8 @@ void walsender_on_position(struct walsender *w, const struct wire_position *posi
 bool walsender_on_ack(struct walsender *w, const struct wire_ack *ack);
 
 /* What to send now. False: nothing. True: *msg is filled; bytes it points to are valid until the next call. flush_commit:
- * send the committed LSN even before the keep-alive is due. */
+ * send the committed LSN even before the keep-alive is due, unless the replica was sent something this very moment: then
+ * more is likely to follow, and carries it. */
 bool walsender_next(struct walsender *w, uint64_t committed_lsn, bool flush_commit, uint64_t now_ms,
                     struct wire_msg *msg);
 

@@ -192,9 +192,9 @@ void writer_on_committed(struct writer *w, uint64_t lsn)
 		*end = batch;
 		end = &batch->next;
 	}
-	if (done != NULL)
-		pthread_cond_signal(&w->work);
 	pthread_mutex_unlock(&w->mutex);
+	if (done != NULL)
+		pthread_cond_signal(&w->work); /* after unlocking, here and elsewhere: else it wakes only to wait for us */
 	while ((batch = done) != NULL) {
 		done = batch->next;
 		finish_all(&batch->jobs, batch->lsn, NULL);
@@ -205,7 +205,7 @@ void writer_on_committed(struct writer *w, uint64_t lsn)
 /* Hands the jobs of the open transaction over to wait for lsn. */
 static void enqueue_batch(struct writer *w, struct batch *batch, uint64_t lsn)
 {
-	bool committed;
+	bool committed, more = false;
 
 	batch->lsn = lsn;
 	batch->sealed_ms = clock_mono_ms();
@@ -227,9 +227,11 @@ static void enqueue_batch(struct writer *w, struct batch *batch, uint64_t lsn)
 	}
 	if (lsn > w->sealed_lsn) {
 		w->sealed_lsn = lsn;
-		pthread_cond_signal(&w->sealed);
+		more = true;
 	}
 	pthread_mutex_unlock(&w->mutex);
+	if (more)
+		pthread_cond_signal(&w->sealed);
 	if (committed) {
 		finish_all(&batch->jobs, lsn, NULL);
 		free(batch);
@@ -417,6 +419,7 @@ static void *run_writer(void *arg)
 	struct write_job *job;
 	bool stalled;
 
+	pthread_setname_np(pthread_self(), "writer");
 	pthread_mutex_lock(&w->mutex);
 	while (!w->stopping) {
 		stalled = w->open && is_stalled(w, clock_mono_ms());
@@ -448,6 +451,7 @@ static void *run_sync(void *arg)
 	uint64_t durable_lsn = 0;
 	uint64_t swept_ms = 0;
 
+	pthread_setname_np(pthread_self(), "wal-sync");
 	pthread_mutex_lock(&w->mutex);
 	while (!w->stopping) {
 		if (w->sealed_lsn <= durable_lsn)
@@ -477,6 +481,7 @@ static void *run_sync(void *arg)
 enum db_err writer_submit(struct writer *w, struct write_job *job)
 {
 	enum db_err err = DB_OK;
+	bool first;
 
 	job->submitted_ms = clock_mono_ms();
 	job->retried = false;
@@ -488,9 +493,10 @@ enum db_err writer_submit(struct writer *w, struct write_job *job)
 		err = DB_BUSY;
 	else
 		list_append(&w->queue, job);
-	if (err == DB_OK && w->queue.count == 1)
-		pthread_cond_signal(&w->work);
+	first = err == DB_OK && w->queue.count == 1;
 	pthread_mutex_unlock(&w->mutex);
+	if (first)
+		pthread_cond_signal(&w->work);
 	return err;
 }
 

@@ -61,6 +61,7 @@ static void *run(void *arg)
 	struct timespec until;
 	long wait_ms;
 
+	pthread_setname_np(pthread_self(), "checkpointer");
 	pthread_mutex_lock(&c->mutex);
 	while (!c->stopping) {
 		pthread_mutex_unlock(&c->mutex);

@@ -4,7 +4,8 @@
  * The request goes on as it came, with the cluster's token and a header against loops; the master's answer comes back as
  * it is. A request that the master certainly did not execute is parked and tried again, for a new master may be there in
  * a moment. A read may always be asked again. A write whose answer was lost ends as REMOTE_ERROR: its outcome is unknown.
- * A call to a master that has been replaced is given up at once instead of waiting for its time-out.
+ * A read that waits for a master that has been replaced is given up and asked again at once. A write is not: a master
+ * that handed over answers it still (a dead one's connection breaks), and its answer is the only way to know its outcome.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -146,7 +147,7 @@ void forward_on_master_change(struct front_worker *w, const char *address)
 
 	for (f = w->forwards; f != NULL; f = next) {
 		next = f->next;
-		if (strcmp(f->req->master_http, address) != 0)
+		if (strcmp(f->req->master_http, address) != 0 && is_read(f->req))
 			http_call_cancel(f->call);
 	}
 }

@@ -51,7 +51,7 @@ void front_request_fail(struct front_request *req, enum query_code code, const c
 void front_request_park(struct front_request *req); /* until the role changes, a moment passes, or its deadline */
 void forward_start(struct front_request *req);      /* to req->master_http; "" parks it */
 
-/* Gives up calls to any other master than address, so that they are asked again or answered. */
+/* Gives up reads that wait for any other master than address, so that they are asked again. */
 void forward_on_master_change(struct front_worker *w, const char *address);
 void frontend_count_forward(struct frontend *f);
 

@@ -109,6 +109,7 @@ static void *run_thread(void *arg)
 	struct slow_pool *p = t->pool;
 	struct slow_job *job;
 
+	pthread_setname_np(pthread_self(), "slow-query");
 	pthread_mutex_lock(&p->mutex);
 	for (;;) {
 		while (p->head == NULL && !p->stopping)

@@ -1,7 +1,7 @@
 /*
- * link.h - NNG sockets as the rest of the project uses them: request/reply for control, push/pull for the record stream.
+ * link.h - NNG sockets as the project uses them: request/reply for control, push/pull for the record stream.
  *
- * A link moves opaque bytes (common/wire/wire.h gives them meaning) and owns its socket. Every callback runs on a thread
+ * A link moves opaque bytes (common/wire/wire.h gives them meaning), owns its socket. Every callback runs on a thread
  * of NNG: post to your own loop or take your own lock, and return soon. A callback may send on a link; it must never
  * free one. Each *_free() waits until the callbacks of its link have ended: hold no lock that a callback takes.
  * Nothing here retries or re-sends by itself, except that a dialer reconnects for ever (after 5 ms, growing to 50 ms).
@@ -41,7 +41,8 @@ struct link_req;
 
 /* DB_OK: bytes are the reply, valid during the call; else NULL. DB_TIMEOUT: no answer before the deadline.
  * DB_UNAVAILABLE: no connection before the deadline, or it ended while the answer was awaited (when it ends just as the
- * request leaves, NNG does not tell: DB_TIMEOUT). DB_CLOSED: link_req_free(). Whatever the error: the peer may or may not have carried it out, but will not get it again later. */
+ * request leaves, NNG does not tell: DB_TIMEOUT). DB_CLOSED: link_req_free(). Whatever the
+ * error: the peer may or may not have carried it out, but will not get it again later. */
 typedef void (*link_reply_fn)(void *arg, enum db_err err, const void *bytes, size_t len);
 
 /* Opens and begins to connect in the background; the peer need not be there yet. DB_INVALID, DB_NOMEM, DB_IO. */
@@ -102,7 +103,7 @@ void link_push_free(struct link_push *p);
 
 struct link_pull;
 
-/* Called for one message at a time, those of one connection in order; while it runs nothing more is read: back-pressure.
+/* Called for one message at a time, those of one connection in order; while it runs nothing is read: back-pressure.
  * When a peer reconnects, what its old connection has left may still arrive, even after the first messages of the new
  * one: a stream id in the message (wire.h) tells them apart. */
 typedef void (*link_message_fn)(void *arg, const void *bytes, size_t len);

@@ -2,7 +2,7 @@
  * link_rpc.c - REQ and REP: see link.h.
  *
  * Each request is a context of the REQ socket with its own aio, which lives from link_req_send() to the end of its
- * callback. Resending is off, and the context is closed with the request: what was given up cannot reach the peer later.
+ * callback. Resending is off, and the context is closed with the request: what was given up never gets sent.
  * lock guards the list of calls and is held while an operation of NNG is started, so that link_req_free() either
  * prevents it or cancels it; it is never held during a user's callback.
  */

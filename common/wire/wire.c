@@ -3,9 +3,9 @@
  *
  * A pure codec, any thread. Invariants: (1) the decoder is total: it reads through struct rd only, every number that
  * sizes or indexes something is checked before it is used, and every byte of the message is accounted for. (2) what
- * wire_encode() writes from a legal message, wire_decode() accepts and yields the same fields. (3) borrowed bytes are the
- * last field of their body (wire_encode_split()). A format change bumps WIRE_VERSION; the golden bytes in the unit test
- * fail otherwise.
+ * wire_encode() writes from a legal message, wire_decode() accepts and yields the same fields. (3) borrowed bytes are
+ * the last field of their body (wire_encode_split()). A format change bumps WIRE_VERSION; the golden bytes in the unit
+ * test fail otherwise.
  */
 #include "common/wire/wire.h"
 

@@ -123,22 +123,35 @@ def metrics_are_all_documented(c):
 @scenario(start=False, timeout_s=30)
 def settings_are_all_documented_with_their_defaults(ctx):
     """Each line of a new cluster.json is in docs/operations.md, and in the manual page."""
-    from test_scripts import fresh
-    c = fresh(ctx)
-    done = subprocess.run([c.supervisor_bin, "run", "--data-dir", c.data_dir, "--http-port", str(c.port), "--daemon"],
-                          env=c.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    c = ctx.cluster(replicas=2)
+    os.unlink(os.path.join(c.data_dir, "cluster.json"))
+    done = c.command("run", "--http-port", str(c.port), "--daemon")
     assert done.returncode == 0, done.stderr
     with open(os.path.join(c.data_dir, "cluster.json"), encoding="utf-8") as f:
         settings = re.findall(r'^\W*"(\w+)": ("?[^\s,{]+)', f.read(), re.M)
     assert len(settings) > 20, settings
-    operations, manual = (read_document(c, name) for name in ("docs/operations.md", "docs/man/grizzly-cluster.json.5"))
+    operations, manual = read_document(c, "docs/operations.md"), read_document(c, "docs/man/grizzly-cluster.json.5")
     for key, value in settings:
-        assert re.search(r"`(\w+\.)?%s`" % key, operations), "docs/operations.md lacks " + key
-        assert re.search(r"^\.It .*Cm %s$" % key, manual, re.M), "grizzly-cluster.json.5 lacks " + key
+        rows = re.findall(r"^\| `(?:\w+\.)?%s` \| (\S+) \|" % key, operations, re.M)
+        assert rows, "docs/operations.md lacks " + key
+        assert re.search(r"^\.It Cm %s$" % key, manual, re.M), "grizzly-cluster.json.5 lacks " + key
         if key not in ("cluster", "http_port"):
-            row = next(line for line in operations.splitlines() if re.match(r"\| `(\w+\.)?%s` \|" % key, line))
-            assert value.strip('"') in row.split("|")[2], (key, value, row)
+            assert value.strip('"') in rows, "%s is %s by default: %s" % (key, value, rows)
+            assert "The default is %s." % value.strip('"') in manual, (key, value)
     c.command("stop")
+
+
+@scenario(start=False, timeout_s=30)
+def command_line_options_are_all_in_the_manual_pages(ctx):
+    c = ctx.cluster(replicas=0)
+    for program in ("grizzly-supervisor", "grizzly-master", "grizzly-replica"):
+        usage = subprocess.run([os.path.join(ctx.build_dir, program), "--help"], capture_output=True, text=True,
+                               env=c.environment(), check=True).stdout
+        manual = read_document(c, "docs/man/%s.1" % program).replace("\\-", "-")
+        options = set(re.findall(r"--([a-z-]+)", usage))
+        assert len(options) > 5, usage
+        for option in options:
+            assert re.search(r"\bFl -%s\b|\| -%s\b" % (option, option), manual), "%s.1 lacks --%s" % (program, option)
 
 
 # ---- the tour of README.md
