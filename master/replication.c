@@ -13,10 +13,6 @@
 #include "common/wire/pump.h"
 #include "master/commit.h"
 
-/* A replica that is sent nothing else learns of a commit after this long; under load the next record carries it for
- * nothing. */
-#define COMMIT_NOTICE_MS 2
-
 struct sender {
 	struct replication *hub;
 	size_t index; /* in commit tracking; 0 is ourselves */
@@ -260,7 +256,7 @@ static void flush_commit(struct sender *s)
 	pump_kick(s->pump);
 }
 
-/* While commits go on it wakes by itself every COMMIT_NOTICE_MS, so that they need not wake it; when none came for that
+/* While commits go on it wakes by itself every WALSENDER_NOTICE_MS, so that they need not wake it; when none came for that
  * long it falls back to the pace of the keep-alives. */
 static void *run_ticker(void *arg)
 {
@@ -276,7 +272,7 @@ static void *run_ticker(void *arg)
 		if (r->ticker_idle)
 			wait_ms(r, WALSENDER_KEEPALIVE_MS);
 		if (r->announced_lsn != seen_lsn && !r->stopping)
-			wait_ms(r, COMMIT_NOTICE_MS);
+			wait_ms(r, (long)WALSENDER_NOTICE_MS);
 		r->ticker_idle = false;
 		pthread_mutex_unlock(&r->mutex);
 		for (i = 0; i < r->sender_count; i++)

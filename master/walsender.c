@@ -18,13 +18,13 @@ struct walsender {
 	char peer[WIRE_NAME_MAX];
 	enum walsender_state state;
 	uint64_t stream_id;
-	uint64_t spoken_ms;          /* when the last message was sent */
-	uint64_t committed_sent;     /* the committed LSN that the replica was told last */
+	uint64_t spoken_ms;      /* when the last message was sent */
+	uint64_t committed_sent; /* the committed LSN that the replica was told last */
 	bool hello_due;
 	bool start_due;
-	struct wire_start start;     /* the START to send */
-	struct wal_record record;    /* taken from the cursor, not sent yet; payload NULL: none */
-	size_t record_offset;        /* bytes of it sent already: it travels in pieces */
+	struct wire_start start;  /* the START to send */
+	struct wal_record record; /* taken from the cursor, not sent yet; payload NULL: none */
+	size_t record_offset;     /* bytes of it sent already: it travels in pieces */
 	struct buf coalesced;
 	uint64_t acked_lsn;
 	uint64_t applied_lsn;
@@ -285,7 +285,7 @@ static bool next_while_streaming(struct walsender *w, uint64_t committed_lsn, bo
 		return true;
 	if (w->state != WALSENDER_STREAMING)
 		return false;
-	if ((flush_commit && committed_lsn > w->committed_sent && now_ms > w->spoken_ms) ||
+	if ((flush_commit && committed_lsn > w->committed_sent && now_ms - w->spoken_ms >= WALSENDER_NOTICE_MS) ||
 	    now_ms - w->spoken_ms >= WALSENDER_KEEPALIVE_MS) {
 		fill_commit(w, committed_lsn, msg);
 		return true;

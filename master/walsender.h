@@ -22,6 +22,8 @@
 
 /* How often a silent link carries a COMMIT, and how long a HELLO may stay unanswered. */
 #define WALSENDER_KEEPALIVE_MS 50u
+/* Nothing was sent for so long: a commit is worth a message of its own, for no record will carry it. */
+#define WALSENDER_NOTICE_MS 2u
 #define WALSENDER_HELLO_RETRY_MS 500u
 
 struct walsender_io {
@@ -61,8 +63,7 @@ void walsender_on_position(struct walsender *w, const struct wire_position *posi
 bool walsender_on_ack(struct walsender *w, const struct wire_ack *ack);
 
 /* What to send now. False: nothing. True: *msg is filled; bytes it points to are valid until the next call. flush_commit:
- * send the committed LSN even before the keep-alive is due, unless the replica was sent something this very moment: then
- * more is likely to follow, and carries it. */
+ * send the committed LSN even before the keep-alive is due, once nothing was sent for WALSENDER_NOTICE_MS. */
 bool walsender_next(struct walsender *w, uint64_t committed_lsn, bool flush_commit, uint64_t now_ms,
                     struct wire_msg *msg);
 

@@ -18,9 +18,11 @@
 #include "common/base/log.h"
 #include "common/query/exec.h"
 
-#define BATCH_JOBS_MAX  512
-#define PATIENCE_US_MAX 1000 /* the longest that a batch waits for more jobs */
-#define SWEEP_MS        20   /* how often waiting jobs are checked against their deadlines */
+#define BATCH_JOBS_MAX 512
+/* A batch waits for the jobs it expects as long as they keep coming: until none came for GAP_US, at most PATIENCE_US. */
+#define GAP_US      200
+#define PATIENCE_US 3000
+#define SWEEP_MS    20 /* how often waiting jobs are checked against their deadlines */
 
 struct job_list {
 	struct write_job *head, *tail;
@@ -32,7 +34,6 @@ struct batch {
 	struct batch *next;
 	uint64_t lsn;
 	uint64_t sealed_ms;
-	uint64_t sealed_us;
 	unsigned job_count; /* when it was sealed */
 	struct job_list jobs;
 };
@@ -61,8 +62,8 @@ struct writer {
 	 * that wait already. Waiting a little for them is worth it, for a batch costs far more than a job in it: a sync and
 	 * a dozen wake-ups on three nodes. With one client it is 1 and nothing ever waits. */
 	unsigned expected_jobs;
-	uint64_t patience_us;     /* half of what the last commit took, at most PATIENCE_US_MAX */
 	uint64_t first_queued_us; /* when the queue last became non-empty */
+	uint64_t last_queued_us;
 
 	struct job_list running; /* jobs executed in the open transaction; changed by the writer thread only */
 };
@@ -202,10 +203,7 @@ void writer_on_committed(struct writer *w, uint64_t lsn)
 		*end = batch;
 		end = &batch->next;
 		answered += batch->job_count;
-		w->patience_us = (clock_mono_us() - batch->sealed_us) / 2;
 	}
-	if (w->patience_us > PATIENCE_US_MAX)
-		w->patience_us = PATIENCE_US_MAX;
 	if (done != NULL)
 		w->expected_jobs = answered + w->queue.count + w->running.count;
 	pthread_mutex_unlock(&w->mutex);
@@ -225,8 +223,7 @@ static void enqueue_batch(struct writer *w, struct batch *batch, uint64_t lsn)
 	bool committed, more = false;
 
 	batch->lsn = lsn;
-	batch->sealed_us = clock_mono_us();
-	batch->sealed_ms = batch->sealed_us / 1000;
+	batch->sealed_ms = clock_mono_ms();
 	batch->job_count = w->running.count;
 	pthread_mutex_lock(&w->mutex);
 	batch->jobs = w->running;
@@ -424,13 +421,21 @@ static void wait_for(pthread_cond_t *cond, pthread_mutex_t *mutex, long us)
 	pthread_cond_timedwait(cond, mutex, &until);
 }
 
+/* When what waits has waited enough. */
+static uint64_t due_us(const struct writer *w)
+{
+	uint64_t gap_us = w->last_queued_us + GAP_US, patience_us = w->first_queued_us + PATIENCE_US;
+
+	return gap_us < patience_us ? gap_us : patience_us;
+}
+
 /* Jobs wait, and there are enough of them or they have waited enough. Mutex held, as below. */
 static bool may_run(const struct writer *w, uint64_t now_us)
 {
 	if (w->queue.head == NULL || w->draining || w->running.count >= BATCH_JOBS_MAX)
 		return false;
-	return w->queue.count + w->running.count >= w->expected_jobs || now_us >= w->first_queued_us + w->patience_us ||
-	       w->queue.head->retried || w->queue.head->alone;
+	return w->queue.count + w->running.count >= w->expected_jobs || now_us >= due_us(w) || w->queue.head->retried ||
+	       w->queue.head->alone;
 }
 
 /* A batch goes out beside another one only when it is worth a batch's costs. */
@@ -451,10 +456,8 @@ static void abandon_open(struct writer *w)
 /* Sleeps until something may be due; the mutex is released meanwhile. */
 static void wait_for_work(struct writer *w, uint64_t now_us)
 {
-	uint64_t due_us = w->first_queued_us + w->patience_us;
-
 	if (w->queue.head != NULL && !w->draining && w->running.count < BATCH_JOBS_MAX)
-		wait_for(&w->work, &w->mutex, due_us > now_us ? (long)(due_us - now_us) : 1);
+		wait_for(&w->work, &w->mutex, due_us(w) > now_us ? (long)(due_us(w) - now_us) : 1);
 	else if (w->open)
 		wait_for(&w->work, &w->mutex, SWEEP_MS * 1000L);
 	else
@@ -551,6 +554,7 @@ enum db_err writer_submit(struct writer *w, struct write_job *job)
 		err = DB_BUSY;
 	else
 		list_append(&w->queue, job);
+	w->last_queued_us = now_us;
 	if (w->queue.count == 1)
 		w->first_queued_us = now_us;
 	/* The first one sets the clock for the rest, the last one expected ends the wait. */

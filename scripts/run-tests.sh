@@ -175,12 +175,12 @@ case ${GRIZZLY_TESTS_STAGE:-} in
 	run_stage tsan
 	;;
 asan)
-	build_for_tests "$top_dir/build-asan" --enable-asan --enable-werror || finish
+	build_for_tests "$top_dir/build-asan" --enable-asan --enable-werror CFLAGS='-O1 -g' || finish
 	unit_tests "$top_dir/build-asan" asan
 	scenarios "$top_dir/build-asan" asan --quick --jobs 2 "${scenario_options[@]}"
 	;;
 tsan)
-	build_for_tests "$top_dir/build-tsan" --enable-tsan --enable-werror || finish
+	build_for_tests "$top_dir/build-tsan" --enable-tsan --enable-werror CFLAGS='-O1 -g' || finish
 	unit_tests "$top_dir/build-tsan" tsan
 	if [ -z "$filter" ]; then
 		for name in "${tsan_scenarios[@]}"; do

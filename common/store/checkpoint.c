@@ -189,6 +189,8 @@ static void trim_log(struct store *s, uint64_t keep_lsn)
 	if (limbo < keep_lsn)
 		keep_lsn = limbo;
 	wal_trim(s->wal, keep_lsn);
+	/* Of the rest, the database no longer reads what the base file holds; it must not fill the memory for that. */
+	wal_release(s->wal, s->meta.checkpoint.lsn + 1);
 }
 
 static enum db_err advance(struct checkpoint *cp, struct errmsg *em)

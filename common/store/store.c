@@ -244,6 +244,7 @@ static enum db_err recover(struct store *s, struct errmsg *em)
 		if (err != DB_OK)
 			return err;
 	}
+	wal_release(s->wal, UINT64_MAX); /* reading the page numbers has mapped the images too */
 	s->term = wal_last(s->wal).term;
 	atomic_store(&s->tip_lsn, last);
 	store_set_committed(s, m->intent_lsn); /* what a checkpoint had begun to write was committed */

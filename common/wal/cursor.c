@@ -17,18 +17,21 @@ struct wal_cursor {
 	uint64_t next_lsn;
 };
 
-/* Moves the pin to s (NULL is fine). With lock; the caller frees what comes back, after releasing it. */
-static struct segment *move_pin(struct wal_cursor *c, struct segment *s)
+/* Takes the pin of s (NULL: none) for the cursor and gives back the one that it had. Without lock. What the cursor has
+ * read of the segment that it leaves does not stay in memory: catching up reads a whole log once. */
+static void take_pin(struct wal_cursor *c, struct segment *s)
 {
-	struct segment *gone;
+	struct segment *old = c->segment, *gone;
 
-	if (s == c->segment)
-		return NULL;
-	if (s != NULL)
-		s->pins++;
-	gone = c->segment == NULL ? NULL : log_unpin(c->segment);
 	c->segment = s;
-	return gone;
+	if (old == NULL)
+		return;
+	if (old != s)
+		segment_release(old);
+	pthread_mutex_lock(&c->w->lock);
+	gone = log_unpin(old);
+	pthread_mutex_unlock(&c->w->lock);
+	segment_free(gone);
 }
 
 enum db_err wal_cursor_create(struct wal_cursor **out, struct wal *w, uint64_t next_lsn, struct errmsg *em)
@@ -45,51 +48,50 @@ enum db_err wal_cursor_create(struct wal_cursor **out, struct wal *w, uint64_t n
 
 void wal_cursor_free(struct wal_cursor *c)
 {
-	struct segment *gone;
-
 	if (c == NULL)
 		return;
-	pthread_mutex_lock(&c->w->lock);
-	gone = move_pin(c, NULL);
-	pthread_mutex_unlock(&c->w->lock);
-	segment_free(gone);
+	take_pin(c, NULL);
 	free(c);
 }
 
 enum db_err wal_cursor_seek(struct wal_cursor *c, uint64_t next_lsn, struct errmsg *em)
 {
-	struct segment *gone;
+	struct segment *s;
 
 	(void)em; /* a place outside the log is no error yet: wal_cursor_next() will say so */
 	pthread_mutex_lock(&c->w->lock);
 	c->next_lsn = next_lsn;
-	gone = move_pin(c, log_find(c->w, next_lsn));
+	s = log_find(c->w, next_lsn);
+	if (s != NULL)
+		s->pins++;
 	pthread_mutex_unlock(&c->w->lock);
-	segment_free(gone);
+	take_pin(c, s);
 	return DB_OK;
 }
 
 enum db_err wal_cursor_next(struct wal_cursor *c, struct wal_record *out, struct errmsg *em)
 {
-	struct segment *s, *gone = NULL;
+	struct segment *s;
+	uint64_t offset;
 	enum db_err err;
 
 	pthread_mutex_lock(&c->w->lock);
-	s = log_find(c->w, c->next_lsn);
-	if (s != NULL) {
-		err = segment_record(s, c->next_lsn, out, em);
-		gone = move_pin(c, s);
-	} else if (c->next_lsn < log_first_lsn(c->w)) {
+	err = log_locate(c->w, c->next_lsn, &s, &offset, em);
+	if (s == NULL && c->next_lsn < log_first_lsn(c->w)) {
 		err = errmsg_set(em, DB_GAP, "record %" PRIu64 " was trimmed, the log begins at %" PRIu64, c->next_lsn,
 				 log_first_lsn(c->w));
-	} else {
-		err = DB_NOTFOUND; /* the normal end: no message is made, the caller asks often */
-		if (em != NULL)
-			em->err = DB_NOTFOUND;
+	} else if (s == NULL && em != NULL) {
+		em->err = DB_NOTFOUND; /* the normal end: no message is made, the caller asks often */
+	} else if (s != NULL && s == c->segment) {
+		s->pins--; /* it has a pin already, and nearly always: spares taking the lock once more */
+		s = NULL;
 	}
+	pthread_mutex_unlock(&c->w->lock);
+	if (s != NULL)
+		take_pin(c, s);
+	if (err == DB_OK)
+		err = segment_record(c->segment, c->next_lsn, offset, out, em);
 	if (err == DB_OK)
 		c->next_lsn++;
-	pthread_mutex_unlock(&c->w->lock);
-	segment_free(gone);
 	return err;
 }

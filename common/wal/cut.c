@@ -104,6 +104,7 @@ static enum db_err cut_plan(struct wal *w, struct cut *c, struct errmsg *em)
 {
 	struct wal_record r;
 	struct segment *s;
+	uint64_t offset;
 	enum db_err err = DB_OK;
 
 	pthread_mutex_lock(&w->lock);
@@ -119,8 +120,10 @@ static enum db_err cut_plan(struct wal *w, struct cut *c, struct errmsg *em)
 		c->keep_checksum = c->kept->prev_checksum;
 	} else if (c->kept != NULL) {
 		s = log_find(w, c->keep_lsn);
-		assert(s != NULL); /* (1) LSNs are dense, and keep_lsn >= first */
-		err = segment_record(s, c->keep_lsn, &r, em);
+		assert(s != NULL);                                 /* (1) LSNs are dense, and keep_lsn >= first */
+		err = segment_locate(s, c->keep_lsn, &offset, em); /* it was walked at open: keep_lsn >= base */
+		if (err == DB_OK)
+			err = segment_record(s, c->keep_lsn, offset, &r, em);
 		if (err == DB_OK)
 			c->keep_checksum = r.checksum;
 	}
@@ -139,10 +142,12 @@ static void cut_memory(struct wal *w, struct cut *c)
 	pthread_mutex_lock(&w->lock);
 	while (w->segments[w->segment_count - 1] != c->kept)
 		c->removed[c->removed_count++] = w->segments[--w->segment_count];
+	assert(c->kept->walked && c->kept->indexed == c->kept->count); /* like all that may be cut: not below base */
 	c->erase_to = c->kept->used;
 	c->erase_from = (size_t)c->kept->offsets[c->keep_lsn + 1 - c->kept->first_lsn] - FRAME_SIZE;
 	c->kept->used = c->erase_from;
 	c->kept->count = (size_t)(c->keep_lsn + 1 - c->kept->first_lsn);
+	c->kept->indexed = c->kept->count;
 	while (w->term_count > 0 && w->terms[w->term_count - 1].lsn > c->keep_lsn)
 		w->term_count--;
 	w->last = (struct wal_pos){.term = log_term_at(w, c->keep_lsn), .lsn = c->keep_lsn};

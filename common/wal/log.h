@@ -2,8 +2,10 @@
  * log.h - struct wal, shared by the files of common/wal and by nobody else.
  *
  * Locks: sync_lock (held by a sync or a cut for its whole length, file I/O included: a sync must not report as durable
- * what a cut removes meanwhile) is taken before lock (held for a few instructions, never over I/O). The appender alone
- * grows the last segment, the trimmer alone takes segments from the front; both publish under lock.
+ * what a cut removes meanwhile) is taken before lock (held for a few instructions, never over I/O). index_lock (held
+ * while a segment is walked on demand, so that two readers do not both walk it) is taken before lock too, and never
+ * together with sync_lock. The appender alone grows the last segment, the trimmer alone takes segments from the front;
+ * both publish under lock.
  */
 #ifndef GRIZZLY_COMMON_WAL_LOG_H
 #define GRIZZLY_COMMON_WAL_LOG_H
@@ -26,6 +28,7 @@ struct wal {
 	struct wal_pos base;       /* constant: as of open */
 	uint64_t base_checksum;    /* constant */
 	pthread_mutex_t sync_lock;
+	pthread_mutex_t index_lock;
 	pthread_mutex_t lock;      /* guards everything below, and what segment.h says of each segment */
 	struct segment **segments; /* ascending and dense; the last one is appended to */
 	size_t segment_count;
@@ -54,6 +57,17 @@ uint64_t log_term_at(const struct wal *w, uint64_t lsn);
 /* Returns the segment when the caller must segment_free() it, after releasing lock; else NULL. */
 struct segment *log_unpin(struct segment *s);
 struct segment *log_detach(struct segment *s); /* likewise; s has left w->segments */
+
+/* index.c. With lock, which is given up for as long as a segment is walked. Finds the record with this LSN; *out is its
+ * segment, pinned whatever comes back, or NULL (DB_NOTFOUND, without a message: the log does not hold it). DB_CORRUPT,
+ * DB_NOMEM: it cannot be read. */
+enum db_err log_locate(struct wal *w, uint64_t lsn, struct segment **out, uint64_t *offset, struct errmsg *em);
+
+/* index.c. Without lock. What is known of the first old_count segments of a log just opened, which are not walked: marks
+ * them, and then, when the rest was walked, puts their terms before those in w->terms. Segments in which a term begins
+ * are walked for that. */
+void log_mark_old(struct wal *w, size_t old_count);
+enum db_err log_add_old_terms(struct wal *w, size_t old_count, struct errmsg *em);
 
 /* Without lock. Keeps a segment file that nobody needs as a spare; removes and frees it when there are enough. */
 void log_discard_spare(struct wal *w, struct segment *s);

@@ -1,11 +1,15 @@
 /*
  * recover.c - what wal_open() finds on disk, and what it makes of it.
  *
- * In order: load the files; walk the records from the oldest on, each fully checked, to the first that is not intact;
- * judge whether that one is the torn end of the log or damage; check that the log joins the base; only then change
- * anything: remove what lies behind the end, erase a torn tail, finish a cut, sync. Whatever refuses the log leaves its
- * files as they were. Every step may be interrupted and done again: what is removed or erased lies behind the end that
- * was judged, so the same end is found again.
+ * In order: load the files; walk the records from the segment of the base on, each fully checked, to the first that is
+ * not intact; judge whether that one is the torn end of the log or damage; check that the log joins the base; learn the
+ * terms of the older segments (index.c); only then change anything: remove what lies behind the end, erase a torn tail,
+ * finish a cut, sync. Whatever refuses the log leaves its files as they were. Every step may be interrupted and done
+ * again: what is removed or erased lies behind the end that was judged, so the same end is found again.
+ *
+ * Segments wholly below the base are not walked: what they hold is in the base file, recovery does not need it, and the
+ * time to open does not grow with the log that is kept for replicas. They were durable before the base could name a
+ * record behind them, so they cannot hold the end, and damage in them is left to whoever reads it.
  *
  * Runs before any other thread knows the log.
  */
@@ -27,7 +31,8 @@
 
 /* Where the walk ended. */
 struct end {
-	size_t kept;       /* so many segments stay; the last of them holds the end */
+	size_t old;        /* so many segments lie below the base and are not walked */
+	size_t kept;       /* so many segments stay, the old ones included; the last of them holds the end */
 	bool torn;         /* remains of records stand behind the end in the last segment that stays */
 	bool anew;         /* nothing stays: the log begins after the base */
 	struct wal_pos at; /* the last intact record */
@@ -48,7 +53,7 @@ static enum db_err load_spare(struct wal *w, const char *name, struct errmsg *em
 {
 	uint64_t number = strtoull(name, NULL, 10);
 	struct segment *s = NULL;
-	enum db_err err = segment_open(&s, &w->dir, name, false, em);
+	enum db_err err = segment_open(&s, &w->dir, name, em);
 
 	if (number > w->file_number && number < UINT64_MAX / 2)
 		w->file_number = number;
@@ -69,11 +74,15 @@ static enum db_err load_segment(struct wal *w, const char *name, struct errmsg *
 
 	if (!log_reserve_segment(w))
 		return errmsg_set(em, DB_NOMEM, "no memory for the list of log segments");
-	err = segment_open(&s, &w->dir, name, true, em);
+	err = segment_open(&s, &w->dir, name, em);
 	if (err != DB_OK)
 		return err;
 	w->segments[w->segment_count++] = s;
-	return segment_read_header(s, em);
+	if (segment_read_header(s, NULL) != DB_OK) { /* it depends on its place what that means: find_old() */
+		s->first_lsn = strtoull(name, NULL, 10);
+		s->header_bad = true;
+	}
+	return DB_OK;
 }
 
 static enum db_err load_file(struct wal *w, const char *name, struct errmsg *em)
@@ -142,10 +151,28 @@ static bool continues(const struct segment *s, const struct end *end)
 	return s->first_lsn == end->at.lsn + 1 && s->prev_checksum == end->checksum;
 }
 
-/* Walks all segments; w holds at least one. Only records up to limit are taken. */
+/* Sets the old segments apart: those before the one that holds the base's record (or the end that a cut wants, when that
+ * is before it; or the log's end, when all of it is). DB_CORRUPT: the header of one that is not old is damaged. */
+static enum db_err find_old(struct wal *w, uint64_t limit, struct end *end, struct errmsg *em)
+{
+	const uint64_t lsn = w->base.lsn < limit ? w->base.lsn : limit;
+	enum db_err err = DB_OK;
+	size_t i;
+
+	for (end->old = w->segment_count - 1; end->old > 0 && w->segments[end->old]->first_lsn > lsn;)
+		end->old--;
+	for (i = end->old; i < w->segment_count && err == DB_OK; i++)
+		if (w->segments[i]->header_bad)
+			err = segment_read_header(w->segments[i], em);
+	if (err == DB_OK)
+		log_mark_old(w, end->old);
+	return err;
+}
+
+/* Walks all segments but the old ones; w holds at least one. Only records up to limit are taken. */
 static enum db_err walk(struct wal *w, uint64_t limit, struct end *end, struct errmsg *em)
 {
-	const struct segment *first = w->segments[0];
+	const struct segment *first = w->segments[end->old];
 	enum db_err err = DB_OK;
 
 	end->at.lsn = first->first_lsn - 1;
@@ -156,8 +183,8 @@ static enum db_err walk(struct wal *w, uint64_t limit, struct end *end, struct e
 		end->at.term = w->base.term;
 		log_note_term(w, w->base);
 	}
-	for (end->kept = 0; end->kept < w->segment_count && err == DB_OK; end->kept++) {
-		if (!continues(w->segments[end->kept], end) || (end->kept > 0 && end->at.lsn == limit))
+	for (end->kept = end->old; end->kept < w->segment_count && err == DB_OK; end->kept++) {
+		if (!continues(w->segments[end->kept], end) || (end->kept > end->old && end->at.lsn == limit))
 			break;
 		err = walk_segment(w, w->segments[end->kept], limit, end, em);
 	}
@@ -165,7 +192,8 @@ static enum db_err walk(struct wal *w, uint64_t limit, struct end *end, struct e
 }
 
 /* Decides whether the record after the end is a torn one or damage: DB_CORRUPT when anything behind says that it had
- * been durable. */
+ * been durable. Nothing before the end can say so, in old segments or others: what a frame or a header says to be synced
+ * is always below its own records. */
 static enum db_err judge(const struct wal *w, struct end *end, struct errmsg *em)
 {
 	const struct segment *last = w->segments[end->kept - 1]; /* the first segment always continues itself */
@@ -205,6 +233,7 @@ static enum db_err join_base(const struct wal *w, struct end *end, struct errmsg
 	const uint64_t first_lsn = w->segments[0]->first_lsn;
 	const struct segment *s;
 	struct wal_record r;
+	uint64_t offset;
 	enum db_err err;
 	bool joins;
 
@@ -220,7 +249,9 @@ static enum db_err join_base(const struct wal *w, struct end *end, struct errmsg
 	if (s == NULL) { /* the base is the record before the first */
 		joins = w->segments[0]->prev_checksum == w->base_checksum;
 	} else {
-		err = segment_record(s, w->base.lsn, &r, em);
+		err = segment_locate(s, w->base.lsn, &offset, em);
+		if (err == DB_OK)
+			err = segment_record(s, w->base.lsn, offset, &r, em);
 		if (err != DB_OK)
 			return err;
 		joins = r.checksum == w->base_checksum && r.term == w->base.term;
@@ -271,7 +302,8 @@ static enum db_err start_anew(struct wal *w, struct errmsg *em)
 	return err;
 }
 
-/* Makes the files say what was judged, and durable. */
+/* Makes the files say what was judged, and durable. Old segments need no sync: a record may become part of the base only
+ * when it is durable, by a sync of the process that wrote it or by the one here at an earlier opening. */
 static enum db_err settle(struct wal *w, const struct end *end, struct errmsg *em)
 {
 	struct segment *last;
@@ -290,7 +322,7 @@ static enum db_err settle(struct wal *w, const struct end *end, struct errmsg *e
 			err = wal_file_zero(&w->dir, last->fd, last->name, last->used, last->size - last->used, em);
 		}
 	}
-	for (i = 0; i < w->segment_count && err == DB_OK; i++)
+	for (i = end->old; i < w->segment_count && err == DB_OK; i++)
 		err = wal_file_sync(&w->dir, w->segments[i]->fd, w->segments[i]->name, em);
 	if (err == DB_OK)
 		err = wal_dir_sync(&w->dir, em);
@@ -298,26 +330,39 @@ static enum db_err settle(struct wal *w, const struct end *end, struct errmsg *e
 	return err;
 }
 
+/* The last record that an interrupted cut lets stay. */
+static uint64_t limit_of(const struct cut_intent *intent)
+{
+	return intent->present ? intent->keep_lsn : UINT64_MAX;
+}
+
 enum db_err log_recover(struct wal *w, struct errmsg *em)
 {
 	struct cut_intent intent;
 	struct end end = {.anew = true};
 	enum db_err err;
+	size_t i;
 
 	err = load_files(w, em);
 	if (err == DB_OK)
 		err = cut_intent_read(&w->dir, &intent, em);
 	if (err == DB_OK && w->segment_count > 0) {
 		end.anew = false;
-		err = walk(w, intent.present ? intent.keep_lsn : UINT64_MAX, &end, em);
+		err = find_old(w, limit_of(&intent), &end, em);
+		if (err == DB_OK)
+			err = walk(w, limit_of(&intent), &end, em);
 		if (err == DB_OK)
 			err = intent.present ? check_cut(w, &intent, &end, em) : judge(w, &end, em);
 		if (err == DB_OK)
 			err = join_base(w, &end, em);
+		if (err == DB_OK && !end.anew)
+			err = log_add_old_terms(w, end.old, em);
 	}
 	if (err == DB_OK)
 		err = settle(w, &end, em);
 	if (err == DB_OK && intent.present)
 		err = cut_intent_remove(&w->dir, em);
+	for (i = 0; i < w->segment_count; i++)
+		segment_release(w->segments[i]);
 	return err;
 }

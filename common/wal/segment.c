@@ -32,7 +32,9 @@ static uint64_t frame_guard(uint64_t salt, uint64_t synced_lsn, uint64_t record_
 	return XXH3_64bits_withSeed(bytes, sizeof(bytes), salt);
 }
 
-static enum db_err map_file(struct segment *s, bool populate, struct errmsg *em)
+/* Never populated: what is mapped counts as this process's memory, and nearly all of a log is never looked at again. A
+ * fault maps 16 pages at once; walking a whole log that way takes no longer. */
+static enum db_err map_file(struct segment *s, struct errmsg *em)
 {
 	struct stat st;
 	void *map;
@@ -42,7 +44,7 @@ static enum db_err map_file(struct segment *s, bool populate, struct errmsg *em)
 	if (st.st_size < (off_t)SEGMENT_HEADER_SIZE)
 		return errmsg_set(em, DB_CORRUPT, "\"%s\": a file of %lld bytes is no log segment", s->name,
 				  (long long)st.st_size);
-	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED | (populate ? MAP_POPULATE : 0), s->fd, 0);
+	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, s->fd, 0);
 	if (map == MAP_FAILED)
 		return errmsg_errno(em, errno, "cannot map \"%s\"", s->name);
 	s->map = (const uint8_t *)map;
@@ -58,6 +60,7 @@ static struct segment *segment_alloc(const char *name)
 		return NULL;
 	s->fd = -1;
 	s->used = SEGMENT_HEADER_SIZE;
+	s->walked = true; /* it is empty so far */
 	snprintf(s->name, sizeof(s->name), "%s", name);
 	return s;
 }
@@ -95,7 +98,7 @@ enum db_err segment_create(struct segment **out, const struct wal_dir *d, uint64
 	if (err == DB_OK)
 		err = wal_file_sync(d, s->fd, name, em);
 	if (err == DB_OK)
-		err = map_file(s, true, em);
+		err = map_file(s, em);
 	if (err != DB_OK)
 		goto remove_file;
 	snprintf(s->name, sizeof(s->name), "%" PRIu64 ".spare", number);
@@ -113,8 +116,7 @@ free_segment:
 	return err;
 }
 
-enum db_err segment_open(struct segment **out, const struct wal_dir *d, const char *name, bool populate,
-			 struct errmsg *em)
+enum db_err segment_open(struct segment **out, const struct wal_dir *d, const char *name, struct errmsg *em)
 {
 	struct segment *s = segment_alloc(name);
 	enum db_err err;
@@ -126,13 +128,19 @@ enum db_err segment_open(struct segment **out, const struct wal_dir *d, const ch
 	if (s->fd < 0)
 		err = errmsg_errno(em, errno, "cannot open \"%s\"", name);
 	else
-		err = map_file(s, populate, em);
+		err = map_file(s, em);
 	if (err != DB_OK) {
 		segment_free(s);
 		return err;
 	}
 	*out = s;
 	return DB_OK;
+}
+
+void segment_release(const struct segment *s)
+{
+	/* Cannot fail on a mapping of a file; if it did, the memory would merely stay. */
+	(void)madvise((void *)(uintptr_t)s->map, s->size, MADV_DONTNEED);
 }
 
 enum db_err segment_read_header(struct segment *s, struct errmsg *em)
@@ -188,9 +196,22 @@ enum db_err segment_begin(struct segment *s, const struct wal_dir *d, uint64_t f
 	s->prev_checksum = prev_checksum;
 	s->salt = salt;
 	s->synced_lsn = synced_lsn;
-	s->count = 0;
-	s->used = SEGMENT_HEADER_SIZE;
+	segment_reset(s);
 	return DB_OK;
+}
+
+void segment_reset(struct segment *s)
+{
+	s->count = 0;
+	s->indexed = 0;
+	s->walked = true;
+	s->header_bad = false;
+	s->used = SEGMENT_HEADER_SIZE;
+}
+
+size_t segment_count_max(size_t size)
+{
+	return (size - SEGMENT_HEADER_SIZE) / MIN_FRAME_AND_HEADER;
 }
 
 uint64_t segment_size_for(uint64_t record_size)
@@ -244,8 +265,10 @@ enum db_err segment_write(const struct segment *s, const struct wal_dir *d, uint
 
 void segment_publish(struct segment *s, uint64_t record_size)
 {
+	assert(s->walked && s->indexed == s->count);
 	assert(s->count < s->offsets_cap && segment_fits(s, record_size));
 	s->offsets[s->count++] = s->used + FRAME_SIZE;
+	s->indexed = s->count;
 	s->used += FRAME_SIZE + record_size;
 }
 
@@ -254,14 +277,30 @@ uint64_t segment_last_lsn(const struct segment *s)
 	return s->first_lsn + s->count - 1;
 }
 
-enum db_err segment_record(const struct segment *s, uint64_t lsn, struct wal_record *out, struct errmsg *em)
+enum db_err segment_locate(const struct segment *s, uint64_t lsn, uint64_t *offset, struct errmsg *em)
 {
-	const uint8_t *bytes;
-	enum db_err err;
+	assert(s->walked && lsn >= s->first_lsn && lsn - s->first_lsn < s->count);
+	if (lsn - s->first_lsn >= s->indexed)
+		return errmsg_set(em, DB_CORRUPT,
+				  "record %" PRIu64 " cannot be read: \"%s\" is damaged from record %" PRIu64 " on",
+				  lsn, s->name, s->first_lsn + s->indexed);
+	*offset = s->offsets[lsn - s->first_lsn];
+	return DB_OK;
+}
 
-	assert(lsn >= s->first_lsn && lsn - s->first_lsn < s->count);
-	bytes = s->map + s->offsets[lsn - s->first_lsn];
-	err = wal_record_decode_header(out, bytes, em);
+enum db_err segment_peek_first(const struct segment *s, struct wal_record *out, struct errmsg *em)
+{
+	if (s->size < SEGMENT_HEADER_SIZE + MIN_FRAME_AND_HEADER)
+		return errmsg_set(em, DB_CORRUPT, "\"%s\" is too short for a record", s->name);
+	return segment_record(s, s->first_lsn, SEGMENT_HEADER_SIZE + FRAME_SIZE, out, em);
+}
+
+enum db_err segment_record(const struct segment *s, uint64_t lsn, uint64_t offset, struct wal_record *out,
+			   struct errmsg *em)
+{
+	const uint8_t *bytes = s->map + offset;
+	enum db_err err = wal_record_decode_header(out, bytes, em);
+
 	if (err == DB_OK && out->lsn != lsn)
 		err = errmsg_set(em, DB_CORRUPT, "record %" PRIu64 " stands in the place of %" PRIu64, out->lsn, lsn);
 	if (err != DB_OK) {

@@ -65,8 +65,7 @@ static bool rename_to_spare(struct wal *w, struct segment *s)
 	if (wal_file_rename(&w->dir, s->name, name, NULL) != DB_OK)
 		return false;
 	memcpy(s->name, name, sizeof(name));
-	s->count = 0;
-	s->used = SEGMENT_HEADER_SIZE;
+	segment_reset(s);
 	return true;
 }
 

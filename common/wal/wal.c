@@ -122,6 +122,7 @@ enum db_err wal_open(struct wal **out, const struct wal_options *options, struct
 	w->base = options->base;
 	w->base_checksum = options->base_checksum;
 	pthread_mutex_init(&w->sync_lock, NULL); /* cannot fail with default attributes */
+	pthread_mutex_init(&w->index_lock, NULL);
 	pthread_mutex_init(&w->lock, NULL);
 	err = wal_dir_open(&w->dir, options->dir, options->faults, em);
 	if (err == DB_OK)
@@ -151,6 +152,7 @@ void wal_close(struct wal *w)
 	free(w->terms);
 	wal_dir_close(&w->dir);
 	pthread_mutex_destroy(&w->lock);
+	pthread_mutex_destroy(&w->index_lock);
 	pthread_mutex_destroy(&w->sync_lock);
 	free(w);
 }
@@ -457,18 +459,58 @@ enum db_err wal_sync(struct wal *w, uint64_t *durable_lsn, struct errmsg *em)
 
 enum db_err wal_read(struct wal *w, uint64_t lsn, struct wal_record *out, struct errmsg *em)
 {
-	const struct segment *s;
+	struct segment *s, *gone = NULL;
+	uint64_t offset;
 	enum db_err err;
 
 	pthread_mutex_lock(&w->lock);
-	s = log_find(w, lsn);
+	err = log_locate(w, lsn, &s, &offset, em);
 	if (s == NULL)
 		err = errmsg_set(em, DB_NOTFOUND, "record %" PRIu64 " is not in the log (%" PRIu64 " to %" PRIu64 ")",
 				 lsn, log_first_lsn(w), w->last.lsn);
-	else
-		err = segment_record(s, lsn, out, em);
 	pthread_mutex_unlock(&w->lock);
+	if (s == NULL)
+		return err;
+	if (err == DB_OK)
+		err = segment_record(s, lsn, offset, out, em);
+	pthread_mutex_lock(&w->lock);
+	gone = log_unpin(s);
+	pthread_mutex_unlock(&w->lock);
+	segment_free(gone);
 	return err;
+}
+
+/* Pins the first segment from *lsn on when it ends below below_lsn, and moves *lsn behind it; NULL: none is left. */
+static struct segment *pin_next_below(struct wal *w, uint64_t *lsn, uint64_t below_lsn)
+{
+	struct segment *s;
+
+	pthread_mutex_lock(&w->lock);
+	if (*lsn < log_first_lsn(w))
+		*lsn = log_first_lsn(w);
+	s = log_find(w, *lsn);
+	if (s != NULL && segment_last_lsn(s) < below_lsn) {
+		s->pins++;
+		*lsn = segment_last_lsn(s) + 1;
+	} else {
+		s = NULL;
+	}
+	pthread_mutex_unlock(&w->lock);
+	return s;
+}
+
+void wal_release(struct wal *w, uint64_t below_lsn)
+{
+	struct segment *s, *gone;
+	uint64_t lsn = 0;
+
+	while ((s = pin_next_below(w, &lsn, below_lsn)) != NULL) {
+		segment_release(s);
+		pthread_mutex_lock(&w->lock);
+		gone = log_unpin(s);
+		pthread_mutex_unlock(&w->lock);
+		segment_free(gone);
+	}
 }
 
 const uint8_t *wal_record_bytes(const struct wal_record *r, size_t *len)

@@ -57,7 +57,10 @@ struct wal_options {
 /* Opens and recovers: finds the last intact record, cuts a torn tail (erased on disk), and holds every record from the
  * oldest segment kept. A log that ends below base, or at base.lsn with another record, starts anew at base.lsn + 1; one
  * that ends with the base's record continues there, its records still readable.
- * DB_CORRUPT: a damaged record that had been durable, a hole, or a log that does not join base.
+ * Only what lies from base's segment on is verified, and takes time; a record may become the base only when it is
+ * durable. Older segments are verified, each as a whole, when somebody first reads from them: damage there is an error
+ * of that read, and of no other.
+ * DB_CORRUPT: from base's segment on a damaged record that had been durable, or a hole; or a log that does not join base.
  * DB_FULL, DB_IO, DB_NOMEM: as they say. On error *out is NULL. All records found count as durable (they are synced
  * before this returns). */
 enum db_err wal_open(struct wal **out, const struct wal_options *options, struct errmsg *em);
@@ -90,8 +93,10 @@ enum db_err wal_sync(struct wal *w, uint64_t *durable_lsn, struct errmsg *em);
  * nothing was cut, or the log refuses all later writes and the next wal_open() finishes the cut. */
 enum db_err wal_cut(struct wal *w, uint64_t keep_lsn, struct errmsg *em);
 
-/* Term, checksum and place of one record. DB_NOTFOUND: outside first..last. The payload pointer stays valid until
- * wal_trim() passes lsn and no cursor holds its segment, or wal_cut() removes it. */
+/* Term, checksum and place of one record. DB_NOTFOUND: outside first..last. DB_CORRUPT: the record, or one before it in
+ * its segment, is damaged: only below the base that the log was opened with. DB_NOMEM: a segment read for the first time
+ * could not be indexed. The payload pointer stays valid until wal_trim() passes lsn and no cursor holds its segment, or
+ * wal_cut() removes it. */
 enum db_err wal_read(struct wal *w, uint64_t lsn, struct wal_record *out, struct errmsg *em);
 
 /* The canonical bytes of a record that wal_read(), wal_cursor_next() or wal_append() gave: header and payload are
@@ -102,6 +107,10 @@ const uint8_t *wal_record_bytes(const struct wal_record *r, size_t *len);
  * segment that a cursor holds stays until the cursor leaves it. */
 void wal_trim(struct wal *w, uint64_t keep_lsn);
 
+/* Gives back the memory that reading took in segments whose every record is < below_lsn. They stay mapped, every pointer
+ * stays valid, and the next look takes them from the page cache. Any thread. */
+void wal_release(struct wal *w, uint64_t below_lsn);
+
 /* Prepares the next segment ahead of need (zero-fills one spare when there is none). Slow: not on the appender's
  * thread. DB_OK also when there was nothing to do. */
 enum db_err wal_prepare(struct wal *w, struct errmsg *em);
@@ -110,13 +119,14 @@ enum db_err wal_prepare(struct wal *w, struct errmsg *em);
 struct wal_cursor;
 enum db_err wal_cursor_create(struct wal_cursor **out, struct wal *w, uint64_t next_lsn, struct errmsg *em);
 void wal_cursor_free(struct wal_cursor *c); /* NULL is fine; before wal_close() */
-/* The record at the cursor, which then moves on. DB_NOTFOUND: not appended yet. DB_GAP: trimmed away already. The
- * record is valid until the next call on this cursor. */
+/* The record at the cursor, which then moves on. DB_NOTFOUND: not appended yet. DB_GAP: trimmed away already. DB_CORRUPT,
+ * DB_NOMEM: as wal_read(); the cursor stays. The record is valid until the next call on this cursor. */
 enum db_err wal_cursor_next(struct wal_cursor *c, struct wal_record *out, struct errmsg *em);
 enum db_err wal_cursor_seek(struct wal_cursor *c, uint64_t next_lsn, struct errmsg *em);
 
 /* History of terms, oldest first: each entry is the first LSN known of a term. Fills at most max entries with the
- * newest ones and returns how many. Entry 0 may start at base.lsn when the term's true start was trimmed. */
+ * newest ones and returns how many. Entry 0 may start at base.lsn when the term's true start was trimmed, or behind damage
+ * in an old segment that hides the terms before. */
 size_t wal_terms(struct wal *w, struct wal_pos *out, size_t max);
 
 #endif

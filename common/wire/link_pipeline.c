@@ -245,9 +245,28 @@ enum db_err link_push_create(struct link_push **out, const char *url, link_conne
 	return err;
 }
 
+/* A connection that is ready takes the message here and now; only when it is busy does an aio wait for it. The aio would
+ * always do, but its completion is one more wake-up of a thread of NNG's, on the path of every commit. Under lock: the
+ * link's thread closes the socket only after connected = false. */
+static enum db_err send_now_or_later(struct link_push *p, nng_msg *msg, bool *sent_now)
+{
+	int rv = nng_sendmsg(p->sock, msg, NNG_FLAG_NONBLOCK);
+
+	*sent_now = rv == 0;
+	if (rv == 0)
+		return DB_OK;
+	if (rv != NNG_EAGAIN)
+		return DB_UNAVAILABLE; /* the connection has just ended */
+	p->sending = true;
+	nng_aio_set_msg(p->aio, msg);
+	nng_send_aio(p->sock, p->aio);
+	return DB_OK;
+}
+
 enum db_err link_push_send(struct link_push *p, nng_msg *msg)
 {
 	enum db_err err = DB_OK;
+	bool sent_now = false;
 
 	pthread_mutex_lock(&p->lock);
 	if (p->closing)
@@ -256,13 +275,11 @@ enum db_err link_push_send(struct link_push *p, nng_msg *msg)
 		err = DB_UNAVAILABLE;
 	else if (p->sending)
 		err = DB_BUSY;
-	if (err == DB_OK) {
-		p->sending = true;
-		nng_aio_set_msg(p->aio, msg);
-		nng_send_aio(p->sock,
-			     p->aio); /* under lock: the thread closes the socket only after connected = false */
-	}
+	if (err == DB_OK)
+		err = send_now_or_later(p, msg, &sent_now);
 	pthread_mutex_unlock(&p->lock);
+	if (sent_now)
+		p->on_sent(p->arg, DB_OK);
 	return err;
 }
 
