@@ -187,6 +187,21 @@ static int examine(struct statement_cache *c, struct statement *s, const char *s
 	return SQLITE_OK;
 }
 
+/* Some errors of sqlite3_prepare() come from a schema that is out of date, and SQLite looks for that itself only where a
+ * name was not found ("table t has 2 columns but 1 values were supplied" it takes for granted). Running any statement
+ * makes it compare the schema cookie and forget an old schema. */
+static void forget_old_schema(struct statement_cache *c)
+{
+	enum authorizer_phase phase = c->authorizer->phase;
+	sqlite3_stmt *stmt;
+
+	c->authorizer->phase = AUTHORIZER_TRUSTED;
+	if (sqlite3_prepare_v2(c->db, "SELECT 1 FROM sqlite_schema LIMIT 1", -1, &stmt, NULL) == SQLITE_OK)
+		sqlite3_step(stmt); /* if it fails so will the statement that is prepared again */
+	sqlite3_finalize(stmt);
+	c->authorizer->phase = phase;
+}
+
 /* Prepares the statement at *next and moves *next behind it. */
 static int prepare(struct script_walk *w, struct statement *s, const char **next, bool keep)
 {
@@ -194,6 +209,7 @@ static int prepare(struct script_walk *w, struct statement *s, const char **next
 	const char *sql = *next;
 	const char *end = w->script->sql + w->script->len;
 	const char *tail = NULL;
+	unsigned flags = keep ? SQLITE_PREPARE_PERSISTENT : 0;
 	int rc;
 
 	memset(s, 0, sizeof(*s));
@@ -201,8 +217,11 @@ static int prepare(struct script_walk *w, struct statement *s, const char **next
 		return SQLITE_TOOBIG;
 	authorizer_enter(c->authorizer, AUTHORIZER_PREPARE);
 	/* The length includes the NUL, which spares SQLite a copy. */
-	rc =
-	    sqlite3_prepare_v3(c->db, sql, (int)(end - sql) + 1, keep ? SQLITE_PREPARE_PERSISTENT : 0, &s->stmt, &tail);
+	rc = sqlite3_prepare_v3(c->db, sql, (int)(end - sql) + 1, flags, &s->stmt, &tail);
+	if (rc == SQLITE_ERROR) {
+		forget_old_schema(c);
+		rc = sqlite3_prepare_v3(c->db, sql, (int)(end - sql) + 1, flags, &s->stmt, &tail);
+	}
 	if (rc == SQLITE_OK && s->stmt == NULL)
 		rc = SQLITE_MISUSE; /* sql_skip_blank() says there is a statement and SQLite says there is none */
 	if (rc == SQLITE_OK)

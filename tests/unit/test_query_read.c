@@ -224,6 +224,20 @@ static void test_a_changed_schema_changes_the_cached_columns(void)
 	fixture_fini(&b);
 }
 
+static void test_a_table_made_anew_with_other_columns_is_seen_at_once(void)
+{
+	struct query_fixture b;
+	enum query_kind kind;
+
+	fixture_init(&b);
+	fixture_write_ok(&b, "CREATE TABLE t(a, b)");
+	CU_ASSERT_EQUAL(fixture_read(&b, "{\"sql\":\"SELECT * FROM t\"}"), QUERY_ANSWERED);
+	fixture_write_ok(&b, "DROP TABLE t; CREATE TABLE t(v)");
+	CU_ASSERT_EQUAL(fixture_classify_sql(&b, "INSERT INTO t VALUES(1)", &kind), QUERY_OK);
+	CU_ASSERT_EQUAL(kind, QUERY_KIND_WRITE);
+	fixture_fini(&b);
+}
+
 static void test_many_texts_and_long_scripts_pass_through_the_cache(void)
 {
 	struct query_fixture b;
@@ -527,6 +541,8 @@ int main(void)
 	    {"SQL errors pass through and name the statement", test_sql_errors_pass_through_and_name_the_statement},
 	    {"EXPLAIN and PRAGMAs that read are reads", test_explain_and_pragmas_that_read_are_reads},
 	    {"a changed schema changes the cached columns", test_a_changed_schema_changes_the_cached_columns},
+	    {"a table made anew with other columns is seen at once",
+	     test_a_table_made_anew_with_other_columns_is_seen_at_once},
 	    {"many texts and long scripts pass through the cache",
 	     test_many_texts_and_long_scripts_pass_through_the_cache},
 	    {"a megabyte of SQL is answered", test_a_megabyte_of_sql_is_answered},
