@@ -122,7 +122,7 @@ void http_reply(struct http_request *req, int status, const char *content_type, 
 	http_request_forget(req);
 	http_conn_set_writing(c);
 	evhttp_send_reply(ereq, status, NULL, NULL);
-	http_conn_flush(c);
+	http_conn_flush_soon(c);
 done:
 	buf_fini(body);
 }

@@ -85,6 +85,13 @@ static void on_fresh(evutil_socket_t fd, short what, void *arg)
 	http_conn_run_held(w);
 }
 
+static void on_flush(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	http_conn_flush_all(arg);
+}
+
 static void on_sweep(evutil_socket_t fd, short what, void *arg)
 {
 	struct http_worker *w = arg;
@@ -137,7 +144,9 @@ static enum db_err create_events(struct http_worker *w, struct errmsg *em)
 	w->local_event = evtimer_new(w->base, on_local, w);
 	w->sweep_event = event_new(w->base, -1, EV_PERSIST, on_sweep, w);
 	w->fresh_event = evtimer_new(w->base, on_fresh, w);
-	if (w->inbox_event == NULL || w->local_event == NULL || w->sweep_event == NULL || w->fresh_event == NULL)
+	w->flush_event = evtimer_new(w->base, on_flush, w);
+	if (w->inbox_event == NULL || w->local_event == NULL || w->sweep_event == NULL || w->fresh_event == NULL ||
+	    w->flush_event == NULL)
 		return errmsg_set(em, DB_NOMEM, "events of an HTTP worker: out of memory");
 	if (event_add(w->inbox_event, NULL) != 0 || event_add(w->sweep_event, &interval) != 0)
 		return errmsg_set(em, DB_IO, "cannot add the events of an HTTP worker");
@@ -182,6 +191,7 @@ static void free_loop(struct http_worker *w)
 	free_event(&w->local_event);
 	free_event(&w->sweep_event);
 	free_event(&w->fresh_event);
+	free_event(&w->flush_event);
 	if (w->http != NULL)
 		evhttp_free(w->http);
 	w->http = NULL;
