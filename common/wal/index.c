@@ -85,6 +85,7 @@ static enum db_err walk_segment(struct wal *w, struct segment *s, struct errmsg 
 	f.offsets = (uint64_t *)malloc(s->count * sizeof(*f.offsets));
 	if (f.offsets == NULL)
 		return errmsg_set(em, DB_NOMEM, "no memory to index the log");
+	segment_read_ahead(s);
 	if (walk_records(s, &f, &own) != DB_OK)
 		complain(s, f.count, f.used, own.text);
 	publish(w, s, &f);

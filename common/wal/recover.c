@@ -161,9 +161,12 @@ static enum db_err find_old(struct wal *w, uint64_t limit, struct end *end, stru
 
 	for (end->old = w->segment_count - 1; end->old > 0 && w->segments[end->old]->first_lsn > lsn;)
 		end->old--;
-	for (i = end->old; i < w->segment_count && err == DB_OK; i++)
+	for (i = end->old; i < w->segment_count && err == DB_OK; i++) {
 		if (w->segments[i]->header_bad)
 			err = segment_read_header(w->segments[i], em);
+		else
+			segment_read_ahead(w->segments[i]);
+	}
 	if (err == DB_OK)
 		log_mark_old(w, end->old);
 	return err;

@@ -133,8 +133,17 @@ enum db_err segment_open(struct segment **out, const struct wal_dir *d, const ch
 		segment_free(s);
 		return err;
 	}
+	/* Until segment_read_ahead(): who looks at a header must not make the disk read megabytes after it. */
+	(void)madvise((void *)(uintptr_t)s->map, s->size, MADV_RANDOM);
 	*out = s;
 	return DB_OK;
+}
+
+/* Advice may be refused: then reading is merely slower. */
+void segment_read_ahead(const struct segment *s)
+{
+	(void)madvise((void *)(uintptr_t)s->map, s->size, MADV_NORMAL);
+	(void)madvise((void *)(uintptr_t)s->map, s->size, MADV_WILLNEED);
 }
 
 void segment_release(const struct segment *s)
@@ -197,6 +206,7 @@ enum db_err segment_begin(struct segment *s, const struct wal_dir *d, uint64_t f
 	s->salt = salt;
 	s->synced_lsn = synced_lsn;
 	segment_reset(s);
+	(void)madvise((void *)(uintptr_t)s->map, s->size, MADV_NORMAL); /* a spare was opened with other advice */
 	return DB_OK;
 }
 

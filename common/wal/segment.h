@@ -67,6 +67,8 @@ enum db_err segment_create(struct segment **out, const struct wal_dir *d, uint64
 enum db_err segment_open(struct segment **out, const struct wal_dir *d, const char *name, struct errmsg *em);
 void segment_free(struct segment *s); /* NULL is fine; unmaps and closes, the file stays */
 
+/* Has the disk read ahead: all of the file will be looked at in order. */
+void segment_read_ahead(const struct segment *s);
 /* Gives back the memory that reading the map took: the page cache keeps the pages, and the next look finds them there.
  * Costs nobody a pointer. */
 void segment_release(const struct segment *s);
