@@ -29,7 +29,7 @@ static int is_slot(const char *p)
 	return p[0] == '%' && (p[1] == 'r' || p[1] == 's');
 }
 
-/* Copies body with each placeholder widened, and notes where they are, relative to the body. */
+/* Copies body with each gap widened, and notes where they are, relative to the body. */
 static char *widen(struct template *t, const char *body, size_t *out_len)
 {
 	size_t count = 0, pos = 0;
