@@ -1,19 +1,43 @@
 /*
- * link.c - addresses, messages and socket options of all links; link_rpc.c and link_pipeline.c hold the two patterns.
+ * link.c - addresses, messages and sockets of all links; link_rpc.c and link_pipeline.c hold the two patterns.
  *
  * Any thread; nothing here blocks except a dial that is asked to wait, and a name lookup before listening.
+ *
+ * Much of this file heals a fault of NNG 1.5 (nanomsg/nng issue 1518, mended in 1.6): when a peer ends its connection
+ * before the handshake has been sent to it (EPIPE, which NNG words NNG_ECLOSED), the listener or dialer believes that
+ * it was itself closed, and never accepts or connects again. That happens whenever a process is paused while a client
+ * gives up on it. A dead listener goes on shaking hands, then leaves the connection lying, so no peer can tell. What
+ * can be seen from within is the counter "other" of NNG's statistics, which grows at that moment, but also at failures
+ * that do no harm. So:
+ *   - each listening socket has a thread that looks at the counter every LINK_TEND_MS. When it has grown, it connects
+ *     to its own address like a peer would, and if neither this nor any other connection gets through within
+ *     LINK_KNOCKS times LINK_KNOCK_LOOKS looks, it opens a new listener in the old one's place. Looks are counted, not
+ *     the time: a pause of the whole process counts as one. The old listener's connections end with it.
+ *   - whoever owns a dialer asks link_dialer_stalled() now and then while there is no connection.
  */
 #include "common/wire/link.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
 
+#include "common/base/log.h"
 #include "common/wire/link_priv.h"
 
 #define LINK_IPC_PATH_MAX 107 /* sun_path of a struct sockaddr_un, without its NUL */
+#define LINK_TEND_MS      200 /* between two looks at a listener's counters: some 20 us each */
+#define LINK_KNOCKS       2   /* connections to ourselves that must go unheard; each is given up after */
+#define LINK_KNOCK_LOOKS  10  /* looks, which are */
+#define LINK_LOOK_MS      20  /* apart; NNG rests 100 ms after a failure that does no harm */
+#define LINK_HELLO_LEN    8   /* what either end of a connection says first */
 
 enum db_err link_err(int rv)
 {
@@ -176,40 +200,322 @@ enum db_err link_dial(nng_dialer *dialer, nng_socket sock, const char *url, bool
 	if (rv == 0)
 		return DB_OK;
 	nng_dialer_close(*dialer);
+	if (rv == NNG_ECLOSED)
+		rv = NNG_ECONNRESET; /* it was the peer who closed */
 	return link_error(em, rv, "cannot connect to", url);
 }
+
+bool link_wait(pthread_cond_t *cond, pthread_mutex_t *lock, unsigned ms)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += ms / 1000;
+	until.tv_nsec += (long)(ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_nsec -= 1000000000;
+		until.tv_sec++;
+	}
+	return pthread_cond_clockwait(cond, lock, CLOCK_MONOTONIC, &until) == 0;
+}
+
+/* ---- counters */
+
+static uint64_t stat_value(nng_stat *scope, const char *name)
+{
+	nng_stat *stat;
+
+	for (stat = nng_stat_child(scope); stat != NULL; stat = nng_stat_next(stat))
+		if (strcmp(nng_stat_name(stat), name) == 0)
+			return nng_stat_value(stat);
+	return 0;
+}
+
+static void add_up(struct link_tally *out, nng_stat *scope)
+{
+	nng_stat *stat;
+
+	memset(out, 0, sizeof(*out));
+	out->pipes = stat_value(scope, "pipes");
+	out->failures = stat_value(scope, "other");
+	for (stat = nng_stat_child(scope); stat != NULL; stat = nng_stat_next(stat))
+		if (nng_stat_type(stat) == NNG_STAT_COUNTER)
+			out->events += nng_stat_value(stat);
+}
+
+/* kind: "listener" or "dialer". False: no memory, no such thing, or an NNG built without statistics. NNG 1.5's own
+ * nng_stat_find_listener() returns the first one of the process, whichever is asked for. */
+static bool tally_read(struct link_tally *out, const char *kind, int id)
+{
+	nng_stat *scope;
+	nng_stat *all;
+	bool found = false;
+
+	if (nng_stats_get(&all) != 0)
+		return false;
+	for (scope = nng_stat_child(all); scope != NULL && !found; scope = nng_stat_next(scope)) {
+		found = strcmp(nng_stat_name(scope), kind) == 0 && stat_value(scope, "id") == (uint64_t)id;
+		if (found)
+			add_up(out, scope);
+	}
+	nng_stats_free(all);
+	return found;
+}
+
+bool link_dialer_stalled(nng_dialer dialer, struct link_tally *before)
+{
+	struct link_tally now;
+	bool same;
+
+	if (!tally_read(&now, "dialer", nng_dialer_id(dialer)))
+		return false;
+	same = now.events == before->events;
+	*before = now;
+	return same && now.pipes == 0 && now.failures > 0;
+}
+
+/* ---- listening */
 
 /* Runs before a connection can carry anything, on an NNG thread. */
 static void admit(nng_pipe pipe, nng_pipe_ev event, void *arg)
 {
 	struct link_door *door = arg;
 
-	if (event == NNG_PIPE_EV_REM_POST)
+	if (event == NNG_PIPE_EV_REM_POST) {
 		atomic_fetch_sub(&door->pipes, 1);
-	else if (atomic_fetch_add(&door->pipes, 1) >= LINK_PIPES_MAX)
+		return;
+	}
+	atomic_fetch_add(&door->arrivals, 1);
+	if (atomic_fetch_add(&door->pipes, 1) >= LINK_PIPES_MAX)
 		nng_pipe_close(pipe); /* its REM_POST follows and takes it off the count */
 }
 
-enum db_err link_listen(nng_socket sock, const char *url, struct link_door *door, uint16_t *port, struct errmsg *em)
+static int door_open(struct link_door *door)
 {
-	nng_listener listener;
-	int bound = 0;
+	int rv = nng_listener_create(&door->listener, door->sock, door->url);
+
+	if (rv != 0)
+		return rv;
+	if (url_is_tcp(door->url)) {
+		rv = nng_listener_set_bool(door->listener, NNG_OPT_TCP_NODELAY, true);
+		if (rv == 0)
+			rv = nng_listener_set_bool(door->listener, NNG_OPT_TCP_KEEPALIVE, true);
+	}
+	if (rv == 0)
+		rv = nng_listener_start(door->listener, 0);
+	if (rv != 0)
+		nng_listener_close(door->listener);
+	door->listening = rv == 0;
+	door->failures = 0;
+	return rv;
+}
+
+/* False: the link is being freed. */
+static bool door_pause(struct link_door *door, unsigned ms)
+{
+	bool go_on;
+
+	pthread_mutex_lock(&door->lock);
+	while (!door->closing && link_wait(&door->wake, &door->lock, ms))
+		continue;
+	go_on = !door->closing;
+	pthread_mutex_unlock(&door->lock);
+	return go_on;
+}
+
+/* The address we listen at, for connect(2); 0 when there is none. A wildcard address means ourselves to connect(2). */
+static socklen_t door_address(const struct link_door *door, struct sockaddr_storage *out)
+{
+	struct sockaddr_un *un = (struct sockaddr_un *)out;
+	struct sockaddr_in *in = (struct sockaddr_in *)out;
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
+	nng_sockaddr from;
+
+	memset(out, 0, sizeof(*out));
+	if (nng_listener_get_addr(door->listener, NNG_OPT_LOCADDR, &from) != 0)
+		return 0;
+	switch (from.s_family) {
+	case NNG_AF_IPC:
+		un->sun_family = AF_UNIX;
+		memcpy(un->sun_path, from.s_ipc.sa_path, strnlen(from.s_ipc.sa_path, sizeof(un->sun_path) - 1));
+		return sizeof(*un);
+	case NNG_AF_INET:
+		*in = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = from.s_in.sa_port};
+		in->sin_addr.s_addr = from.s_in.sa_addr;
+		return sizeof(*in);
+	case NNG_AF_INET6:
+		*in6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = from.s_in6.sa_port};
+		in6->sin6_scope_id = from.s_in6.sa_scope;
+		memcpy(&in6->sin6_addr, from.s_in6.sa_addr, sizeof(in6->sin6_addr));
+		return sizeof(*in6);
+	default:
+		return 0;
+	}
+}
+
+/* Begins to connect to ourselves; -1: impossible now, which says nothing about the listener. */
+static int knock(const struct link_door *door)
+{
+	struct sockaddr_storage address;
+	socklen_t len = door_address(door, &address);
+	int fd;
+
+	if (len == 0)
+		return -1;
+	fd = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	/* Whatever connect() says, the looks that follow are for any connection to get through. */
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, len) != 0 && errno != EINPROGRESS)
+		log_debug("link: connecting to ourselves at %s failed: errno %d", door->url, errno);
+	return fd;
+}
+
+/* Says hello on fd once it is connected, as the protocol's other side would, and takes what comes back. */
+static void shake_hands(const struct link_door *door, int fd, bool *said_hello)
+{
+	uint8_t hello[LINK_HELLO_LEN] = {0, 'S', 'P', 0};
+	uint8_t answer[LINK_HELLO_LEN];
+	ssize_t got;
+	int peer = 0;
+
+	if (!*said_hello && nng_socket_get_int(door->sock, NNG_OPT_PEER, &peer) == 0) {
+		hello[4] = (uint8_t)(peer >> 8);
+		hello[5] = (uint8_t)peer;
+		*said_hello = send(fd, hello, sizeof(hello), MSG_NOSIGNAL) == sizeof(hello);
+	}
+	do
+		got = recv(fd, answer, sizeof(answer), 0);
+	while (got > 0);
+}
+
+enum knock_result { KNOCK_HEARD, KNOCK_UNHEARD, KNOCK_GIVEN_UP };
+
+static enum knock_result knock_and_listen(struct link_door *door)
+{
+	unsigned before = atomic_load(&door->arrivals);
+	enum knock_result result = KNOCK_UNHEARD;
+	bool said_hello = false;
+	int fd = knock(door);
+	unsigned i;
+
+	if (fd < 0)
+		return KNOCK_GIVEN_UP;
+	for (i = 0; i < LINK_KNOCK_LOOKS && result == KNOCK_UNHEARD; i++) {
+		shake_hands(door, fd, &said_hello);
+		if (!door_pause(door, LINK_LOOK_MS))
+			result = KNOCK_GIVEN_UP;
+		else if (atomic_load(&door->arrivals) != before)
+			result = KNOCK_HEARD;
+	}
+	shake_hands(door, fd, &said_hello); /* bytes left unread would make the close a reset */
+	close(fd);
+	return result;
+}
+
+/* Whether the listener has to be replaced. */
+static bool door_is_dead(struct link_door *door)
+{
+	enum knock_result result = KNOCK_UNHEARD;
+	struct link_tally now;
+	unsigned i;
+
+	if (!tally_read(&now, "listener", nng_listener_id(door->listener)) || now.failures == door->failures)
+		return false;
+	for (i = 0; i < LINK_KNOCKS && result == KNOCK_UNHEARD; i++)
+		result = knock_and_listen(door);
+	if (result == KNOCK_HEARD)
+		door->failures = now.failures; /* as counted before: a later failure is looked into by itself */
+	return result == KNOCK_UNHEARD;
+}
+
+/* Closes a dead listener; false: the link is being freed. A client that connects to a socket file while NNG closes the
+ * listener behind it may hang until its own deadline, so first nobody finds the file, and who did is let in. */
+static bool door_retire(struct link_door *door)
+{
+	if (strncmp(door->url, "ipc://", 6) == 0) {
+		unlink(door->url + strlen("ipc://")); /* NNG would do it a little later */
+		if (!door_pause(door, LINK_LOOK_MS))
+			return false;
+	}
+	nng_listener_close(door->listener);
+	door->listening = false;
+	return true;
+}
+
+/* The thread of a listening socket. */
+static void *door_tend(void *arg)
+{
+	struct link_door *door = arg;
+	bool logged = false;
 	int rv;
 
-	atomic_init(&door->pipes, 0);
+	while (door_pause(door, LINK_TEND_MS)) {
+		if (door->listening) {
+			if (!door_is_dead(door))
+				continue;
+			log_warn("link: %s had stopped accepting connections; listening afresh", door->url);
+			if (!door_retire(door))
+				break;
+		}
+		rv = door_open(door);
+		if (rv != 0 && !logged)
+			log_warn("link: cannot listen at %s: %s; trying again", door->url, nng_strerror(rv));
+		if (rv == 0 && logged)
+			log_info("link: listening at %s again", door->url);
+		logged = rv != 0;
+	}
+	return NULL;
+}
+
+/* Notes the TCP port that was bound, also in the url, which may have asked for any. */
+static int door_note_port(struct link_door *door, uint16_t *port)
+{
+	char *colon = strrchr(door->url, ':');
+	int bound = 0;
+	int rv = 0;
+
+	if (url_is_tcp(door->url)) {
+		rv = nng_listener_get_int(door->listener, NNG_OPT_TCP_BOUND_PORT, &bound);
+		snprintf(colon + 1, LINK_URL_MAX - (size_t)(colon + 1 - door->url), "%d", bound);
+	}
+	*port = (uint16_t)bound;
+	return rv;
+}
+
+enum db_err link_listen(struct link_door *door, nng_socket sock, const char *url, uint16_t *port, struct errmsg *em)
+{
+	int rv;
+
+	if (strlen(url) + strlen("65535") >= LINK_URL_MAX) /* it may grow by its port */
+		return errmsg_set(em, DB_INVALID, "\"%s\" is too long for an address", url);
+	memset(door, 0, sizeof(*door));
+	memcpy(door->url, url, strlen(url) + 1);
+	door->sock = sock;
 	rv = nng_pipe_notify(sock, NNG_PIPE_EV_ADD_PRE, admit, door);
 	if (rv == 0)
 		rv = nng_pipe_notify(sock, NNG_PIPE_EV_REM_POST, admit, door);
 	if (rv == 0)
-		rv = nng_listener_create(&listener, sock, url);
-	if (rv == 0 && url_is_tcp(url))
-		rv = nng_listener_set_bool(listener, NNG_OPT_TCP_NODELAY, true);
-	if (rv == 0 && url_is_tcp(url))
-		rv = nng_listener_set_bool(listener, NNG_OPT_TCP_KEEPALIVE, true);
+		rv = door_open(door);
 	if (rv == 0)
-		rv = nng_listener_start(listener, 0);
-	if (rv == 0 && url_is_tcp(url))
-		rv = nng_listener_get_int(listener, NNG_OPT_TCP_BOUND_PORT, &bound);
-	*port = (uint16_t)bound;
-	return rv == 0 ? DB_OK : link_error(em, rv, "cannot listen at", url);
+		rv = door_note_port(door, port);
+	if (rv != 0)
+		return link_error(em, rv, "cannot listen at", url);
+	pthread_mutex_init(&door->lock, NULL);
+	pthread_cond_init(&door->wake, NULL);
+	rv = pthread_create(&door->thread, NULL, door_tend, door);
+	if (rv == 0)
+		return DB_OK;
+	pthread_cond_destroy(&door->wake);
+	pthread_mutex_destroy(&door->lock);
+	return errmsg_errno(em, rv, "cannot start a thread for %s", url);
+}
+
+void link_unlisten(struct link_door *door)
+{
+	pthread_mutex_lock(&door->lock);
+	door->closing = true;
+	pthread_cond_signal(&door->wake);
+	pthread_mutex_unlock(&door->lock);
+	pthread_join(door->thread, NULL);
+	pthread_cond_destroy(&door->wake);
+	pthread_mutex_destroy(&door->lock);
 }

@@ -28,7 +28,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/base/log.h"
 #include "common/wire/link_priv.h"
@@ -44,7 +43,9 @@ struct link_push {
 	void *arg;
 	pthread_t thread;
 	nng_aio *aio;
-	nng_socket sock; /* written by the thread while connected is false; read under lock while it is true */
+	nng_socket sock;         /* written by the thread while connected is false; read under lock while it is true */
+	nng_dialer dialer;       /* the thread's */
+	struct link_tally tally; /* the thread's: of the dialer */
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	/* everything below: under lock */
@@ -104,7 +105,6 @@ static void pipe_event(nng_pipe pipe, nng_pipe_ev event, void *arg)
 /* A fresh socket that connects in the background. */
 static enum db_err push_open(struct link_push *p, struct errmsg *em)
 {
-	nng_dialer dialer;
 	enum db_err err;
 	int rv = nng_push0_open(&p->sock);
 
@@ -112,6 +112,7 @@ static enum db_err push_open(struct link_push *p, struct errmsg *em)
 		return link_error(em, rv, "cannot open a socket for", p->url);
 	pthread_mutex_lock(&p->lock);
 	p->reset = p->admitted = p->joined = p->ended = false;
+	p->tally = (struct link_tally){0};
 	pthread_mutex_unlock(&p->lock);
 	rv = nng_socket_set_int(p->sock, NNG_OPT_SENDBUF, 0); /* (2) */
 	if (rv == 0)
@@ -123,27 +124,45 @@ static enum db_err push_open(struct link_push *p, struct errmsg *em)
 	err = rv == 0 ? link_socket_options(p->sock, p->url, em)
 		      : link_error(em, rv, "cannot set up a socket for", p->url);
 	if (err == DB_OK)
-		err = link_dial(&dialer, p->sock, p->url, false, em);
+		err = link_dial(&p->dialer, p->sock, p->url, false, em);
 	if (err != DB_OK)
 		nng_close(p->sock);
 	return err;
 }
 
-/* Waits while the socket connects and is connected; returns with lock held when it has to go. */
+/* Waits for news of a socket that connects; true when its dialer has given up (see link.c). Lock held. */
+static bool wait_connecting(struct link_push *p)
+{
+	bool stalled;
+
+	if (link_wait(&p->changed, &p->lock, LINK_STALL_MS))
+		return false;
+	pthread_mutex_unlock(&p->lock);
+	stalled = link_dialer_stalled(p->dialer, &p->tally);
+	pthread_mutex_lock(&p->lock);
+	if (stalled && !p->admitted)
+		log_info("link: connecting to %s had come to a halt; beginning afresh", p->url);
+	return stalled && !p->admitted;
+}
+
+/* Waits while the socket connects and is connected, until it has to go. True: on_connected(true) was told. */
 static bool tend_socket(struct link_push *p)
 {
 	bool told = false;
+	bool stalled = false;
 
 	pthread_mutex_lock(&p->lock);
-	while (!p->closing && !p->reset && !p->ended) {
-		if (!p->joined || told) {
+	while (!p->closing && !p->reset && !p->ended && !stalled) {
+		if (told) {
 			pthread_cond_wait(&p->changed, &p->lock);
-			continue;
+		} else if (!p->joined) {
+			stalled = wait_connecting(p);
+		} else {
+			told = p->connected = true;
+			pthread_mutex_unlock(&p->lock);
+			p->on_connected(p->arg, true); /* (4) */
+			pthread_mutex_lock(&p->lock);
 		}
-		told = p->connected = true;
-		pthread_mutex_unlock(&p->lock);
-		p->on_connected(p->arg, true); /* (4) */
-		pthread_mutex_lock(&p->lock);
 	}
 	p->connected = false;
 	pthread_mutex_unlock(&p->lock);
@@ -153,17 +172,10 @@ static bool tend_socket(struct link_push *p)
 /* Sleeps before the next attempt; false when the link is being freed. */
 static bool tend_pause(struct link_push *p, unsigned pause_ms)
 {
-	struct timespec until;
 	bool go_on;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += (long)pause_ms * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_nsec -= 1000000000;
-		until.tv_sec++;
-	}
 	pthread_mutex_lock(&p->lock);
-	while (!p->closing && pthread_cond_clockwait(&p->changed, &p->lock, CLOCK_MONOTONIC, &until) == 0)
+	while (!p->closing && link_wait(&p->changed, &p->lock, pause_ms))
 		continue; /* woken for something else */
 	go_on = !p->closing;
 	pthread_mutex_unlock(&p->lock);
@@ -361,7 +373,7 @@ enum db_err link_pull_create(struct link_pull **out, const char *url, link_messa
 	rv = nng_aio_alloc(&p->aio, received, p);
 	err = rv == 0 ? link_socket_options(p->sock, url, em) : link_error(em, rv, "cannot listen at", url);
 	if (err == DB_OK)
-		err = link_listen(p->sock, url, &p->door, &p->port, em);
+		err = link_listen(&p->door, p->sock, url, &p->port, em);
 	if (err != DB_OK)
 		goto close_socket;
 	*out = p;
@@ -384,6 +396,7 @@ void link_pull_free(struct link_pull *p)
 {
 	if (p == NULL)
 		return;
+	link_unlisten(&p->door);
 	nng_aio_stop(p->aio); /* waits for received() */
 	nng_close(p->sock);
 	nng_aio_free(p->aio);

@@ -4,16 +4,35 @@
 #ifndef GRIZZLY_COMMON_WIRE_LINK_PRIV_H
 #define GRIZZLY_COMMON_WIRE_LINK_PRIV_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "common/wire/link.h"
 
 #define LINK_RECONNECT_MIN_MS 5
 #define LINK_RECONNECT_MAX_MS 50
+#define LINK_STALL_MS         1000 /* a dialer that counts nothing for so long, unconnected, after a failure is dead */
 
-/* The receiving half of a listening socket: how many connections it has. Embedded. */
+/* NNG's counters of one dialer or listener. */
+struct link_tally {
+	uint64_t pipes;    /* connections it has now */
+	uint64_t failures; /* NNG's "other": those that may have been its end among them, see link.c */
+	uint64_t events;   /* all that it ever counted; a dialer that is alive and unconnected keeps counting */
+};
+
+/* The receiving half of a listening socket: keeps it listening, see link.c. Embedded. */
 struct link_door {
-	atomic_uint pipes;
+	nng_socket sock;
+	nng_listener listener; /* the thread's, like what follows up to pipes */
+	bool listening;        /* listener is one */
+	uint64_t failures;     /* as counted when it last proved that it accepts */
+	char url[LINK_URL_MAX];
+	atomic_uint pipes;    /* connections now */
+	atomic_uint arrivals; /* connections ever */
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	bool closing; /* under lock */
 };
 
 /* An error of NNG in our words; 0 is DB_OK. */
@@ -26,9 +45,18 @@ enum db_err link_socket_options(nng_socket sock, const char *url, struct errmsg 
 
 /* Connects sock to url; wait: DB_UNAVAILABLE when the first attempt fails, else it goes on in the background. */
 enum db_err link_dial(nng_dialer *dialer, nng_socket sock, const char *url, bool wait, struct errmsg *em);
+/* For a dialer that was to connect in the background. True: it has given up, as far as one can tell, and has to be
+ * replaced. To be asked every LINK_STALL_MS, or less often; before is zeroed at first and changes with each call. */
+bool link_dialer_stalled(nng_dialer dialer, struct link_tally *before);
 
-/* Listens, admitting LINK_PIPES_MAX connections. *port is the TCP port bound, 0 for other transports. door lives until
- * the socket is closed. DB_BUSY: the address is in use. */
-enum db_err link_listen(nng_socket sock, const char *url, struct link_door *door, uint16_t *port, struct errmsg *em);
+/* Listens, admitting LINK_PIPES_MAX connections, and goes on listening until link_unlisten(). *port is the TCP port
+ * bound, 0 for other transports. door lives until the socket is closed. DB_BUSY: the address is in use. On error there
+ * is nothing to undo but to close the socket. */
+enum db_err link_listen(struct link_door *door, nng_socket sock, const char *url, uint16_t *port, struct errmsg *em);
+/* Before the socket is closed. Takes milliseconds; the connections stay. */
+void link_unlisten(struct link_door *door);
+
+/* Waits for cond, lock held; false when it was not signalled within ms. */
+bool link_wait(pthread_cond_t *cond, pthread_mutex_t *lock, unsigned ms);
 
 #endif

@@ -1,6 +1,8 @@
 /*
  * link_rpc.c - REQ and REP: see link.h.
  *
+ * link_req_send() also looks after the dialer, once a second at most: without requests nobody needs the connection.
+ *
  * Each request is a context of the REQ socket with its own aio, which lives from link_req_send() to the end of its
  * callback. Resending is off, and the context is closed with the request: what was given up never gets sent.
  * lock guards the list of calls and is held while an operation of NNG is started, so that link_req_free() either
@@ -15,6 +17,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "common/base/log.h"
 #include "common/wire/link_priv.h"
 
 #define LINK_RETRY_MS       10        /* pause after a receive that failed for want of memory */
@@ -36,11 +39,15 @@ struct link_call {
 
 struct link_req {
 	nng_socket sock;
-	nng_dialer dialer;
+	char url[LINK_URL_MAX];
 	pthread_mutex_t lock;
 	pthread_cond_t idle; /* calls became NULL */
 	bool closing;
 	struct link_call *calls;
+	nng_dialer dialer;
+	bool dialing; /* dialer is one */
+	struct link_tally tally;
+	uint64_t looked_ms; /* when tally was taken */
 };
 
 static void call_unlink(struct link_req *r, struct link_call *call)
@@ -153,6 +160,28 @@ free_both:
 	return link_err(rv);
 }
 
+/* Replaces a dialer that has given up: see link.c. Lock held. */
+static void tend_dialer(struct link_req *r)
+{
+	struct errmsg em = {0};
+	uint64_t now_ms = clock_mono_ms();
+	bool was_dialing = r->dialing;
+
+	if (now_ms - r->looked_ms < LINK_STALL_MS)
+		return;
+	r->looked_ms = now_ms;
+	if (r->dialing) {
+		if (!link_dialer_stalled(r->dialer, &r->tally))
+			return;
+		log_info("link: connecting to %s had come to a halt; beginning afresh", r->url);
+		nng_dialer_close(r->dialer);
+	}
+	r->tally = (struct link_tally){0};
+	r->dialing = link_dial(&r->dialer, r->sock, r->url, false, &em) == DB_OK;
+	if (!r->dialing && was_dialing)
+		log_warn("link: %s; trying again", em.text);
+}
+
 enum db_err link_req_send(struct link_req *r, const void *bytes, size_t len, uint64_t timeout_ms,
 			  link_reply_fn on_reply, void *arg)
 {
@@ -164,6 +193,7 @@ enum db_err link_req_send(struct link_req *r, const void *bytes, size_t len, uin
 	pthread_mutex_lock(&r->lock);
 	err = r->closing ? DB_CLOSED : call_create(&call, r, bytes, len);
 	if (err == DB_OK) {
+		tend_dialer(r);
 		call->on_reply = on_reply;
 		call->arg = arg;
 		call->deadline_ms = clock_mono_ms() + timeout_ms;
@@ -175,6 +205,17 @@ enum db_err link_req_send(struct link_req *r, const void *bytes, size_t len, uin
 	return err;
 }
 
+/* For a caller that gives up when its connection ends: a dialer that reconnects just as it is freed would leave the
+ * listener a connection that is over before it has shaken hands, the very thing that NNG takes badly (link.c). */
+static enum db_err dial_once_only(nng_socket sock, const char *url, struct errmsg *em)
+{
+	int rv = nng_socket_set_ms(sock, NNG_OPT_RECONNMAXT, LINK_TIMEOUT_MAX_MS);
+
+	if (rv == 0)
+		rv = nng_socket_set_ms(sock, NNG_OPT_RECONNMINT, LINK_TIMEOUT_MAX_MS); /* waits a random part of it */
+	return rv == 0 ? DB_OK : link_error(em, rv, "cannot set up a socket for", url);
+}
+
 static enum db_err req_open(struct link_req **out, const char *url, bool wait, struct errmsg *em)
 {
 	struct link_req *r = calloc(1, sizeof(*r));
@@ -184,16 +225,25 @@ static enum db_err req_open(struct link_req **out, const char *url, bool wait, s
 	*out = NULL;
 	if (r == NULL)
 		return errmsg_set(em, DB_NOMEM, "out of memory");
+	if (strlen(url) >= LINK_URL_MAX) {
+		err = errmsg_set(em, DB_INVALID, "\"%s\" is too long for an address", url);
+		goto free_link;
+	}
+	memcpy(r->url, url, strlen(url) + 1);
 	rv = nng_req0_open(&r->sock);
 	if (rv != 0) {
 		err = link_error(em, rv, "cannot open a socket for", url);
 		goto free_link;
 	}
 	err = link_socket_options(r->sock, url, em);
+	if (err == DB_OK && wait)
+		err = dial_once_only(r->sock, url, em);
 	if (err == DB_OK)
 		err = link_dial(&r->dialer, r->sock, url, wait, em);
 	if (err != DB_OK)
 		goto close_socket;
+	r->dialing = true;
+	r->looked_ms = clock_mono_ms();
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_cond_init(&r->idle, NULL);
 	*out = r;
@@ -340,19 +390,16 @@ static enum db_err rep_open(struct link_rep *r, const char *url, struct errmsg *
 
 	if (rv != 0)
 		return link_error(em, rv, "cannot open a socket for", url);
-	err = link_socket_options(r->sock, url, em);
-	if (err == DB_OK)
-		err = link_listen(r->sock, url, &r->door, &r->port, em);
-	if (err != DB_OK)
-		goto close_socket;
 	rv = nng_ctx_open(&r->ctx, r->sock);
 	if (rv == 0)
 		rv = nng_aio_alloc(&r->aio, rep_step, r);
-	if (rv == 0)
+	err = rv == 0 ? link_socket_options(r->sock, url, em) : link_error(em, rv, "cannot listen at", url);
+	if (err == DB_OK)
+		err = link_listen(&r->door, r->sock, url, &r->port, em);
+	if (err == DB_OK)
 		return DB_OK;
-	err = link_error(em, rv, "cannot listen at", url);
-close_socket:
 	nng_close(r->sock);
+	nng_aio_free(r->aio); /* NULL is fine */
 	return err;
 }
 
@@ -386,6 +433,7 @@ void link_rep_free(struct link_rep *r)
 {
 	if (r == NULL)
 		return;
+	link_unlisten(&r->door);
 	nng_aio_stop(r->aio); /* waits for rep_step() */
 	nng_close(r->sock);
 	nng_aio_free(r->aio);

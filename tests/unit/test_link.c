@@ -1,8 +1,8 @@
 /*
  * test_link.c - NNG sockets as we use them: order, back-pressure, deadlines, lost connections, killed owners.
  *
- * Every wait is for an event, with WAIT_MS as the deadline. Run with the arguments "listen URL" the program is the
- * process that gets killed.
+ * Every wait is for an event, with WAIT_MS as the deadline. Run with the arguments "listen URL" or "pull URL" the
+ * program is the process that gets killed or paused.
  */
 #include "common/wire/link.h"
 
@@ -15,7 +15,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -685,15 +687,24 @@ static int child_listen(const char *url)
 	return 0;
 }
 
-static pid_t start_child(const char *url)
+/* out: where its standard output goes, -1 for ours. */
+static pid_t start_child(const char *what, const char *url, int out)
 {
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		execl("/proc/self/exe", "test_link", "listen", url, (char *)NULL);
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failed test leaves it behind, holding our standard output */
+		if (out < 0 || dup2(out, STDOUT_FILENO) >= 0)
+			execl("/proc/self/exe", "test_link", what, url, (char *)NULL);
 		_exit(127);
 	}
 	return pid;
+}
+
+static void kill_child(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
 }
 
 static void the_socket_file_of_a_killed_process_is_taken_over(void)
@@ -706,15 +717,14 @@ static void the_socket_file_of_a_killed_process_is_taken_over(void)
 	pid_t pid;
 
 	ipc_path(url);
-	pid = start_child(url);
+	pid = start_child("listen", url, -1);
 	CU_ASSERT_TRUE_FATAL(pid > 0);
 	UNIT_OK(link_req_create(&req, url, &em), &em);
 	CU_ASSERT_EQUAL(ask_and_wait(req, 1, WAIT_MS / 2), DB_OK);
 	CU_ASSERT_EQUAL(server_open(&s, url, &em), DB_BUSY); /* a live one is not robbed */
 	CU_ASSERT_EQUAL(ask_and_wait(req, 2, WAIT_MS / 2), DB_OK);
 	killed_ms = clock_mono_ms();
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
+	kill_child(pid);
 	CU_ASSERT_EQUAL(access(url + strlen("ipc://"), F_OK), 0);
 	UNIT_OK(server_open(&s, url, &em), &em);
 	while (ask_and_wait(req, 3, 300) != DB_OK) /* perhaps before the old connection was seen to end */
@@ -722,6 +732,224 @@ static void the_socket_file_of_a_killed_process_is_taken_over(void)
 	CU_ASSERT_EQUAL(atomic_load(&s.last), 3);
 	link_req_free(req);
 	server_close(&s);
+}
+
+/* ---- connections that end before they have shaken hands */
+
+#define ROUNDS   3
+#define HEAL_MS  5000 /* far more than it takes, for slow machines */
+#define RETRY_MS 300
+
+static void child_message(void *arg, const void *bytes, size_t len)
+{
+	(void)arg;
+	(void)bytes;
+	(void)len;
+	if (write(STDOUT_FILENO, "!", 1) != 1)
+		_exit(1);
+}
+
+/* Tells its port, then of each message. */
+static int child_pull(const char *url)
+{
+	struct errmsg em = {0};
+	struct link_pull *pull;
+	uint16_t port;
+
+	if (link_pull_create(&pull, url, child_message, NULL, &em) != DB_OK)
+		return 1;
+	port = link_pull_port(pull);
+	if (write(STDOUT_FILENO, &port, sizeof(port)) != sizeof(port))
+		return 1;
+	pause();
+	return 0;
+}
+
+/* A connection that waits for its owner to accept it, and is over by then: nothing can be written to it any more. */
+static void connect_and_vanish(const void *to, socklen_t len)
+{
+	struct linger reset = {.l_onoff = 1};
+	int fd = socket(((const struct sockaddr *)to)->sa_family, SOCK_STREAM, 0);
+
+	CU_ASSERT_EQUAL(connect(fd, to, len), 0);
+	shutdown(fd, SHUT_WR);
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	close(fd);
+}
+
+static void vanish_while_paused(pid_t pid, const void *to, socklen_t len)
+{
+	int status = 0;
+	int i;
+
+	kill(pid, SIGSTOP);
+	CU_ASSERT_TRUE_FATAL(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
+	for (i = 0; i < 3; i++)
+		connect_and_vanish(to, len);
+	kill(pid, SIGCONT);
+}
+
+static struct sockaddr_un socket_file(const char *url)
+{
+	struct sockaddr_un file = {.sun_family = AF_UNIX};
+
+	snprintf(file.sun_path, sizeof(file.sun_path), "%.107s", url + strlen("ipc://"));
+	return file;
+}
+
+static void a_server_outlives_clients_that_vanish_while_it_is_paused(void)
+{
+	char url[LINK_URL_MAX];
+	struct errmsg em = {0};
+	struct buf reply = {0};
+	struct link_req *req;
+	struct sockaddr_un to;
+	uint64_t until_ms;
+	pid_t pid;
+	int i;
+
+	ipc_path(url);
+	to = socket_file(url);
+	pid = start_child("listen", url, -1);
+	CU_ASSERT_TRUE_FATAL(pid > 0);
+	UNIT_OK(link_req_create(&req, url, &em), &em);
+	CU_ASSERT_EQUAL(ask_and_wait(req, 1, WAIT_MS / 2), DB_OK);
+	for (i = 0; i < ROUNDS; i++) {
+		vanish_while_paused(pid, &to, sizeof(to));
+		until_ms = clock_mono_ms() + HEAL_MS;
+		while (link_req_call(url, "ask!", 4, RETRY_MS, &reply, &em) != DB_OK)
+			CU_ASSERT_TRUE_FATAL(clock_mono_ms() < until_ms);
+		while (ask_and_wait(req, 2, RETRY_MS) != DB_OK) /* its connection may have gone with the listener */
+			CU_ASSERT_TRUE_FATAL(clock_mono_ms() < until_ms);
+	}
+	link_req_free(req);
+	buf_fini(&reply);
+	kill_child(pid);
+}
+
+/* Sends until the other end tells of a message. */
+static void send_until_told(struct sender *s, int told_fd)
+{
+	struct pollfd told = {.fd = told_fd, .events = POLLIN};
+	uint64_t until_ms = clock_mono_ms() + HEAL_MS;
+	char byte;
+
+	do {
+		CU_ASSERT_TRUE_FATAL(clock_mono_ms() < until_ms);
+		if (send_number(s, 1, 4) == DB_OK)
+			CU_ASSERT_TRUE_FATAL(wait_for(&s->sent, WAIT_MS));
+	} while (poll(&told, 1, RETRY_MS) == 0);
+	while (poll(&told, 1, 0) > 0)
+		CU_ASSERT_EQUAL_FATAL(read(told_fd, &byte, 1), 1);
+}
+
+static void a_receiver_outlives_clients_that_vanish_while_it_is_paused(void)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET};
+	char url[LINK_URL_MAX];
+	struct sender s;
+	uint16_t port = 0;
+	int out[2];
+	pid_t pid;
+	int i;
+
+	CU_ASSERT_EQUAL_FATAL(pipe(out), 0);
+	pid = start_child("pull", "tcp://127.0.0.1:0", out[1]);
+	CU_ASSERT_TRUE_FATAL(pid > 0 && read(out[0], &port, sizeof(port)) == sizeof(port));
+	loopback_url(url, port);
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	to.sin_port = htons(port);
+	for (i = 0; i < ROUNDS; i++) {
+		vanish_while_paused(pid, &to, sizeof(to));
+		sender_open(&s, url);
+		send_until_told(&s, out[0]);
+		sender_close(&s);
+	}
+	kill_child(pid);
+	close(out[0]);
+	close(out[1]);
+}
+
+/* Hangs up on whoever connects until nobody has for a while: the dialers have given up, or are too many. */
+static void hang_up_on_all(const char *url)
+{
+	struct sockaddr_un at = socket_file(url);
+	struct pollfd door = {.fd = socket(AF_UNIX, SOCK_STREAM, 0), .events = POLLIN};
+	int refused = 0;
+
+	CU_ASSERT_EQUAL_FATAL(bind(door.fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	CU_ASSERT_EQUAL_FATAL(listen(door.fd, 8), 0);
+	while (refused < 500 && poll(&door, 1, RETRY_MS) > 0) {
+		close(accept(door.fd, NULL, NULL));
+		refused++;
+	}
+	CU_ASSERT_TRUE(refused > 0);
+	close(door.fd);
+	unlink(at.sun_path);
+}
+
+static void a_requester_outlives_a_peer_that_hangs_up_at_once(void)
+{
+	char url[LINK_URL_MAX];
+	struct errmsg em = {0};
+	struct link_req *req;
+	struct server s;
+	uint64_t until_ms;
+
+	ipc_path(url);
+	UNIT_OK(link_req_create(&req, url, &em), &em);
+	hang_up_on_all(url);
+	UNIT_OK(server_open(&s, url, &em), &em);
+	until_ms = clock_mono_ms() + HEAL_MS;
+	while (ask_and_wait(req, 1, RETRY_MS) != DB_OK)
+		CU_ASSERT_TRUE_FATAL(clock_mono_ms() < until_ms);
+	link_req_free(req);
+	server_close(&s);
+}
+
+static void a_sender_outlives_a_peer_that_hangs_up_at_once(void)
+{
+	char url[LINK_URL_MAX];
+	struct errmsg em = {0};
+	struct receiver r;
+	struct sender s;
+
+	ipc_path(url);
+	sender_open(&s, url);
+	hang_up_on_all(url);
+	UNIT_OK(receiver_open(&r, url, &em), &em);
+	CU_ASSERT_TRUE_FATAL(wait_for(&s.up, HEAL_MS));
+	CU_ASSERT_EQUAL(send_and_wait(&s, 1, 4), DB_OK);
+	CU_ASSERT_TRUE_FATAL(wait_for(&r.got, WAIT_MS));
+	sender_close(&s);
+	receiver_close(&r);
+}
+
+/* A connection that is merely of no use must not cost the others theirs. */
+static void useless_connections_leave_the_others_alone(void)
+{
+	char url[LINK_URL_MAX];
+	struct sockaddr_in to = {.sin_family = AF_INET};
+	struct receiver r;
+	struct sender s;
+	int i, fd;
+
+	receiver_open_any(&r, url);
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	to.sin_port = htons(link_pull_port(r.link));
+	sender_open(&s, url);
+	CU_ASSERT_TRUE_FATAL(wait_for(&s.up, WAIT_MS));
+	for (i = 0; i < 10; i++) {
+		fd = socket(AF_INET, SOCK_STREAM, 0);
+		CU_ASSERT_EQUAL(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+		CU_ASSERT_EQUAL(send(fd, "GET / HTTP/1.0\r\n\r\n", 18, MSG_NOSIGNAL), 18);
+		close(fd);
+	}
+	CU_ASSERT_FALSE(wait_for(&s.down, 1500)); /* longer than it takes to find a listener dead */
+	CU_ASSERT_EQUAL(send_and_wait(&s, 1, 4), DB_OK);
+	CU_ASSERT_TRUE_FATAL(wait_for(&r.got, WAIT_MS));
+	sender_close(&s);
+	receiver_close(&r);
 }
 
 int main(int argc, char **argv)
@@ -745,10 +973,19 @@ int main(int argc, char **argv)
 	    {"freeing a requester ends each request once", freeing_a_requester_ends_each_request_once},
 	    {"a blocking call answers or says why not", a_blocking_call_answers_or_says_why_not},
 	    {"the socket file of a killed process is taken over", the_socket_file_of_a_killed_process_is_taken_over},
+	    {"a server outlives clients that vanish while it is paused",
+	     a_server_outlives_clients_that_vanish_while_it_is_paused},
+	    {"a receiver outlives clients that vanish while it is paused",
+	     a_receiver_outlives_clients_that_vanish_while_it_is_paused},
+	    {"a requester outlives a peer that hangs up at once", a_requester_outlives_a_peer_that_hangs_up_at_once},
+	    {"a sender outlives a peer that hangs up at once", a_sender_outlives_a_peer_that_hangs_up_at_once},
+	    {"useless connections leave the others alone", useless_connections_leave_the_others_alone},
 	    {NULL, NULL},
 	};
 
 	if (argc == 3 && strcmp(argv[1], "listen") == 0)
 		return child_listen(argv[2]);
+	if (argc == 3 && strcmp(argv[1], "pull") == 0)
+		return child_pull(argv[2]);
 	return unit_run("link", tests);
 }
