@@ -51,3 +51,16 @@ unsigned adopt_running(struct process *processes, struct roster *roster)
 	}
 	return count;
 }
+
+enum db_err adopt_check_surplus(const struct process *processes, const struct cluster_config *config, struct errmsg *em)
+{
+	unsigned n;
+
+	for (n = config_node_count(config); n < CONFIG_NODES_MAX; n++)
+		if (processes[n].pidfd >= 0)
+			return errmsg_set(
+			    em, DB_INVALID,
+			    "node%u runs (pid %d), but \"replicas\" in \"%s\" allows %u: stop the cluster first", n + 1,
+			    (int)processes[n].pid, DATADIR_CONFIG, config->replicas);
+	return DB_OK;
+}

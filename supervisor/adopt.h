@@ -15,5 +15,8 @@
 unsigned adopt_running(struct process *processes, struct roster *roster);
 /* Is there a process, not known to us, that holds node n's socket (n from 0)? Then *out holds it. */
 bool adopt_stranger(unsigned n, struct process *out);
+/* DB_INVALID: a node runs that is not part of the configuration; it would serve behind everybody's back. */
+enum db_err adopt_check_surplus(const struct process *processes, const struct cluster_config *config,
+				struct errmsg *em);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * cluster.c - the processes of a cluster core: their starts and ends, their health, and what each is asked next.
+ * cluster.c - the processes of a cluster core: their starts and ends, and what each is asked next.
  *
  * See cluster.h for the contract and the invariants. Called by whoever owns the struct cluster, on one thread. Nothing
  * here fails: what cannot be done now is tried again at cluster_wake_ms(). After every event settle() looks at the
@@ -130,7 +130,7 @@ void cluster_set_phase(struct cluster *c, enum cluster_phase phase, uint64_t now
 
 /* ---- members */
 
-static void member_set_phase(struct cluster *c, unsigned n, enum member_phase phase, const char *why)
+void member_set_phase(struct cluster *c, unsigned n, enum member_phase phase, const char *why)
 {
 	static const char *const names[] = {"down", "starting", "alive", "ending"};
 	struct member *m = &c->members[n];
@@ -150,38 +150,6 @@ bool member_usable(const struct member *m)
 {
 	return m->phase == MEMBER_ALIVE && m->status.role != 0 && m->status.state != WIRE_STATE_DIVERGED &&
 	       m->status.state != WIRE_STATE_FAILED;
-}
-
-/* Silence after which an answer is missing. */
-uint64_t member_hung_after_ms(const struct cluster *c, const struct member *m)
-{
-	uint64_t budget_ms = c->opt.interval_ms * c->opt.misses;
-	bool slow = (m->seq != 0 && m->asked != WIRE_HEARTBEAT) || c->phase == PHASE_GATHERING;
-
-	return slow && budget_ms < CLUSTER_COMMAND_GRACE_MS ? CLUSTER_COMMAND_GRACE_MS : budget_ms;
-}
-
-bool member_silent(const struct cluster *c, const struct member *m, uint64_t now_ms)
-{
-	return m->phase == MEMBER_ALIVE && now_ms - m->heard_ms >= member_hung_after_ms(c, m);
-}
-
-/* Silence after which a running member is killed. A hung replica hurts nobody until a quorum misses it; a master, or
- * what may be one while a master is looked for, keeps everybody waiting. */
-static uint64_t member_kill_after_ms(const struct cluster *c, unsigned n)
-{
-	const struct member *m = &c->members[n];
-	uint64_t hung_ms = member_hung_after_ms(c, m);
-	bool urgent = n == c->master || (m->may_serve && (c->phase == PHASE_GATHERING || c->phase == PHASE_ELECTING));
-
-	if (m->phase == MEMBER_STARTING)
-		return CLUSTER_STARTING_GRACE_MS;
-	return urgent || hung_ms > CLUSTER_REPLICA_HUNG_MS ? hung_ms : CLUSTER_REPLICA_HUNG_MS;
-}
-
-bool member_silent_hopeless(const struct cluster *c, unsigned n, uint64_t now_ms)
-{
-	return member_runs(&c->members[n]) && now_ms - c->members[n].heard_ms >= member_kill_after_ms(c, n);
 }
 
 void member_ask_now(struct member *m, uint64_t now_ms)
@@ -207,6 +175,7 @@ static void member_forget_process(struct member *m)
 	m->promised = false;
 	m->refused = false;
 	m->seq = 0;
+	m->distrusted = false;
 	memset(&m->status, 0, sizeof(m->status));
 }
 
@@ -219,7 +188,7 @@ static void member_spawn(struct cluster *c, unsigned n, bool as_master, uint64_t
 	m->restarts += m->fresh ? 0 : 1;
 	m->fresh = false;
 	m->started_ms = now_ms;
-	m->heard_ms = now_ms;
+	member_heard(m, now_ms);
 	m->next_send_ms = now_ms;
 	member_set_phase(c, n, MEMBER_STARTING, "");
 	cluster_emit(c, CLUSTER_SPAWN, n)->u.as_master = as_master;
@@ -233,7 +202,7 @@ static void member_adopt(struct cluster *c, unsigned n, bool answered, uint64_t 
 	m->may_serve = true; /* until it says what it is, it may be the master */
 	m->fresh = false;
 	m->started_ms = now_ms;
-	m->heard_ms = now_ms;
+	member_heard(m, now_ms);
 	m->next_send_ms = now_ms;
 	member_set_phase(c, n, answered ? MEMBER_ALIVE : MEMBER_STARTING, "adopted");
 }
@@ -254,6 +223,10 @@ static void on_begin(struct cluster *c, const struct cluster_event *ev, uint64_t
 		persist->u.persist.failovers = c->failovers;
 	}
 	for (n = 0; n < c->opt.node_count; n++) {
+		if (ev->u.begin.adopted != 0) { /* it is still the cluster of the supervisor before */
+			c->members[n].restarts = ev->u.begin.restarts[n];
+			c->members[n].fresh = false;
+		}
 		if (ev->u.begin.adopted >> n & 1)
 			member_adopt(c, n, ev->u.begin.answered >> n & 1, now_ms);
 		else
@@ -340,7 +313,9 @@ static void distrust(struct cluster *c, unsigned n)
 
 	if (m->status.promised_term <= CLUSTER_TERM_MAX && m->status.last.term <= CLUSTER_TERM_MAX)
 		return;
-	cluster_log(c, LOG_LEVEL_ERROR, NODE_NAME_FMT " names an impossible term", NODE_NAME(n));
+	if (!m->distrusted)
+		cluster_log(c, LOG_LEVEL_ERROR, NODE_NAME_FMT " names an impossible term", NODE_NAME(n));
+	m->distrusted = true;
 	m->status.state = WIRE_STATE_FAILED;
 	m->status.accepted = false;
 	m->status.promised_term = 0;
@@ -385,7 +360,7 @@ static void on_reply(struct cluster *c, const struct cluster_event *ev, uint64_t
 		return; /* late: superseded, or of a process that is gone */
 	m->seq = 0;
 	m->status = *ev->u.reply.status;
-	m->heard_ms = now_ms;
+	member_heard(m, now_ms);
 	m->next_send_ms = now_ms + poll_ms(c, n, now_ms);
 	if (m->phase == MEMBER_STARTING) {
 		snprintf(took, sizeof(took), "answers after %" PRIu64 " ms", now_ms - m->started_ms);
@@ -416,60 +391,7 @@ static void on_no_reply(struct cluster *c, const struct cluster_event *ev, uint6
 		election_on_no_promotion(c, now_ms);
 }
 
-static void on_stop(struct cluster *c, uint64_t now_ms)
-{
-	unsigned n;
-
-	if (c->phase == PHASE_STOPPING)
-		return;
-	switchover_cancel(c, now_ms, "the cluster is being stopped");
-	cluster_log(c, LOG_LEVEL_INFO, "stopping every node");
-	cluster_set_phase(c, PHASE_STOPPING, now_ms);
-	c->stop_ms = now_ms;
-	cluster_set_reason(c, "the cluster is being stopped");
-	/* The master first: while its replicas live it can still acknowledge what it has begun. */
-	if (c->master != CLUSTER_NOBODY && c->members[c->master].phase != MEMBER_DOWN)
-		cluster_emit(c, CLUSTER_KILL, c->master)->u.signal = SIGTERM;
-	for (n = 0; n < c->opt.node_count; n++)
-		c->members[n].seq = 0;
-}
-
 /* ---- what is due, whatever the event was */
-
-/* A loop that was late (the supervisor or the whole host was paused) says nothing about the nodes: their answers may be
- * waiting to be read. Counting begins anew (the idea is Redis Sentinel's TILT mode). */
-static void notice_pause(struct cluster *c, uint64_t now_ms)
-{
-	uint64_t late_ms;
-	unsigned n;
-
-	if (c->wake_ms == UINT64_MAX || now_ms <= c->wake_ms + c->opt.interval_ms)
-		return;
-	late_ms = now_ms - c->wake_ms;
-	cluster_log(c, LOG_LEVEL_WARN, "supervisor was paused for %" PRIu64 " ms: missed heartbeats do not count",
-		    late_ms);
-	for (n = 0; n < c->opt.node_count; n++) {
-		struct member *m = &c->members[n];
-
-		m->heard_ms = m->phase == MEMBER_STARTING ? m->heard_ms + late_ms : now_ms;
-	}
-	c->switchover.deadline_ms += late_ms;
-}
-
-static void judge_members(struct cluster *c, uint64_t now_ms)
-{
-	char why[CLUSTER_TEXT_MAX];
-	unsigned n;
-
-	for (n = 0; n < c->opt.node_count; n++) {
-		if (!member_silent_hopeless(c, n, now_ms))
-			continue;
-		snprintf(why, sizeof(why), "no answer for %" PRIu64 " ms", now_ms - c->members[n].heard_ms);
-		member_kill(c, n, why);
-		if (n == c->master)
-			election_master_lost(c, now_ms, why);
-	}
-}
 
 static enum wire_type next_request(const struct cluster *c, unsigned n)
 {
@@ -491,7 +413,18 @@ static enum wire_type next_request(const struct cluster *c, unsigned n)
 	return WIRE_HEARTBEAT;
 }
 
-static void send_request(struct cluster *c, unsigned n)
+/* One that answers late is given as long as it has been silent already, so that a slow answer arrives in the end. */
+static uint64_t answer_timeout_ms(const struct cluster *c, const struct member *m, uint64_t now_ms)
+{
+	uint64_t hung_ms = member_hung_after_ms(c, m);
+	uint64_t silent_ms = now_ms - m->heard_ms;
+
+	if (m->phase == MEMBER_STARTING)
+		return CONNECT_TIMEOUT_MS;
+	return silent_ms > hung_ms ? silent_ms : hung_ms;
+}
+
+static void send_request(struct cluster *c, unsigned n, uint64_t now_ms)
 {
 	struct member *m = &c->members[n];
 	struct cluster_action *a = cluster_emit(c, CLUSTER_SEND, n);
@@ -503,7 +436,7 @@ static void send_request(struct cluster *c, unsigned n)
 	a->u.send.type = m->asked;
 	a->u.send.term = c->term;
 	a->u.send.seq = m->seq;
-	a->u.send.timeout_ms = m->phase == MEMBER_STARTING ? CONNECT_TIMEOUT_MS : member_hung_after_ms(c, m);
+	a->u.send.timeout_ms = answer_timeout_ms(c, m, now_ms);
 	if (m->asked == WIRE_PROMOTE)
 		c->promote_asked = true; /* (1) never again in this term */
 }
@@ -514,7 +447,7 @@ static void send_due(struct cluster *c, uint64_t now_ms)
 
 	for (n = 0; n < c->opt.node_count; n++)
 		if (member_runs(&c->members[n]) && c->members[n].seq == 0 && now_ms >= c->members[n].next_send_ms)
-			send_request(c, n);
+			send_request(c, n, now_ms);
 }
 
 static void restart_due(struct cluster *c, uint64_t now_ms)
@@ -526,56 +459,13 @@ static void restart_due(struct cluster *c, uint64_t now_ms)
 			member_spawn(c, n, false, now_ms);
 }
 
-static bool all_down(const struct cluster *c)
-{
-	unsigned n;
-
-	for (n = 0; n < c->opt.node_count; n++)
-		if (c->members[n].phase != MEMBER_DOWN)
-			return false;
-	return true;
-}
-
-static void signal_members(struct cluster *c, int signal, unsigned except)
-{
-	unsigned n;
-
-	for (n = 0; n < c->opt.node_count; n++)
-		if (n != except && c->members[n].phase != MEMBER_DOWN)
-			cluster_emit(c, CLUSTER_KILL, n)->u.signal = signal;
-}
-
-static uint64_t stop_replicas_ms(const struct cluster *c)
-{
-	return c->stop_ms + CLUSTER_STOP_MS / 4;
-}
-
-static void stop_progress(struct cluster *c, uint64_t now_ms)
-{
-	bool master_gone = c->master == CLUSTER_NOBODY || c->members[c->master].phase == MEMBER_DOWN;
-
-	if (!c->stop_replicas && (master_gone || now_ms >= stop_replicas_ms(c))) {
-		signal_members(c, SIGTERM, c->master);
-		c->stop_replicas = true;
-	}
-	if (!c->stop_killed && now_ms >= c->stop_ms + CLUSTER_STOP_MS) {
-		cluster_log(c, LOG_LEVEL_WARN, "nodes that did not end within %u ms are killed", CLUSTER_STOP_MS);
-		signal_members(c, SIGKILL, CLUSTER_NOBODY);
-		c->stop_killed = true;
-	}
-	if (all_down(c)) {
-		cluster_set_phase(c, PHASE_ENDED, now_ms);
-		cluster_emit(c, CLUSTER_STOPPED, CLUSTER_NOBODY);
-	}
-}
-
 static void settle(struct cluster *c, uint64_t now_ms)
 {
 	if (c->phase == PHASE_STOPPING) {
 		stop_progress(c, now_ms);
 		return;
 	}
-	judge_members(c, now_ms);
+	health_progress(c, now_ms);
 	gathering_progress(c, now_ms);
 	election_progress(c, now_ms);
 	switchover_progress(c, now_ms);
@@ -601,9 +491,7 @@ static uint64_t member_wake_ms(const struct cluster *c, unsigned n, uint64_t now
 		return UINT64_MAX; /* its exit is an event */
 	if (m->seq == 0)
 		wake_ms = m->next_send_ms;
-	earlier(&wake_ms, m->heard_ms + member_kill_after_ms(c, n));
-	if (m->phase == MEMBER_ALIVE && !member_silent(c, m, now_ms))
-		earlier(&wake_ms, m->heard_ms + member_hung_after_ms(c, m));
+	earlier(&wake_ms, health_wake_ms(c, n, now_ms));
 	return wake_ms;
 }
 
@@ -614,13 +502,8 @@ static uint64_t next_wake_ms(const struct cluster *c, uint64_t now_ms)
 
 	if (c->phase == PHASE_IDLE || c->phase == PHASE_ENDED)
 		return UINT64_MAX;
-	if (c->phase == PHASE_STOPPING) {
-		if (!c->stop_replicas)
-			earlier(&wake_ms, stop_replicas_ms(c));
-		if (!c->stop_killed)
-			earlier(&wake_ms, c->stop_ms + CLUSTER_STOP_MS);
-		return wake_ms;
-	}
+	if (c->phase == PHASE_STOPPING)
+		return stop_wake_ms(c);
 	for (n = 0; n < c->opt.node_count; n++)
 		earlier(&wake_ms, member_wake_ms(c, n, now_ms));
 	earlier(&wake_ms, election_wake_ms(c, now_ms));
@@ -645,6 +528,9 @@ static void handle(struct cluster *c, const struct cluster_event *ev, uint64_t n
 	case CLUSTER_NO_REPLY:
 		on_no_reply(c, ev, now_ms);
 		return;
+	case CLUSTER_PROGRESS:
+		health_on_progress(c, ev, now_ms);
+		return;
 	case CLUSTER_PERSIST_FAILED:
 		election_persist_failed(c, now_ms);
 		return;
@@ -652,7 +538,7 @@ static void handle(struct cluster *c, const struct cluster_event *ev, uint64_t n
 		switchover_begin(c, ev->node, now_ms);
 		return;
 	case CLUSTER_STOP:
-		on_stop(c, now_ms);
+		stop_begin(c, now_ms);
 		return;
 	case CLUSTER_TICK:
 		return;
@@ -663,11 +549,12 @@ void cluster_step(struct cluster *c, const struct cluster_event *ev, uint64_t no
 {
 	assert(ev->type != CLUSTER_NODE_EXITED || ev->node < c->opt.node_count);
 	assert((ev->type != CLUSTER_REPLY && ev->type != CLUSTER_NO_REPLY) || ev->node < c->opt.node_count);
+	assert(ev->type != CLUSTER_PROGRESS || ev->node < c->opt.node_count);
 	out->count = 0;
 	if (c->phase == PHASE_ENDED)
 		return;
 	c->out = out;
-	notice_pause(c, now_ms);
+	health_notice_pause(c, now_ms);
 	handle(c, ev, now_ms);
 	settle(c, now_ms);
 	c->wake_ms = next_wake_ms(c, now_ms);

@@ -43,6 +43,7 @@
 #define CLUSTER_COLD_WINDOW_MS     300u   /* the same when everything has just been started */
 #define CLUSTER_STARTING_GRACE_MS  30000u /* to the first answer of a new process: recovery may take a while */
 #define CLUSTER_REPLICA_HUNG_MS    3000u  /* a silent replica is killed after this */
+#define CLUSTER_PATIENCE           10u    /* times interval * misses: the longest silence of a process that works */
 #define CLUSTER_COMMAND_GRACE_MS   1000u  /* silence allowed while a command with an fsync in it is carried out */
 #define CLUSTER_SWITCHOVER_MS      5000u  /* for drain and catching up */
 #define CLUSTER_STOP_MS            10000u /* SIGTERM to SIGKILL */
@@ -57,7 +58,7 @@ struct cluster_options {
 	unsigned ack_nodes;   /* config_ack_nodes() */
 	bool async;           /* acknowledged records may be on one node only */
 	uint64_t interval_ms; /* between heartbeats, > 0 */
-	unsigned misses;      /* intervals without an answer until a master counts as hung, > 0 */
+	unsigned misses;      /* intervals without an answer until a node counts as hung, > 0; 1 counts as 2 */
 	uint64_t term;        /* as last persisted; 0: never */
 	uint64_t failovers;   /* as last persisted */
 };
@@ -67,6 +68,7 @@ enum cluster_event_type {
 	CLUSTER_NODE_EXITED,    /* the node's process is gone, or could not be started */
 	CLUSTER_REPLY,          /* a node's answer */
 	CLUSTER_NO_REPLY,       /* the deadline of a request passed, or the connection broke */
+	CLUSTER_PROGRESS,       /* whether a silent node's process worked since the PROBE before */
 	CLUSTER_PERSIST_FAILED, /* see (a) */
 	CLUSTER_TICK,
 	CLUSTER_SWITCHOVER,
@@ -75,12 +77,14 @@ enum cluster_event_type {
 
 struct cluster_event {
 	enum cluster_event_type type;
-	unsigned node; /* NODE_EXITED, REPLY, NO_REPLY; SWITCHOVER: the target, or CLUSTER_NOBODY for the best */
+	unsigned
+	    node; /* NODE_EXITED, REPLY, NO_REPLY, PROGRESS; SWITCHOVER: the target, or CLUSTER_NOBODY for the best */
 	union {
 		struct {
 			bool first_start;  /* nothing was ever started here: node 0 begins as the master of term 1 */
 			uint32_t adopted;  /* bit n: node n runs already, started by an earlier supervisor */
 			uint32_t answered; /* bit n: that process is known to have answered before */
+			uint64_t restarts[CLUSTER_NODES_MAX]; /* so far; looked at when any was adopted */
 		} begin;
 		struct {
 			int code;        /* exit code; -1: unknown, or ended by a signal */
@@ -91,6 +95,7 @@ struct cluster_event {
 			uint32_t seq;
 			const struct wire_node_status *status; /* of a REPLY; borrowed during the call */
 		} reply;
+		bool advancing; /* PROGRESS */
 	} u;
 };
 
@@ -98,6 +103,7 @@ enum cluster_action_type {
 	CLUSTER_SPAWN,
 	CLUSTER_KILL,
 	CLUSTER_SEND,
+	CLUSTER_PROBE, /* take a sample of the process; compare: tell by PROGRESS what it did since the one before */
 	CLUSTER_PERSIST,
 	CLUSTER_LOG,
 	CLUSTER_SWITCHOVER_DONE, /* ok and text: the result of the last CLUSTER_SWITCHOVER event */
@@ -106,10 +112,11 @@ enum cluster_action_type {
 
 struct cluster_action {
 	enum cluster_action_type type;
-	unsigned node; /* SPAWN, KILL, SEND */
+	unsigned node; /* SPAWN, KILL, SEND, PROBE */
 	union {
 		bool as_master; /* SPAWN: as the master of term 1 */
 		int signal;     /* KILL */
+		bool compare;   /* PROBE */
 		struct {
 			enum wire_type type;
 			uint64_t term;

@@ -1,6 +1,7 @@
 /*
- * cluster_internal.h - the inside of the cluster core, shared by its files alone: cluster.c (processes, health,
- * requests), election.c (terms, promises, promotion), switchover.c (planned handover), cluster_view.c.
+ * cluster_internal.h - the inside of the cluster core, shared by its files alone: cluster.c (processes, requests),
+ * health.c (who lives), election.c (terms, promises, promotion), switchover.c (planned handover), stop.c,
+ * cluster_view.c.
  */
 #ifndef GRIZZLY_SUPERVISOR_CLUSTER_INTERNAL_H
 #define GRIZZLY_SUPERVISOR_CLUSTER_INTERNAL_H
@@ -20,7 +21,13 @@ struct member {
 	bool wait;      /* an election that could decide still waits for it, a little */
 	bool promised;  /* promised c->term, in this election */
 	bool refused;   /* refused to, without naming a higher term */
-	bool fresh;     /* never started by us: its next start is no restart */
+	bool fresh;     /* never started in this cluster's run: its next start is no restart */
+	/* in a silence, see health.c */
+	bool probed;     /* the shell has a sample of its process, taken at probed_ms */
+	bool stuck;      /* its process made no progress */
+	bool excused;    /* it did, which was logged */
+	bool distrusted; /* named an impossible term: a restart would not help */
+	uint64_t probed_ms;
 	struct wal_pos promised_pos; /* its position after the promise: no older master can change it any more */
 	uint64_t started_ms;
 	uint64_t heard_ms;   /* last answer, or when waiting for one began anew */
@@ -94,11 +101,18 @@ void cluster_set_reason(struct cluster *c, const char *fmt, ...) PRINTF_LIKE(2, 
 void cluster_set_phase(struct cluster *c, enum cluster_phase phase, uint64_t now_ms);
 bool member_runs(const struct member *m);   /* STARTING or ALIVE */
 bool member_usable(const struct member *m); /* ALIVE, and its log may be relied on */
-uint64_t member_hung_after_ms(const struct cluster *c, const struct member *m);
-bool member_silent(const struct cluster *c, const struct member *m, uint64_t now_ms);
-bool member_silent_hopeless(const struct cluster *c, unsigned n, uint64_t now_ms);
+void member_set_phase(struct cluster *c, unsigned n, enum member_phase phase, const char *why);
 void member_ask_now(struct member *m, uint64_t now_ms); /* whatever is due next is sent at once */
 void member_kill(struct cluster *c, unsigned n, const char *why);
+
+/* health.c */
+void member_heard(struct member *m, uint64_t now_ms);                                 /* its silence is over */
+uint64_t member_hung_after_ms(const struct cluster *c, const struct member *m);       /* then an answer is missing */
+bool member_silent(const struct cluster *c, const struct member *m, uint64_t now_ms); /* it counts as hung */
+void health_notice_pause(struct cluster *c, uint64_t now_ms);
+void health_on_progress(struct cluster *c, const struct cluster_event *ev, uint64_t now_ms);
+void health_progress(struct cluster *c, uint64_t now_ms); /* asks for samples, kills what hangs or has failed */
+uint64_t health_wake_ms(const struct cluster *c, unsigned n, uint64_t now_ms);
 
 /* election.c */
 void election_start(struct cluster *c, enum election_cause cause, uint64_t now_ms, const char *why);
@@ -112,6 +126,11 @@ void election_observe(struct cluster *c, unsigned n, uint64_t now_ms);
 void election_master_lost(struct cluster *c, uint64_t now_ms, const char *why);
 void gathering_progress(struct cluster *c, uint64_t now_ms);
 uint64_t election_wake_ms(const struct cluster *c, uint64_t now_ms);
+
+/* stop.c */
+void stop_begin(struct cluster *c, uint64_t now_ms);
+void stop_progress(struct cluster *c, uint64_t now_ms);
+uint64_t stop_wake_ms(const struct cluster *c);
 
 /* switchover.c */
 void switchover_begin(struct cluster *c, unsigned target, uint64_t now_ms);

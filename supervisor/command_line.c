@@ -31,7 +31,7 @@ static const char usage_text[] =
     "      --replicas N    replicas beside the master, 0 to 30 (first start; 2)\n"
     "      --http-port P   port of the endpoint; node i uses P+i, P+100+i, P+200+i (first start; 8080)\n"
     "      --bind A        address to bind (first start; 127.0.0.1)\n"
-    "      --daemon        go to the background once the cluster is being served\n"
+    "      --daemon        go to the background once the supervisor is up\n"
     "  status      show master, nodes and their state\n"
     "      --json          as JSON\n"
     "      --watch         again every second\n"

@@ -3,6 +3,7 @@
  */
 #include "supervisor/commands.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <poll.h>
 #include <signal.h>
@@ -23,7 +24,7 @@
 #define SWITCHOVER_POLL_MS    10
 #define SWITCHOVER_TIMEOUT_MS 60000u
 #define STOP_TIMEOUT_MS       (CLUSTER_STOP_MS + 10000u)
-#define BROKEN_TIMEOUT_MS     3000u
+#define STOP_RETRY_MS         100u
 #define KILL_TIMEOUT_MS       5000u
 #define WATCH_SECONDS         1
 
@@ -34,8 +35,10 @@ static enum exit_code unreachable(const char *data_dir, enum db_err err, const s
 
 	if (err == DB_TIMEOUT || (err == DB_UNAVAILABLE && holder > 0))
 		fprintf(stderr,
-			"grizzly-supervisor: the supervisor of data directory \"%s\" (pid %d) does not answer: %s\n",
-			data_dir, (int)holder, em->text);
+			"grizzly-supervisor: the supervisor of data directory \"%s\" (pid %d) does not answer: %s\n"
+			"the nodes do without it; kill -9 %d and run it again, or stop the whole: grizzly-supervisor "
+			"stop\n",
+			data_dir, (int)holder, em->text, (int)holder);
 	else
 		fprintf(stderr,
 			"grizzly-supervisor: no supervisor runs for data directory \"%s\" (%s)\n"
@@ -249,37 +252,69 @@ static bool await_end(const struct process *p, uint64_t deadline_ms)
 	return true;
 }
 
-static enum exit_code stop_supervisor(const char *data_dir, pid_t pid)
+/* Asks until it is heard or the time is over. DB_OK: it is stopping, or gone. */
+static enum db_err ask_to_stop(const struct process *supervisor, struct errmsg *em)
+{
+	uint64_t deadline_ms = clock_mono_ms() + CALL_TIMEOUT_MS;
+	struct result r = {0};
+	enum db_err err;
+
+	do {
+		err = ask_for_result("{\"command\":\"stop\"}", &r, em);
+		/* One that ends quickly may be gone before its answer has left; one that has just begun does not listen
+		 * yet. */
+		if (err != DB_OK && await_end(supervisor, clock_mono_ms() + STOP_RETRY_MS))
+			err = DB_OK;
+	} while (err == DB_UNAVAILABLE && clock_mono_ms() < deadline_ms);
+	return err;
+}
+
+/* Ends the supervisor, by force if it does not react: that harms nobody, as nodes do without it and its term file
+ * outlives it, and what was asked for is that nothing runs. EXIT_OK: it is gone, but its nodes may not be. */
+static enum exit_code stop_supervisor(pid_t pid)
 {
 	struct process supervisor;
 	struct errmsg em = {0};
-	struct result r = {0};
 	enum exit_code code = EXIT_OK;
-	uint64_t timeout_ms;
-	enum db_err err;
+	bool heard;
 
 	if (process_adopt(&supervisor, pid, 0, &em) != DB_OK)
 		return EXIT_OK; /* it has just ended */
-	err = ask_for_result("{\"command\":\"stop\"}", &r, &em);
-	/* One that ends quickly may be gone before its answer has left; a broken connection is then no failure. */
-	timeout_ms = err == DB_OK ? STOP_TIMEOUT_MS : err == DB_UNAVAILABLE ? BROKEN_TIMEOUT_MS : 0;
-	if (!await_end(&supervisor, clock_mono_ms() + timeout_ms)) {
-		if (err == DB_OK)
-			fprintf(stderr, "grizzly-supervisor: the supervisor (pid %d) has not ended yet\n", (int)pid);
-		code = err == DB_OK ? EXIT_FAILED : unreachable(data_dir, err, &em);
+	heard = ask_to_stop(&supervisor, &em) == DB_OK;
+	if (heard && await_end(&supervisor, clock_mono_ms() + STOP_TIMEOUT_MS))
+		goto close_process;
+	fprintf(stderr,
+		"grizzly-supervisor: the supervisor (pid %d) does not %s: it is killed, its nodes are stopped\n",
+		(int)pid, heard ? "come to an end" : "answer");
+	/* Only the holder of the lock: the pid may have become somebody else's since. */
+	if (datadir_lock_holder() == pid && process_signal(&supervisor, SIGKILL, &em) != DB_OK) {
+		fprintf(stderr, "grizzly-supervisor: %s\n", em.text);
+		code = EXIT_FAILED;
+	} else if (!await_end(&supervisor, clock_mono_ms() + KILL_TIMEOUT_MS)) {
+		fprintf(stderr,
+			"grizzly-supervisor: the supervisor (pid %d) was killed and is not gone yet: try again\n",
+			(int)pid);
+		code = EXIT_FAILED;
 	}
+close_process:
 	process_close(&supervisor);
 	return code;
 }
 
-static void signal_all(const struct process *processes, int signal)
+static void signal_node(const struct process *p, int signal)
 {
 	struct errmsg em = {0};
+
+	if (p->pidfd >= 0 && process_signal(p, signal, &em) != DB_OK)
+		fprintf(stderr, "grizzly-supervisor: %s\n", em.text);
+}
+
+static void signal_all(const struct process *processes, int signal)
+{
 	unsigned n;
 
 	for (n = 0; n < CONFIG_NODES_MAX; n++)
-		if (processes[n].pidfd >= 0 && process_signal(&processes[n], signal, &em) != DB_OK)
-			fprintf(stderr, "grizzly-supervisor: %s\n", em.text);
+		signal_node(&processes[n], signal);
 }
 
 static bool await_all(const struct process *processes, uint64_t timeout_ms)
@@ -293,65 +328,83 @@ static bool await_all(const struct process *processes, uint64_t timeout_ms)
 	return all;
 }
 
+/* The master first, as far as is known who it was: while its replicas live it can acknowledge what it has begun. */
+static void end_master(const struct process *processes, const struct roster *roster)
+{
+	unsigned n;
+
+	for (n = 0; n < roster->node_count; n++) {
+		if (!roster->nodes[n].master || processes[n].pidfd < 0)
+			continue;
+		signal_node(&processes[n], SIGTERM);
+		if (!await_end(&processes[n], clock_mono_ms() + CLUSTER_STOP_MS / 4))
+			return;
+	}
+}
+
 /* No supervisor: the nodes that an earlier one left running are ended from here, under its lock. */
-static enum exit_code stop_left_nodes(void)
+static enum exit_code stop_left_nodes(unsigned *count)
 {
 	struct process processes[CONFIG_NODES_MAX];
 	struct roster *roster = calloc(1, sizeof(*roster));
-	enum exit_code code = EXIT_OK;
-	unsigned count;
+	bool ended = true;
 	unsigned n;
 
+	*count = 0;
 	if (roster == NULL)
 		return EXIT_FAILED;
 	for (n = 0; n < CONFIG_NODES_MAX; n++)
 		processes[n] = PROCESS_NONE;
-	count = adopt_running(processes, roster);
+	*count = adopt_running(processes, roster);
+	end_master(processes, roster);
 	free(roster);
-	if (count == 0) {
-		printf("nothing runs\n");
-		return EXIT_OK;
-	}
 	signal_all(processes, SIGTERM);
 	if (!await_all(processes, CLUSTER_STOP_MS)) {
 		signal_all(processes, SIGKILL);
-		code = await_all(processes, KILL_TIMEOUT_MS) ? EXIT_OK : EXIT_FAILED;
+		ended = await_all(processes, KILL_TIMEOUT_MS);
 	}
 	for (n = 0; n < CONFIG_NODES_MAX; n++)
 		process_close(&processes[n]);
-	if (code == EXIT_OK)
-		printf("stopped %u node%s that ran without a supervisor\n", count, count == 1 ? "" : "s");
-	else
+	if (!ended)
 		fprintf(stderr, "grizzly-supervisor: not every node has ended\n");
-	return code;
+	return ended ? EXIT_OK : EXIT_FAILED;
 }
 
 enum exit_code command_stop(const char *data_dir)
 {
 	struct errmsg em = {0};
 	enum exit_code code = enter(data_dir);
+	bool had_supervisor = false;
+	unsigned count;
 	enum db_err err;
 	pid_t holder;
 	int lock_fd;
 
 	if (code != EXIT_OK)
 		return code;
-	if (access(DATADIR_LOCK, F_OK) != 0) {
+	if (access(DATADIR_RUN, F_OK) != 0 && errno == ENOENT) {
 		printf("nothing runs\n");
 		return EXIT_OK;
 	}
 	err = datadir_lock(&lock_fd, &holder, &em);
 	if (err == DB_BUSY && holder > 0) {
-		code = stop_supervisor(data_dir, holder);
-		if (code == EXIT_OK)
-			printf("stopped\n");
-		return code;
+		had_supervisor = true;
+		code = stop_supervisor(holder);
+		if (code != EXIT_OK)
+			return code;
+		err = datadir_lock(&lock_fd, &holder, &em);
 	}
 	if (err != DB_OK) {
 		fprintf(stderr, "grizzly-supervisor: %s\n", em.text);
 		return EXIT_FAILED;
 	}
-	code = stop_left_nodes();
+	code = stop_left_nodes(&count); /* none, after a supervisor that ended in order */
 	close(lock_fd);
+	if (code == EXIT_OK && had_supervisor)
+		printf("stopped\n");
+	else if (code == EXIT_OK && count == 0)
+		printf("nothing runs\n");
+	else if (code == EXIT_OK)
+		printf("stopped %u node%s that ran without a supervisor\n", count, count == 1 ? "" : "s");
 	return code;
 }

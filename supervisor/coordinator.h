@@ -1,9 +1,9 @@
 /*
  * coordinator.h - the authority on the cluster's term: a small file that outlives every crash.
  *
- * D/supervisor.term (common/base/slotfile.h): term u64, failovers u64. A term is used only after coordinator_store()
- * returned DB_OK, hence no supervisor, not even one that is restarted in the middle of an election, uses a term twice.
- * Called by the supervisor's loop thread.
+ * D/supervisor.term (common/base/slotfile.h): term u64, failovers u64, nodes u64; files of before nodes were recorded
+ * end after failovers. A term is used only after coordinator_store() returned DB_OK, hence no supervisor, not even one
+ * that is restarted in the middle of an election, uses a term twice. Called by the supervisor's loop thread.
  */
 #ifndef GRIZZLY_SUPERVISOR_COORDINATOR_H
 #define GRIZZLY_SUPERVISOR_COORDINATOR_H
@@ -17,11 +17,17 @@ struct coordinator {
 	struct slotfile file;
 };
 
-/* Opens or creates; *term and *failovers are 0 when nothing was ever stored. DB_CORRUPT, DB_IO, DB_FULL. */
-enum db_err coordinator_open(struct coordinator *k, const char *path, uint64_t *term, uint64_t *failovers,
+struct coordinator_state {
+	uint64_t term;
+	uint64_t failovers;
+	uint64_t nodes; /* the members of the cluster; 0: not recorded */
+};
+
+/* Opens or creates; *state is zero when nothing was ever stored. DB_CORRUPT, DB_IO, DB_FULL. */
+enum db_err coordinator_open(struct coordinator *k, const char *path, struct coordinator_state *state,
 			     struct errmsg *em);
 /* Durable when DB_OK; otherwise it may be or not. */
-enum db_err coordinator_store(struct coordinator *k, uint64_t term, uint64_t failovers, struct errmsg *em);
+enum db_err coordinator_store(struct coordinator *k, const struct coordinator_state *state, struct errmsg *em);
 void coordinator_close(struct coordinator *k);
 
 #endif

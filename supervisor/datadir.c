@@ -135,6 +135,12 @@ static bool is_zero(const uint8_t id[16])
 
 static enum db_err contradiction(const char *key, const char *path, struct errmsg *em)
 {
+	if (strcmp(key, "replicas") == 0)
+		return errmsg_set(
+		    em, DB_INVALID,
+		    "the option for \"replicas\" contradicts \"%s\" in the data directory, and an existing "
+		    "cluster's membership cannot be changed yet: leave the option out",
+		    path);
 	return errmsg_set(
 	    em, DB_INVALID,
 	    "the option for \"%s\" contradicts \"%s\" in the data directory: change it there, or leave the "
@@ -412,6 +418,32 @@ enum db_err datadir_token(struct errmsg *em)
 	const char *preset = getenv("GRIZZLY_TOKEN");
 
 	return token_create(DATADIR_TOKEN, preset != NULL && preset[0] != '\0' ? preset : NULL, em);
+}
+
+/* The number in "node<i>"; 0: it is no such name. */
+static unsigned node_number(const char *name)
+{
+	unsigned long v;
+	char *end;
+
+	if (strncmp(name, "node", 4) != 0 || name[4] < '1' || name[4] > '9')
+		return 0;
+	v = strtoul(name + 4, &end, 10);
+	return *end == '\0' && v <= CONFIG_NODES_MAX ? (unsigned)v : 0;
+}
+
+unsigned datadir_last_node(void)
+{
+	unsigned last = 0;
+	struct dirent *entry;
+	DIR *dir = opendir(".");
+
+	while (dir != NULL && (entry = readdir(dir)) != NULL)
+		if (node_number(entry->d_name) > last)
+			last = node_number(entry->d_name);
+	if (dir != NULL)
+		closedir(dir);
+	return last;
 }
 
 bool datadir_has_nodes(void)

@@ -3,7 +3,7 @@
  *
  *   cluster.json     configuration, written once        run/   sockets, locks, supervisor.json (mode 0700)
  *   token            the clients' token (mode 0600)     log/   a file for each process
- *   supervisor.term  the term                           node<i>/  a node's own
+ *   supervisor.term  term, members                      node<i>/  a node's own
  *
  * The process works inside the directory from datadir_enter() on; all other paths of the supervisor are relative.
  */
@@ -19,6 +19,7 @@
 #define DATADIR_CONFIG  "cluster.json"
 #define DATADIR_TOKEN   "token"
 #define DATADIR_TERM    "supervisor.term"
+#define DATADIR_RUN     "run"
 #define DATADIR_ROSTER  "run/supervisor.json"
 #define DATADIR_LOCK    "run/supervisor.lock"
 #define DATADIR_CONTROL "run/supervisor.ctl"
@@ -50,6 +51,8 @@ enum db_err datadir_config(struct cluster_config *config, const struct datadir_o
 			   struct errmsg *em);
 /* The token file, from GRIZZLY_TOKEN or at random, when there is none. */
 enum db_err datadir_token(struct errmsg *em);
+/* The highest i of the node<i> directories; 0: there is none. */
+unsigned datadir_last_node(void);
 /* Is there any node<i> directory? */
 bool datadir_has_nodes(void);
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/base/fdpass.h"
+#include "common/base/log.h"
 
 #define FETCH_TIMEOUT_MS 500u
 #define INHERITED_FD     3 /* where a node has it: see launcher.c */
@@ -150,4 +151,25 @@ enum db_err endpoint_fetch(int *fd, const struct cluster_config *config, const s
 		*fd = -1;
 	}
 	return err;
+}
+
+enum db_err endpoint_open(int *fd, const struct cluster_config *config, const struct process nodes[CONFIG_NODES_MAX],
+			  struct errmsg *em)
+{
+	struct errmsg fetch_em = {0};
+	bool any = false;
+	enum db_err err;
+	unsigned n;
+
+	for (n = 0; n < CONFIG_NODES_MAX; n++)
+		any = any || nodes[n].pidfd >= 0;
+	if (!any)
+		return endpoint_bind(fd, config, em);
+	err = endpoint_fetch(fd, config, nodes, CONFIG_NODES_MAX, &fetch_em);
+	if (err == DB_OK)
+		return DB_OK;
+	log_warn("no running node hands over the endpoint: %s", fetch_em.text);
+	if (err != DB_INVALID && endpoint_bind(fd, config, em) == DB_OK)
+		return DB_OK;
+	return errmsg_set(em, err, "cannot take over the endpoint from the running nodes: %s", fetch_em.text);
 }

@@ -24,4 +24,9 @@ enum db_err endpoint_bind(int *fd, const struct cluster_config *config, struct e
 enum db_err endpoint_fetch(int *fd, const struct cluster_config *config, const struct process *nodes, unsigned count,
 			   struct errmsg *em);
 
+/* From running nodes if there are any, else bound. Should none be able to hand it over, binding it anew is tried: that
+ * works if they do not hold it after all. Errors of both. */
+enum db_err endpoint_open(int *fd, const struct cluster_config *config, const struct process nodes[CONFIG_NODES_MAX],
+			  struct errmsg *em);
+
 #endif

@@ -10,7 +10,6 @@
 #include <assert.h>
 #include <event2/event.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,8 +18,8 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "common/wire/link.h"
 #include "supervisor/adopt.h"
+#include "supervisor/answers.h"
 #include "supervisor/cluster.h"
 #include "supervisor/control.h"
 #include "supervisor/coordinator.h"
@@ -28,22 +27,12 @@
 #include "supervisor/endpoint.h"
 #include "supervisor/launcher.h"
 #include "supervisor/mailbox.h"
+#include "supervisor/managed.h"
+#include "supervisor/membership.h"
 #include "supervisor/roster.h"
-#include "supervisor/status_json.h"
 
 #define QUEUE_MAX       (4 * CLUSTER_NODES_MAX)
 #define ROSTER_DELAY_MS 20 /* run/supervisor.json follows a change after this, out of a failover's way */
-
-struct managed {
-	struct supervisor *owner;
-	unsigned index;
-	struct process process; /* pidfd -1: none runs */
-	struct link_req *link;  /* to this very process: made new for each, so that no request outlives it */
-	struct event *exit_event;
-	uint64_t started_us;
-	bool answered;
-	char why[ERRMSG_TEXT_MAX]; /* why it could not be started, for the queued event */
-};
 
 struct supervisor {
 	struct cluster_config config;
@@ -53,8 +42,7 @@ struct supervisor {
 	char boot_id[64];
 	struct coordinator coordinator;
 	bool coordinator_is_open;
-	uint64_t stored_term;
-	uint64_t stored_failovers;
+	struct coordinator_state stored;
 	int endpoint_fd;
 	struct cluster *cluster;
 	struct event_base *base;
@@ -69,10 +57,7 @@ struct supervisor {
 	bool stepping;
 	size_t queue_count;
 	struct cluster_event queue[QUEUE_MAX];
-	uint64_t switchover_id; /* of the last switchover asked for */
-	bool switchover_done;
-	bool switchover_ok;
-	char switchover_text[CLUSTER_TEXT_MAX];
+	struct answers answers;
 	struct cluster_actions actions; /* of the step under way */
 	struct managed nodes[CLUSTER_NODES_MAX];
 	unsigned node_count;
@@ -103,14 +88,15 @@ static void write_roster(struct supervisor *s)
 	}
 	memcpy(r->boot_id, s->boot_id, sizeof(r->boot_id));
 	r->supervisor_pid = getpid();
-	r->term = s->stored_term;
+	r->term = s->stored.term;
 	r->node_count = s->node_count;
 	for (n = 0; n < s->node_count; n++) {
 		const struct managed *m = &s->nodes[n];
 
+		cluster_node_view(s->cluster, n, clock_mono_ms(), &view);
+		r->nodes[n].restarts = view.restarts;
 		if (m->process.pidfd < 0)
 			continue;
-		cluster_node_view(s->cluster, n, clock_mono_ms(), &view);
 		r->nodes[n] = (struct roster_node){.pid = m->process.pid,
 						   .start_ticks = m->process.start_ticks,
 						   .started_us = m->started_us,
@@ -158,15 +144,6 @@ static void enqueue_not_started(struct supervisor *s, unsigned n, const char *wh
 
 /* ---- processes */
 
-static void release_process(struct managed *m)
-{
-	if (m->exit_event != NULL)
-		event_free(m->exit_event);
-	m->exit_event = NULL;
-	process_close(&m->process);
-	m->answered = false;
-}
-
 static void on_node_exit(evutil_socket_t fd, short what, void *arg)
 {
 	struct managed *m = arg;
@@ -177,83 +154,22 @@ static void on_node_exit(evutil_socket_t fd, short what, void *arg)
 	if (!process_gone(&m->process))
 		return;
 	process_collect(&m->process, &ev.u.exited.code, &ev.u.exited.signal);
-	release_process(m);
+	managed_release(m);
 	feed(m->owner, &ev);
 	roster_changed(m->owner);
 }
 
-/* Begins to watch m->process and to talk to it. */
-static enum db_err attach_process(struct managed *m, struct errmsg *em)
-{
-	char path[64];
-	char url[LINK_URL_MAX];
-	enum db_err err;
-
-	m->exit_event = event_new(m->owner->base, m->process.pidfd, EV_READ | EV_PERSIST, on_node_exit, m);
-	if (m->exit_event == NULL || event_add(m->exit_event, NULL) != 0)
-		return errmsg_set(em, DB_NOMEM, "cannot watch the process of node%u", m->index + 1);
-	/* The link of the process before is given up only now, for that may take a moment. */
-	link_req_free(m->link);
-	m->link = NULL;
-	snprintf(path, sizeof(path), "run/node%u.ctl", m->index + 1);
-	err = link_ipc_url(url, path, em);
-	return err == DB_OK ? link_req_create(&m->link, url, em) : err;
-}
-
-/* A process nobody knows, yet with the node's socket: left by a supervisor that died between a start and its record. */
-static enum db_err expel_stranger(struct managed *m, struct errmsg *em)
-{
-	struct process stranger;
-	enum db_err err;
-
-	if (!adopt_stranger(m->index, &stranger))
-		return DB_OK;
-	err =
-	    errmsg_set(em, DB_BUSY, "process %d, which was not ours, had its socket and was killed", (int)stranger.pid);
-	if (process_signal(&stranger, SIGKILL, em) != DB_OK)
-		err = em->err;
-	process_close(&stranger);
-	return err;
-}
-
-static enum db_err start_process(struct supervisor *s, struct managed *m, bool as_master, struct errmsg *em)
-{
-	char id[16];
-	char log_path[64];
-	struct launch launch = {.program = as_master ? s->master_program : s->replica_program,
-				.args = {as_master ? "grizzly-master" : "grizzly-replica", "--data-dir", s->data_dir,
-					 "--id", id, as_master ? "--term" : NULL, as_master ? "1" : NULL},
-				.log_path = log_path,
-				.listen_fd = s->endpoint_fd};
-	enum db_err err;
-
-	snprintf(id, sizeof(id), "node%u", m->index + 1);
-	snprintf(log_path, sizeof(log_path), "log/%s.log", id);
-	err = expel_stranger(m, em);
-	if (err == DB_OK)
-		err = launcher_spawn(&launch, &m->process, em);
-	if (err != DB_OK)
-		return err;
-	m->started_us = clock_wall_us();
-	err = attach_process(m, em);
-	if (err != DB_OK) {
-		struct errmsg ignored = {0};
-
-		/* Not watched, it must not live. A kill that fails leaves a stranger, which the next start expels. */
-		if (process_signal(&m->process, SIGKILL, &ignored) != DB_OK)
-			log_error("%s", ignored.text);
-		release_process(m);
-	}
-	return err;
-}
-
 static void do_spawn(struct supervisor *s, const struct cluster_action *a)
 {
+	const struct managed_start start = {.program = a->u.as_master ? s->master_program : s->replica_program,
+					    .as_master = a->u.as_master,
+					    .data_dir = s->data_dir,
+					    .listen_fd = s->endpoint_fd};
 	struct managed *m = &s->nodes[a->node];
 	struct errmsg em = {0};
 
 	assert(m->process.pidfd < 0);
-	if (start_process(s, m, a->u.as_master, &em) == DB_OK) {
+	if (managed_start(m, &start, &em) == DB_OK) {
 		log_info("node%u started pid=%d as=%s", a->node + 1, (int)m->process.pid,
 			 a->u.as_master ? "master" : "replica");
 		roster_changed(s);
@@ -270,6 +186,15 @@ static void do_kill(struct supervisor *s, const struct cluster_action *a)
 
 	if (process_signal(&s->nodes[a->node].process, a->u.signal, &em) != DB_OK)
 		log_error("%s", em.text); /* its exit is what the core waits for; status says so */
+}
+
+static void do_probe(struct supervisor *s, const struct cluster_action *a)
+{
+	struct cluster_event ev = {.type = CLUSTER_PROGRESS, .node = a->node};
+
+	ev.u.advancing = managed_probe(&s->nodes[a->node]);
+	if (a->u.compare)
+		enqueue(s, &ev);
 }
 
 /* ---- requests */
@@ -341,25 +266,18 @@ static void do_log(const struct cluster_action *a)
 
 static bool do_persist(struct supervisor *s, const struct cluster_action *a)
 {
-	struct cluster_event ev = {.type = CLUSTER_PERSIST_FAILED};
+	const struct coordinator_state state = {
+	    .term = a->u.persist.term, .failovers = a->u.persist.failovers, .nodes = s->node_count};
+	const struct cluster_event ev = {.type = CLUSTER_PERSIST_FAILED};
 	struct errmsg em = {0};
 
-	if (coordinator_store(&s->coordinator, a->u.persist.term, a->u.persist.failovers, &em) == DB_OK) {
-		s->stored_term = a->u.persist.term;
-		s->stored_failovers = a->u.persist.failovers;
+	if (coordinator_store(&s->coordinator, &state, &em) == DB_OK) {
+		s->stored = state;
 		return true;
 	}
 	log_error("term %" PRIu64 " cannot be stored: %s", a->u.persist.term, em.text);
 	enqueue(s, &ev);
 	return false;
-}
-
-static void do_switchover_done(struct supervisor *s, const struct cluster_action *a)
-{
-	s->switchover_done = true;
-	s->switchover_ok = a->u.ok;
-	memcpy(s->switchover_text, a->text, sizeof(s->switchover_text));
-	roster_changed(s);
 }
 
 static void carry_out(struct supervisor *s)
@@ -390,8 +308,12 @@ static void carry_out(struct supervisor *s)
 		case CLUSTER_LOG:
 			do_log(a);
 			break;
+		case CLUSTER_PROBE:
+			do_probe(s, a);
+			break;
 		case CLUSTER_SWITCHOVER_DONE:
-			do_switchover_done(s, a);
+			answers_switchover_done(&s->answers, a->u.ok, a->text);
+			roster_changed(s);
 			break;
 		case CLUSTER_STOPPED:
 			log_info("every node has ended");
@@ -457,100 +379,18 @@ static void on_stop_signal(evutil_socket_t sig, short what, void *arg)
 
 /* ---- commands */
 
-static void put_result(struct buf *reply, const char *status, const char *code, const char *message, uint64_t id)
+static void feed_for_answers(void *arg, const struct cluster_event *ev)
 {
-	json_t *json = json_pack("{s:s, s:s, s:s, s:I, s:i}", "status", status, "code", code, "message", message, "id",
-				 (json_int_t)id, "pid", (int)getpid());
-	char *text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
-
-	json_decref(json);
-	if (text == NULL)
-		reply->failed = true;
-	else
-		buf_puts(reply, text);
-	free(text);
+	feed(arg, ev);
 }
 
-static bool parse_node_id(const struct supervisor *s, const char *id, unsigned *out)
+static void get_pids(void *arg, pid_t *pids)
 {
-	char name[16];
-	unsigned n;
-
-	for (n = 0; n < s->node_count; n++) {
-		snprintf(name, sizeof(name), "node%u", n + 1);
-		if (strcmp(name, id) == 0) {
-			*out = n;
-			return true;
-		}
-	}
-	return false;
-}
-
-static void put_switchover_result(struct supervisor *s, uint64_t id, struct buf *reply)
-{
-	if (id != s->switchover_id)
-		put_result(reply, "error", "FAILED", "another switchover was asked for since", id);
-	else if (!s->switchover_done)
-		put_result(reply, "running", "", "", id);
-	else if (s->switchover_ok)
-		put_result(reply, "ok", "", s->switchover_text, id);
-	else
-		put_result(reply, "error", "FAILED", s->switchover_text, id);
-}
-
-static void answer_switchover(struct supervisor *s, const char *to, struct buf *reply)
-{
-	struct cluster_event ev = {.type = CLUSTER_SWITCHOVER, .node = CLUSTER_NOBODY};
-	char text[CLUSTER_TEXT_MAX];
-
-	if (to != NULL && !parse_node_id(s, to, &ev.node)) {
-		snprintf(text, sizeof(text), "there is no node \"%.60s\" in this cluster", to);
-		put_result(reply, "error", "UNKNOWN_NODE", text, 0);
-		return;
-	}
-	if (s->switchover_id != 0 && !s->switchover_done) {
-		put_result(reply, "error", "FAILED", "another switchover is under way", 0);
-		return;
-	}
-	s->switchover_id++;
-	s->switchover_done = false;
-	feed(s, &ev);
-	put_switchover_result(s, s->switchover_id, reply);
-}
-
-static void answer_status(struct supervisor *s, struct buf *reply)
-{
-	pid_t pids[CLUSTER_NODES_MAX] = {0};
+	const struct supervisor *s = arg;
 	unsigned n;
 
 	for (n = 0; n < s->node_count; n++)
 		pids[n] = s->nodes[n].process.pidfd >= 0 ? s->nodes[n].process.pid : 0;
-	status_json_put(reply, s->cluster, &s->config, pids, clock_mono_ms());
-}
-
-static void answer_command(void *arg, const char *text, size_t len, struct buf *reply)
-{
-	const struct cluster_event stop = {.type = CLUSTER_STOP};
-	struct supervisor *s = arg;
-	json_error_t reason;
-	json_t *json = json_loadb(text, len, 0, &reason);
-	const char *command = json_string_value(json_object_get(json, "command"));
-
-	if (command == NULL) {
-		put_result(reply, "error", "BAD_REQUEST", "the request is not understood", 0);
-	} else if (strcmp(command, "status") == 0) {
-		answer_status(s, reply);
-	} else if (strcmp(command, "switchover") == 0) {
-		answer_switchover(s, json_string_value(json_object_get(json, "to")), reply);
-	} else if (strcmp(command, "switchover-result") == 0) {
-		put_switchover_result(s, (uint64_t)json_integer_value(json_object_get(json, "id")), reply);
-	} else if (strcmp(command, "stop") == 0) {
-		put_result(reply, "ok", "", "stopping", 0);
-		feed(s, &stop);
-	} else {
-		put_result(reply, "error", "BAD_REQUEST", "there is no such command", 0);
-	}
-	json_decref(json);
 }
 
 static void on_control(evutil_socket_t fd, short what, void *arg)
@@ -577,6 +417,7 @@ static enum db_err create_loop(struct supervisor *s, struct errmsg *em)
 {
 	struct event_config *options = event_config_new();
 	enum db_err err;
+	unsigned n;
 
 	if (options == NULL)
 		return errmsg_set(em, DB_NOMEM, "cannot set up the event loop");
@@ -585,6 +426,8 @@ static enum db_err create_loop(struct supervisor *s, struct errmsg *em)
 	event_config_free(options);
 	if (s->base == NULL)
 		return errmsg_set(em, DB_NOMEM, "cannot set up the event loop");
+	for (n = 0; n < CLUSTER_NODES_MAX; n++)
+		s->nodes[n].base = s->base;
 	err = mailbox_create(&s->mailbox, s->config.cluster_id, em);
 	if (err == DB_OK)
 		err = add_event(&s->tick_event, s->base, -1, 0, on_tick, s, false, em);
@@ -602,8 +445,11 @@ static enum db_err create_loop(struct supervisor *s, struct errmsg *em)
 
 static enum db_err create_control(struct supervisor *s, struct errmsg *em)
 {
-	enum db_err err = control_create(&s->control, DATADIR_CONTROL, s->config.cluster_id, answer_command, s, em);
+	enum db_err err;
 
+	s->answers = (struct answers){
+	    .cluster = s->cluster, .config = &s->config, .feed = feed_for_answers, .get_pids = get_pids, .arg = s};
+	err = control_create(&s->control, DATADIR_CONTROL, s->config.cluster_id, answers_command, &s->answers, em);
 	if (err != DB_OK)
 		return err;
 	return add_event(&s->control_event, s->base, control_fd(s->control), EV_READ | EV_PERSIST, on_control, s, true,
@@ -619,46 +465,16 @@ static enum db_err create_cluster(struct supervisor *s, struct errmsg *em)
 				    .misses = s->config.heartbeat.misses};
 	enum db_err err;
 
-	err = coordinator_open(&s->coordinator, DATADIR_TERM, &s->stored_term, &s->stored_failovers, em);
+	err = coordinator_open(&s->coordinator, DATADIR_TERM, &s->stored, em);
 	if (err != DB_OK)
 		return err;
 	s->coordinator_is_open = true;
-	o.term = s->stored_term;
-	o.failovers = s->stored_failovers;
+	err = membership_check(&s->config, &s->coordinator, &s->stored, em);
+	if (err != DB_OK)
+		return err;
+	o.term = s->stored.term;
+	o.failovers = s->stored.failovers;
 	return cluster_create(&s->cluster, &o, em);
-}
-
-/* Running nodes that are not part of the configuration any more would serve behind our back. */
-static enum db_err check_surplus(const struct supervisor *s, const struct process *processes, struct errmsg *em)
-{
-	unsigned n;
-
-	for (n = s->node_count; n < CONFIG_NODES_MAX; n++)
-		if (processes[n].pidfd >= 0)
-			return errmsg_set(
-			    em, DB_INVALID,
-			    "node%u runs (pid %d), but \"replicas\" in \"%s\" allows %u: stop the cluster first", n + 1,
-			    (int)processes[n].pid, DATADIR_CONFIG, s->config.replicas);
-	return DB_OK;
-}
-
-/* Running nodes hold the endpoint. Should none be able to hand it over, binding it anew is tried: it works if they do
- * not hold it after all. */
-static enum db_err open_endpoint(struct supervisor *s, const struct process *processes, unsigned count,
-				 struct errmsg *em)
-{
-	struct errmsg fetch_em = {0};
-	enum db_err err;
-
-	if (count == 0)
-		return endpoint_bind(&s->endpoint_fd, &s->config, em);
-	err = endpoint_fetch(&s->endpoint_fd, &s->config, processes, s->node_count, &fetch_em);
-	if (err == DB_OK)
-		return DB_OK;
-	log_warn("no running node hands over the endpoint: %s", fetch_em.text);
-	if (err != DB_INVALID && endpoint_bind(&s->endpoint_fd, &s->config, em) == DB_OK)
-		return DB_OK;
-	return errmsg_set(em, err, "cannot take over the endpoint from the running nodes: %s", fetch_em.text);
 }
 
 /* Takes over running nodes and fills ev; the endpoint comes from them or is bound anew. */
@@ -667,20 +483,20 @@ static enum db_err adopt_nodes(struct supervisor *s, struct cluster_event *ev, s
 	struct process processes[CONFIG_NODES_MAX];
 	struct roster *roster = calloc(1, sizeof(*roster));
 	enum db_err err = DB_OK;
-	unsigned count;
 	unsigned n;
 
 	if (roster == NULL)
 		return errmsg_set(em, DB_NOMEM, "no memory for the roster");
 	for (n = 0; n < CONFIG_NODES_MAX; n++)
 		processes[n] = PROCESS_NONE;
-	count = adopt_running(processes, roster);
-	err = check_surplus(s, processes, em);
+	adopt_running(processes, roster);
+	err = adopt_check_surplus(processes, &s->config, em);
 	if (err == DB_OK)
-		err = open_endpoint(s, processes, count, em);
+		err = endpoint_open(&s->endpoint_fd, &s->config, processes, em);
 	for (n = 0; n < CONFIG_NODES_MAX; n++) {
 		struct managed *m = &s->nodes[n];
 
+		ev->u.begin.restarts[n] = roster->nodes[n].restarts;
 		if (err != DB_OK || processes[n].pidfd < 0) {
 			process_close(&processes[n]);
 			continue;
@@ -691,7 +507,7 @@ static enum db_err adopt_nodes(struct supervisor *s, struct cluster_event *ev, s
 		ev->u.begin.adopted |= 1u << n;
 		ev->u.begin.answered |= m->answered ? 1u << n : 0;
 		log_info("node%u adopted pid=%d", n + 1, (int)m->process.pid);
-		err = attach_process(m, em);
+		err = managed_attach(m, em);
 	}
 	free(roster);
 	return err;
@@ -713,7 +529,8 @@ enum db_err supervisor_create(struct supervisor **out, const struct cluster_conf
 	s->node_count = config_node_count(config);
 	snprintf(s->data_dir, sizeof(s->data_dir), "%s", data_dir);
 	for (n = 0; n < CLUSTER_NODES_MAX; n++)
-		s->nodes[n] = (struct managed){.owner = s, .index = n, .process = PROCESS_NONE};
+		s->nodes[n] =
+		    (struct managed){.owner = s, .index = n, .process = PROCESS_NONE, .on_exit = on_node_exit};
 	err = launcher_find(s->master_program, "grizzly-master", em);
 	if (err == DB_OK)
 		err = launcher_find(s->replica_program, "grizzly-replica", em);
@@ -731,7 +548,7 @@ enum db_err supervisor_create(struct supervisor **out, const struct cluster_conf
 		supervisor_free(s);
 		return err;
 	}
-	ev.u.begin.first_start = s->stored_term == 0 && ev.u.begin.adopted == 0 && !datadir_has_nodes();
+	ev.u.begin.first_start = s->stored.term == 0 && ev.u.begin.adopted == 0 && !datadir_has_nodes();
 	feed(s, &ev);
 	write_roster(s);
 	*out = s;
@@ -759,10 +576,8 @@ void supervisor_free(struct supervisor *s)
 	if (s == NULL)
 		return;
 	control_free(s->control);
-	for (n = 0; n < CLUSTER_NODES_MAX; n++) {
-		release_process(&s->nodes[n]);
-		link_req_free(s->nodes[n].link);
-	}
+	for (n = 0; n < CLUSTER_NODES_MAX; n++)
+		managed_fini(&s->nodes[n]);
 	free_event(s->control_event);
 	free_event(s->tick_event);
 	free_event(s->roster_event);

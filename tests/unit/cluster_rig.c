@@ -28,8 +28,10 @@ void rig_new_core(struct rig *r)
 	cluster_free(r->c);
 	r->opt.term = r->persisted_term;
 	r->opt.failovers = r->failovers;
-	for (n = 0; n < r->opt.node_count; n++)
+	for (n = 0; n < r->opt.node_count; n++) {
 		r->nodes[n].seq = 0;
+		r->nodes[n].probed = false;
+	}
 	UNIT_OK(cluster_create(&r->c, &r->opt, &em), &em);
 }
 
@@ -78,6 +80,7 @@ static void do_send(struct rig *r, const struct cluster_action *a)
 	n->seq = a->u.send.seq;
 	n->asked = a->u.send.type;
 	n->asked_term = a->u.send.term;
+	n->asked_timeout_ms = a->u.send.timeout_ms;
 }
 
 static void do_spawn(struct rig *r, const struct cluster_action *a)
@@ -87,6 +90,8 @@ static void do_spawn(struct rig *r, const struct cluster_action *a)
 	CU_ASSERT(!n->running);
 	n->running = true;
 	n->hung = false;
+	n->busy = false;
+	n->probed = false;
 	n->killed = 0;
 	n->draining = false;
 	n->seq = 0;
@@ -110,10 +115,26 @@ static void do_persist(struct rig *r, const struct cluster_action *a)
 	r->failovers = a->u.persist.failovers;
 }
 
+/* Samples that the core wants compared are: their outcomes are events of their own. */
+static void tell_progress(struct rig *r, uint32_t compared)
+{
+	unsigned n;
+
+	for (n = 0; n < r->opt.node_count; n++) {
+		struct cluster_event ev = {.type = CLUSTER_PROGRESS, .node = n};
+
+		if ((compared >> n & 1) == 0)
+			continue;
+		ev.u.advancing = r->nodes[n].busy || !r->nodes[n].hung;
+		rig_step(r, &ev);
+	}
+}
+
 void rig_step(struct rig *r, const struct cluster_event *ev)
 {
 	const struct cluster_event failed = {.type = CLUSTER_PERSIST_FAILED};
 	bool persist_failed = false;
+	uint32_t compared = 0;
 	size_t i;
 
 	cluster_step(r->c, ev, r->now_ms, &r->out);
@@ -131,6 +152,12 @@ void rig_step(struct rig *r, const struct cluster_event *ev)
 		case CLUSTER_SEND:
 			if (!persist_failed)
 				do_send(r, a);
+			break;
+		case CLUSTER_PROBE:
+			CU_ASSERT(r->nodes[a->node].running);
+			CU_ASSERT(r->nodes[a->node].probed || !a->u.compare); /* nothing to compare with */
+			r->nodes[a->node].probed = true;
+			compared |= a->u.compare ? 1u << a->node : 0;
 			break;
 		case CLUSTER_PERSIST:
 			persist_failed = r->persist_fails;
@@ -154,6 +181,7 @@ void rig_step(struct rig *r, const struct cluster_event *ev)
 	CU_ASSERT(cluster_wake_ms(r->c) > r->now_ms);
 	if (persist_failed)
 		rig_step(r, &failed);
+	tell_progress(r, compared);
 }
 
 /* ---- model nodes */
@@ -271,6 +299,8 @@ void rig_begin(struct rig *r, bool first_start)
 		if (r->nodes[n].running)
 			ev.u.begin.adopted |= 1u << n;
 	ev.u.begin.answered = ev.u.begin.adopted;
+	for (n = 0; n < r->opt.node_count; n++)
+		ev.u.begin.restarts[n] = r->nodes[n].restarts;
 	rig_step(r, &ev);
 }
 

@@ -13,6 +13,7 @@
 struct rig_node {
 	bool running;
 	bool hung; /* takes requests, answers none */
+	bool busy; /* its process works, though it may not answer */
 	enum wire_role role;
 	enum wire_node_state state;
 	enum wire_node_state told_state; /* in its last answer */
@@ -26,10 +27,13 @@ struct rig_node {
 	/* the request under way */
 	enum wire_type asked;
 	uint64_t asked_term;
+	uint64_t asked_timeout_ms;
 	uint32_t seq;      /* 0: none */
 	uint32_t last_seq; /* of the request before */
 	unsigned spawns;
-	int killed; /* the last signal sent to the process; 0: none */
+	uint64_t restarts; /* told to a new core */
+	int killed;        /* the last signal sent to the process; 0: none */
+	bool probed;
 };
 
 struct rig {

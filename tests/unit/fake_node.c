@@ -5,7 +5,8 @@
  * control protocol (a durable term, stepping down, one promotion for each promise), hands its listening socket to whoever
  * asks, and while it is master answers each connection at the endpoint with "<id> <term>\n". In place of replication all
  * nodes share the file fake.log, which holds the last position of the master; a replica follows it when it is asked
- * something. A file node<i>/refuse makes it exit with the code it holds, a file node<i>/position sets its position.
+ * something. A file node<i>/refuse makes it exit with the code it holds, a file node<i>/position sets its position,
+ * and while there is a file node<i>/slow it answers late.
  */
 #include "tests/unit/fake_node.h"
 
@@ -21,6 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/clock.h"
 #include "common/base/fdpass.h"
 #include "common/base/log.h"
 #include "common/base/slotfile.h"
@@ -135,6 +137,20 @@ static bool carry_out(struct fake *n, const struct wire_head *head)
 	}
 }
 
+/* While node<i>/slow exists each request costs this much processor time, as on a machine that has none to spare. */
+static void waste_time(const struct fake *n)
+{
+	uint64_t end_ms;
+	char path[64];
+
+	snprintf(path, sizeof(path), "%s/slow", n->id);
+	if (access(path, F_OK) != 0)
+		return;
+	end_ms = clock_mono_ms() + FAKE_NODE_SLOW_MS;
+	while (clock_mono_ms() < end_ms)
+		;
+}
+
 static void on_request(void *arg, const void *bytes, size_t len, struct buf *reply)
 {
 	struct fake *n = arg;
@@ -149,6 +165,7 @@ static void on_request(void *arg, const void *bytes, size_t len, struct buf *rep
 		return;
 	}
 	head = msg->head;
+	waste_time(n);
 	pthread_mutex_lock(&n->lock);
 	follow(n);
 	s.accepted = carry_out(n, &head);

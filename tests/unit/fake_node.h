@@ -6,6 +6,8 @@
 #ifndef GRIZZLY_TESTS_UNIT_FAKE_NODE_H
 #define GRIZZLY_TESTS_UNIT_FAKE_NODE_H
 
+#define FAKE_NODE_SLOW_MS 400
+
 int fake_node_main(int argc, char **argv);
 
 #endif

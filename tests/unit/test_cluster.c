@@ -533,6 +533,127 @@ static void a_hung_master_is_killed_and_succeeded_when_it_is_gone(void)
 	rig_fini(&r);
 }
 
+static void a_silent_master_that_works_has_ten_times_as_long(void)
+{
+	struct rig r;
+
+	serving(&r, 3);
+	r.nodes[0].hung = true;
+	r.nodes[0].busy = true;
+	rig_run(&r, CLUSTER_PATIENCE * 300 - 110);
+	CU_ASSERT_EQUAL(r.nodes[0].killed, 0);
+	CU_ASSERT_STRING_EQUAL(state_of(&r, 0), "up");
+	CU_ASSERT_EQUAL(rig_master(&r), 0);
+	rig_run(&r, 120);
+	CU_ASSERT_EQUAL(r.nodes[0].killed, SIGKILL);
+	rig_exit(&r, 0, -1, SIGKILL);
+	rig_run(&r, 50);
+	CU_ASSERT_EQUAL(rig_master(&r), 1);
+	rig_fini(&r);
+}
+
+static void a_master_that_works_and_answers_late_stays_master(void)
+{
+	struct rig r;
+	unsigned i;
+
+	serving(&r, 3);
+	r.nodes[0].busy = true;
+	for (i = 0; i < 5; i++) {
+		r.nodes[0].hung = true;
+		rig_run(&r, 2500);
+		CU_ASSERT(r.nodes[0].seq != 0 && find(&r, CLUSTER_KILL, 0) == NULL);
+		r.nodes[0].hung = false;
+		rig_run(&r, 1);
+	}
+	CU_ASSERT_EQUAL(rig_master(&r), 0);
+	CU_ASSERT_EQUAL(r.persisted_term, 1);
+	CU_ASSERT_EQUAL(r.warnings, 5); /* each silence is worth one line */
+	rig_fini(&r);
+}
+
+static void a_late_node_is_given_longer_to_answer_each_time(void)
+{
+	static const uint64_t at_least_ms[] = {300, 400, 800, 1600};
+	struct cluster_event ev = {.type = CLUSTER_NO_REPLY, .node = 0};
+	struct rig r;
+	size_t i;
+
+	serving(&r, 3);
+	r.nodes[0].hung = r.nodes[0].busy = true;
+	for (i = 0; i < sizeof(at_least_ms) / sizeof(at_least_ms[0]); i++) {
+		rig_run(&r, 100);
+		CU_ASSERT(r.nodes[0].seq != 0 && r.nodes[0].asked_timeout_ms >= at_least_ms[i]);
+		rig_run(&r, r.nodes[0].asked_timeout_ms);
+		CU_ASSERT_EQUAL(r.nodes[0].killed, i < 3 ? 0 : SIGKILL);
+		ev.u.reply.seq = r.nodes[0].seq;
+		r.nodes[0].seq = 0;
+		rig_step(&r, &ev);
+	}
+	rig_fini(&r);
+}
+
+static void a_working_master_that_is_stopped_in_its_grace_is_killed_soon(void)
+{
+	struct rig r;
+
+	serving(&r, 3);
+	r.nodes[0].hung = r.nodes[0].busy = true;
+	rig_run(&r, 1000);
+	CU_ASSERT_EQUAL(r.nodes[0].killed, 0);
+	r.nodes[0].busy = false;
+	rig_run(&r, 60); /* half an interval */
+	CU_ASSERT_EQUAL(r.nodes[0].killed, SIGKILL);
+	rig_fini(&r);
+}
+
+static void a_replica_that_works_is_not_hung_yet(void)
+{
+	struct rig r;
+
+	serving(&r, 3);
+	r.nodes[1].hung = r.nodes[1].busy = true;
+	rig_run(&r, 2000);
+	CU_ASSERT_STRING_EQUAL(state_of(&r, 1), "up");
+	CU_ASSERT_EQUAL(r.nodes[1].killed, 0);
+	rig_run(&r, 1010);
+	CU_ASSERT_EQUAL(r.nodes[1].killed, SIGKILL);
+	rig_fini(&r);
+}
+
+static void progress_is_asked_for_only_when_an_answer_is_overdue(void)
+{
+	struct cluster_event ev = {.type = CLUSTER_PROGRESS, .node = 0};
+	struct rig r;
+	unsigned n;
+
+	serving(&r, 3);
+	for (n = 0; n < 3; n++)
+		CU_ASSERT(!r.nodes[n].probed);
+	rig_step(&r, &ev); /* not asked for: means nothing */
+	rig_run(&r, 1000);
+	CU_ASSERT_EQUAL(r.nodes[0].killed, 0);
+	CU_ASSERT_EQUAL(rig_master(&r), 0);
+	rig_fini(&r);
+}
+
+static void one_miss_is_as_good_as_two(void)
+{
+	struct rig r;
+
+	rig_init(&r, 3);
+	r.opt.misses = 1;
+	rig_new_core(&r);
+	rig_begin(&r, true);
+	rig_run(&r, 5000);
+	CU_ASSERT_EQUAL(rig_master(&r), 0);
+	CU_ASSERT_EQUAL(r.nodes[0].spawns, 1);
+	r.nodes[0].hung = true;
+	rig_run(&r, 210);
+	CU_ASSERT_EQUAL(r.nodes[0].killed, SIGKILL);
+	rig_fini(&r);
+}
+
 static void a_short_silence_is_forgiven(void)
 {
 	struct rig r;
@@ -659,6 +780,49 @@ static void a_node_that_cannot_be_started_is_tried_again(void)
 	rig_fini(&r);
 }
 
+static void a_replica_that_failed_gets_new_processes_with_delays(void)
+{
+	struct rig r;
+
+	serving(&r, 3);
+	r.nodes[2].state = WIRE_STATE_FAILED;
+	rig_run(&r, 110);
+	CU_ASSERT_EQUAL(r.nodes[2].killed, SIGKILL);
+	rig_exit(&r, 2, -1, SIGKILL);
+	CU_ASSERT(r.nodes[2].running); /* the first time at once */
+	rig_run(&r, 10);
+	CU_ASSERT_EQUAL(r.nodes[2].killed, SIGKILL); /* it has failed again */
+	rig_exit(&r, 2, -1, SIGKILL);
+	CU_ASSERT(!r.nodes[2].running);
+	CU_ASSERT_STRING_EQUAL(state_of(&r, 2), "down");
+	CU_ASSERT(strstr(node_reason(&r, 2), "it failed") != NULL);
+	r.nodes[2].state = WIRE_STATE_UP;
+	rig_run(&r, 110);
+	CU_ASSERT(r.nodes[2].running);
+	CU_ASSERT_STRING_EQUAL(state_of(&r, 2), "up");
+	CU_ASSERT_EQUAL(rig_master(&r), 0);
+	CU_ASSERT_EQUAL(r.persisted_term, 1);
+	rig_fini(&r);
+}
+
+static void a_failed_replica_gives_its_promise_before_it_is_restarted(void)
+{
+	struct rig r;
+
+	serving(&r, 3);
+	rig_exit(&r, 0, -1, SIGKILL);
+	r.nodes[1].state = WIRE_STATE_FAILED;
+	rig_answer(&r, 1);
+	CU_ASSERT_EQUAL(r.nodes[1].killed, 0);
+	rig_answer(&r, 2);
+	CU_ASSERT_EQUAL(r.promotes, 1);
+	CU_ASSERT_EQUAL(r.promoted, 2);
+	CU_ASSERT_EQUAL(r.nodes[1].killed, 0); /* until the next look */
+	rig_run(&r, 110);
+	CU_ASSERT_EQUAL(r.nodes[1].killed, SIGKILL);
+	rig_fini(&r);
+}
+
 /* ---- adoption */
 
 static void a_new_supervisor_carries_on_with_the_serving_master(void)
@@ -691,6 +855,38 @@ static void a_new_supervisor_starts_what_is_missing(void)
 	rig_run(&r, 100);
 	CU_ASSERT_EQUAL(rig_master(&r), 0);
 	CU_ASSERT_EQUAL(r.persisted_term, 1);
+	rig_fini(&r);
+}
+
+static uint64_t restarts_of(struct rig *r, unsigned n)
+{
+	static struct cluster_node_view v;
+
+	cluster_node_view(r->c, n, r->now_ms, &v);
+	return v.restarts;
+}
+
+static void a_new_supervisor_goes_on_counting_restarts(void)
+{
+	struct rig r;
+
+	serving(&r, 3);
+	r.nodes[1].restarts = 4;
+	r.nodes[2].restarts = 1;
+	rig_new_core(&r);
+	r.nodes[2].running = false;
+	rig_begin(&r, false);
+	CU_ASSERT(restarts_of(&r, 0) == 0 && restarts_of(&r, 1) == 4);
+	CU_ASSERT_EQUAL(restarts_of(&r, 2), 2); /* it died meanwhile */
+	rig_exit(&r, 1, 1, 0);
+	CU_ASSERT_EQUAL(restarts_of(&r, 1), 5);
+	rig_fini(&r);
+	rig_init(&r, 3);
+	r.persisted_term = 1;
+	r.nodes[1].restarts = 4;
+	rig_new_core(&r);
+	rig_begin(&r, false);
+	CU_ASSERT_EQUAL(restarts_of(&r, 1), 0); /* a cluster that was stopped begins anew */
 	rig_fini(&r);
 }
 
@@ -1036,6 +1232,13 @@ static const struct unit_test tests[] = {
     TEST(a_failed_master_that_nobody_can_replace_is_left_alone),
     TEST(an_unstorable_term_is_not_announced),
     TEST(a_hung_master_is_killed_and_succeeded_when_it_is_gone),
+    TEST(a_silent_master_that_works_has_ten_times_as_long),
+    TEST(a_master_that_works_and_answers_late_stays_master),
+    TEST(a_late_node_is_given_longer_to_answer_each_time),
+    TEST(a_working_master_that_is_stopped_in_its_grace_is_killed_soon),
+    TEST(a_replica_that_works_is_not_hung_yet),
+    TEST(progress_is_asked_for_only_when_an_answer_is_overdue),
+    TEST(one_miss_is_as_good_as_two),
     TEST(a_short_silence_is_forgiven),
     TEST(a_hung_replica_is_shown_at_once_and_killed_later),
     TEST(a_paused_supervisor_does_not_blame_the_nodes),
@@ -1043,6 +1246,9 @@ static const struct unit_test tests[] = {
     TEST(restarts_back_off_and_recover),
     TEST(a_configuration_error_is_not_retried_in_a_loop),
     TEST(a_node_that_cannot_be_started_is_tried_again),
+    TEST(a_replica_that_failed_gets_new_processes_with_delays),
+    TEST(a_failed_replica_gives_its_promise_before_it_is_restarted),
+    TEST(a_new_supervisor_goes_on_counting_restarts),
     TEST(a_new_supervisor_carries_on_with_the_serving_master),
     TEST(a_new_supervisor_starts_what_is_missing),
     TEST(a_new_supervisor_without_a_term_file_keeps_the_master),

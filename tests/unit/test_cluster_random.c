@@ -81,7 +81,7 @@ static void bother_node(struct rig *r, uint64_t *rnd)
 	struct cluster_event ev = {.type = CLUSTER_NO_REPLY, .node = n};
 	bool was_diverged = node->state == WIRE_STATE_DIVERGED;
 
-	switch (pick(rnd, 8)) {
+	switch (pick(rnd, 9)) {
 	case 0:
 		if (node->running)
 			rig_exit(r, n, pick(rnd, 3) == 0 ? 2 : -1, SIGKILL);
@@ -96,7 +96,10 @@ static void bother_node(struct rig *r, uint64_t *rnd)
 		node->accepts = pick(rnd, 3) > 0;
 		return;
 	case 4:
-		node->state = was_diverged || node->role == WIRE_ROLE_MASTER ? WIRE_STATE_UP : WIRE_STATE_DIVERGED;
+		if (was_diverged || node->state == WIRE_STATE_FAILED || node->role == WIRE_ROLE_MASTER)
+			node->state = WIRE_STATE_UP;
+		else
+			node->state = pick(rnd, 2) ? WIRE_STATE_DIVERGED : WIRE_STATE_FAILED;
 		return;
 	case 5:
 		ev.u.reply.seq = node->seq;
@@ -106,6 +109,9 @@ static void bother_node(struct rig *r, uint64_t *rnd)
 	case 6:
 		ev.u.reply.seq = node->last_seq;
 		rig_step(r, &ev); /* late */
+		return;
+	case 7:
+		node->busy = !node->busy;
 		return;
 	default:
 		node->ready = pick(rnd, 4) > 0;

@@ -24,6 +24,7 @@
 #include "supervisor/commands.h"
 #include "supervisor/coordinator.h"
 #include "supervisor/launcher.h"
+#include "supervisor/progress.h"
 #include "supervisor/roster.h"
 #include "tests/unit/fake_node.h"
 #include "tests/unit/unit.h"
@@ -160,20 +161,39 @@ static void await_master(struct site *s, const char * not, char out[16])
 	CU_FAIL_FATAL("no master in time");
 }
 
-static pid_t pid_of(struct site *s, const char *id)
+static json_int_t node_number(struct site *s, const char *id, const char *key)
 {
 	json_t *json = status(s);
-	pid_t pid = 0;
+	json_int_t v = 0;
 	size_t i;
 
 	for (i = 0; i < json_array_size(json_object_get(json, "nodes")); i++) {
 		json_t *node = json_array_get(json_object_get(json, "nodes"), i);
 
 		if (strcmp(json_string_value(json_object_get(node, "id")), id) == 0)
-			pid = (pid_t)number_of(node, "pid");
+			v = number_of(node, key);
 	}
 	json_decref(json);
-	return pid;
+	return v;
+}
+
+static pid_t pid_of(struct site *s, const char *id)
+{
+	return (pid_t)node_number(s, id, "pid");
+}
+
+static json_int_t restarts_of(struct site *s, const char *id)
+{
+	return node_number(s, id, "restarts");
+}
+
+static void await_restart(struct site *s, const char *id, pid_t old)
+{
+	uint64_t deadline_ms = clock_mono_ms() + PATIENCE_MS;
+
+	while (clock_mono_ms() < deadline_ms && (pid_of(s, id) == old || pid_of(s, id) == 0))
+		poll(NULL, 0, 10);
+	CU_ASSERT(pid_of(s, id) != old);
 }
 
 /* What the endpoint says: "<id> <term>\n". */
@@ -339,6 +359,10 @@ static void a_killed_supervisor_is_succeeded_without_a_restart(void)
 	pids[1] = pid_of(&s, "node2");
 	pids[2] = pid_of(&s, "node3");
 	old = supervisor_pid(&s);
+	kill(pids[1], SIGKILL);
+	await_restart(&s, "node2", pids[1]);
+	await_master(&s, "", first);
+	pids[1] = pid_of(&s, "node2");
 	poll(NULL, 0, 100);
 	kill_and_wait(old);
 	ask_endpoint(&s, answer); /* still served */
@@ -350,6 +374,7 @@ static void a_killed_supervisor_is_succeeded_without_a_restart(void)
 	CU_ASSERT_EQUAL(pid_of(&s, "node1"), pids[0]);
 	CU_ASSERT_EQUAL(pid_of(&s, "node2"), pids[1]);
 	CU_ASSERT(pid_of(&s, "node3") != pids[2]);
+	CU_ASSERT(restarts_of(&s, "node1") == 0 && restarts_of(&s, "node2") == 1 && restarts_of(&s, "node3") == 1);
 	kill(pids[0], SIGKILL); /* adopted nodes are watched too, and the endpoint was taken over */
 	ask_endpoint(&s, answer);
 	CU_ASSERT(strncmp(answer, "node1", 5) != 0);
@@ -372,6 +397,101 @@ static void stop_ends_nodes_that_lost_their_supervisor(void)
 	CU_ASSERT_EQUAL(run(&s, "stop", "--data-dir", s.data, NULL), 0);
 	CU_ASSERT(strstr(s.out, "stopped 3 nodes") != NULL);
 	CU_ASSERT(process_adopt(&(struct process){0}, pid, 0, NULL) == DB_NOTFOUND);
+}
+
+static void stop_ends_everything_when_the_supervisor_does_not_answer(void)
+{
+	struct site s;
+	char master[16];
+	pid_t supervisor, node;
+
+	site_init(&s);
+	CU_ASSERT_EQUAL(start(&s), 0);
+	await_master(&s, "", master);
+	supervisor = supervisor_pid(&s);
+	node = pid_of(&s, "node2");
+	poll(NULL, 0, 100);
+	kill(supervisor, SIGSTOP);
+	CU_ASSERT_EQUAL(run(&s, "stop", "--data-dir", s.data, NULL), 0);
+	CU_ASSERT(strstr(s.out, "does not answer: it is killed") != NULL);
+	CU_ASSERT(process_adopt(&(struct process){0}, supervisor, 0, NULL) == DB_NOTFOUND);
+	CU_ASSERT(process_adopt(&(struct process){0}, node, 0, NULL) == DB_NOTFOUND);
+	CU_ASSERT_EQUAL(run(&s, "stop", "--data-dir", s.data, NULL), 0);
+	CU_ASSERT(strstr(s.out, "nothing runs") != NULL);
+}
+
+static void write_text(const char *dir, const char *name, const char *text)
+{
+	char path[2 * UNIT_PATH_MAX];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	f = fopen(path, "we");
+	CU_ASSERT_FATAL(f != NULL);
+	fputs(text, f);
+	fclose(f);
+}
+
+static bool log_says(const struct site *s, const char *what)
+{
+	char command[3 * UNIT_PATH_MAX];
+
+	snprintf(command, sizeof(command), "grep -q '%s' '%s/log/supervisor.log'", what, s->data);
+	return system(command) == 0;
+}
+
+static void a_master_that_is_slow_but_works_is_kept(void)
+{
+	uint64_t deadline_ms = clock_mono_ms() + PATIENCE_MS;
+	char path[UNIT_PATH_MAX + 32];
+	char master[16];
+	struct site s;
+	json_t *json;
+
+	site_init(&s);
+	CU_ASSERT_EQUAL(start(&s), 0);
+	await_master(&s, "", master);
+	write_text(s.data, "node1/slow", "");
+	while (clock_mono_ms() < deadline_ms && !log_says(&s, "but its process works"))
+		poll(NULL, 0, 20);
+	snprintf(path, sizeof(path), "%s/node1/slow", s.data);
+	CU_ASSERT(unlink(path) == 0);
+	while (clock_mono_ms() < deadline_ms && node_number(&s, "node1", "heartbeat_age_ms") > 150)
+		poll(NULL, 0, 20);
+	CU_ASSERT(log_says(&s, "but its process works"));
+	json = status(&s);
+	CU_ASSERT(number_of(json, "term") == 1 && number_of(json, "failovers") == 0);
+	json_decref(json);
+	CU_ASSERT_EQUAL(restarts_of(&s, "node1"), 0);
+	stop(&s);
+}
+
+static void another_number_of_replicas_is_refused(void)
+{
+	char text[256];
+	char command[3 * UNIT_PATH_MAX];
+	char master[16];
+	struct site s;
+
+	site_init(&s);
+	CU_ASSERT_EQUAL(start(&s), 0);
+	await_master(&s, "", master);
+	stop(&s);
+	snprintf(text, sizeof(text),
+		 "{\"cluster\": \"00112233445566778899aabbccddeeff\", \"replicas\": 4, \"http_port\": %s}", s.port);
+	write_text(s.data, "cluster.json", text);
+	CU_ASSERT_EQUAL(run(&s, "run", "--data-dir", s.data, "--daemon", NULL), 2);
+	CU_ASSERT(strstr(s.out, "\"replicas\"") != NULL && strstr(s.out, "3 nodes") != NULL);
+	snprintf(command, sizeof(command), "rm -r '%s/run'", s.data);
+	CU_ASSERT_FATAL(system(command) == 0);
+	CU_ASSERT_EQUAL(run(&s, "run", "--data-dir", s.data, "--daemon", NULL), 2);
+	snprintf(command, sizeof(command), "rm -r '%s/run' '%s/supervisor.term'", s.data, s.data);
+	CU_ASSERT_FATAL(system(command) == 0);
+	snprintf(text, sizeof(text),
+		 "{\"cluster\": \"00112233445566778899aabbccddeeff\", \"replicas\": 1, \"http_port\": %s}", s.port);
+	write_text(s.data, "cluster.json", text);
+	CU_ASSERT_EQUAL(run(&s, "run", "--data-dir", s.data, "--daemon", NULL), 2); /* by the directories */
+	CU_ASSERT(strstr(s.out, "set \"replicas\" to 2") != NULL);
 }
 
 static void a_switchover_moves_the_master(void)
@@ -427,18 +547,84 @@ static void the_term_file_keeps_what_was_stored(void)
 	char path[UNIT_PATH_MAX + 16];
 	struct coordinator k;
 	struct errmsg em = {0};
-	uint64_t term, failovers;
+	struct coordinator_state state = {.term = 7, .failovers = 3, .nodes = 3};
+	uint8_t old[16] = {[0] = 9, [8] = 5}; /* of before nodes were recorded */
 
 	unit_tmpdir(dir);
 	snprintf(path, sizeof(path), "%s/t", dir);
-	UNIT_OK(coordinator_open(&k, path, &term, &failovers, &em), &em);
-	CU_ASSERT(term == 0 && failovers == 0);
-	UNIT_OK(coordinator_store(&k, 7, 3, &em), &em);
-	UNIT_OK(coordinator_store(&k, 8, 4, &em), &em);
+	UNIT_OK(coordinator_open(&k, path, &state, &em), &em);
+	CU_ASSERT(state.term == 0 && state.failovers == 0 && state.nodes == 0);
+	state = (struct coordinator_state){.term = 7, .failovers = 3, .nodes = 3};
+	UNIT_OK(coordinator_store(&k, &state, &em), &em);
+	state = (struct coordinator_state){.term = 8, .failovers = 4, .nodes = 5};
+	UNIT_OK(coordinator_store(&k, &state, &em), &em);
 	coordinator_close(&k);
-	UNIT_OK(coordinator_open(&k, path, &term, &failovers, &em), &em);
-	CU_ASSERT(term == 8 && failovers == 4);
+	UNIT_OK(coordinator_open(&k, path, &state, &em), &em);
+	CU_ASSERT(state.term == 8 && state.failovers == 4 && state.nodes == 5);
+	UNIT_OK(slotfile_write(&k.file, old, sizeof(old), &em), &em);
 	coordinator_close(&k);
+	UNIT_OK(coordinator_open(&k, path, &state, &em), &em);
+	CU_ASSERT(state.term == 9 && state.failovers == 5 && state.nodes == 0);
+	UNIT_OK(slotfile_write(&k.file, old, 15, &em), &em);
+	coordinator_close(&k);
+	CU_ASSERT_EQUAL(coordinator_open(&k, path, &state, &em), DB_CORRUPT);
+}
+
+static bool works(pid_t pid, int wait_ms)
+{
+	struct progress_sample before, after;
+
+	progress_take(&before, pid);
+	poll(NULL, 0, wait_ms);
+	progress_take(&after, pid);
+	after.own_waits = false; /* this machine's load is not the question */
+	after.own_wait_ns = before.own_wait_ns;
+	return progress_made(&before, &after);
+}
+
+static void a_process_that_works_is_told_from_one_that_stands_still(void)
+{
+	struct progress_sample a = {
+	    .taken = true, .first_state = 'D', .run_ns = 5, .first_run_ns = 2, .taken_ns = 1000};
+	struct progress_sample b = a;
+	pid_t idle = fork();
+	pid_t busy;
+
+	if (idle == 0)
+		for (;;)
+			pause();
+	busy = fork();
+	if (busy == 0)
+		for (;;)
+			;
+	poll(NULL, 0, 20);
+	CU_ASSERT(!works(idle, 30));
+	CU_ASSERT(works(busy, 30));
+	kill(busy, SIGSTOP);
+	CU_ASSERT(waitpid(busy, NULL, WUNTRACED) == busy);
+	CU_ASSERT(!works(busy, 5));
+	kill(busy, SIGCONT);
+	CU_ASSERT(works(busy, 30));
+	kill(busy, SIGKILL);
+	kill(idle, SIGKILL);
+	CU_ASSERT(waitpid(busy, NULL, 0) == busy && waitpid(idle, NULL, 0) == idle);
+	CU_ASSERT(!works(busy, 1)); /* gone */
+	b.run_ns = 6;
+	CU_ASSERT(!progress_made(&a, &b)); /* its first thread waits for a disk all the time */
+	b.first_run_ns = 3;
+	CU_ASSERT(progress_made(&a, &b));
+	a.first_state = b.first_state = 'S';
+	b.run_ns = a.run_ns;
+	CU_ASSERT(!progress_made(&a, &b));
+	b.runnable = true;
+	CU_ASSERT(progress_made(&a, &b)); /* starved */
+	b.runnable = false;
+	b.taken_ns = 2000;
+	b.own_wait_ns = 300;
+	CU_ASSERT(progress_made(&a, &b)); /* we were */
+	b.first_state = 'T';
+	b.runnable = true;
+	CU_ASSERT(!progress_made(&a, &b));
 }
 
 static void a_roster_survives_the_file_and_damage_is_refused(void)
@@ -516,6 +702,12 @@ static const struct unit_test tests[] = {
     {"a_stopped_master_is_fenced_and_succeeded", a_stopped_master_is_fenced_and_succeeded},
     {"a_killed_supervisor_is_succeeded_without_a_restart", a_killed_supervisor_is_succeeded_without_a_restart},
     {"stop_ends_nodes_that_lost_their_supervisor", stop_ends_nodes_that_lost_their_supervisor},
+    {"stop_ends_everything_when_the_supervisor_does_not_answer",
+     stop_ends_everything_when_the_supervisor_does_not_answer},
+    {"a_master_that_is_slow_but_works_is_kept", a_master_that_is_slow_but_works_is_kept},
+    {"another_number_of_replicas_is_refused", another_number_of_replicas_is_refused},
+    {"a_process_that_works_is_told_from_one_that_stands_still",
+     a_process_that_works_is_told_from_one_that_stands_still},
     {"a_switchover_moves_the_master", a_switchover_moves_the_master},
     {"wrong_starts_say_what_is_wrong", wrong_starts_say_what_is_wrong},
     {NULL, NULL},

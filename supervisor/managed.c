@@ -1,0 +1,98 @@
+/* managed.c - see managed.h. */
+#include "supervisor/managed.h"
+
+#include <signal.h>
+#include <stdio.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "supervisor/adopt.h"
+
+void managed_release(struct managed *m)
+{
+	if (m->exit_event != NULL)
+		event_free(m->exit_event);
+	m->exit_event = NULL;
+	process_close(&m->process);
+	m->answered = false;
+}
+
+void managed_fini(struct managed *m)
+{
+	managed_release(m);
+	link_req_free(m->link);
+	m->link = NULL;
+}
+
+enum db_err managed_attach(struct managed *m, struct errmsg *em)
+{
+	char path[64];
+	char url[LINK_URL_MAX];
+	enum db_err err;
+
+	m->exit_event = event_new(m->base, m->process.pidfd, EV_READ | EV_PERSIST, m->on_exit, m);
+	if (m->exit_event == NULL || event_add(m->exit_event, NULL) != 0)
+		return errmsg_set(em, DB_NOMEM, "cannot watch the process of node%u", m->index + 1);
+	/* The link of the process before is given up only now, for that may take a moment. */
+	link_req_free(m->link);
+	m->link = NULL;
+	snprintf(path, sizeof(path), "run/node%u.ctl", m->index + 1);
+	err = link_ipc_url(url, path, em);
+	return err == DB_OK ? link_req_create(&m->link, url, em) : err;
+}
+
+/* A process nobody knows, yet with the node's socket: left by a supervisor that died between a start and its record. */
+static enum db_err expel_stranger(struct managed *m, struct errmsg *em)
+{
+	struct process stranger;
+	enum db_err err;
+
+	if (!adopt_stranger(m->index, &stranger))
+		return DB_OK;
+	err =
+	    errmsg_set(em, DB_BUSY, "process %d, which was not ours, had its socket and was killed", (int)stranger.pid);
+	if (process_signal(&stranger, SIGKILL, em) != DB_OK)
+		err = em->err;
+	process_close(&stranger);
+	return err;
+}
+
+enum db_err managed_start(struct managed *m, const struct managed_start *start, struct errmsg *em)
+{
+	char id[16];
+	char log_path[64];
+	struct launch launch = {.program = start->program,
+				.args = {start->as_master ? "grizzly-master" : "grizzly-replica", "--data-dir",
+					 start->data_dir, "--id", id, start->as_master ? "--term" : NULL,
+					 start->as_master ? "1" : NULL},
+				.log_path = log_path,
+				.listen_fd = start->listen_fd};
+	enum db_err err;
+
+	snprintf(id, sizeof(id), "node%u", m->index + 1);
+	snprintf(log_path, sizeof(log_path), "log/%s.log", id);
+	err = expel_stranger(m, em);
+	if (err == DB_OK)
+		err = launcher_spawn(&launch, &m->process, em);
+	if (err != DB_OK)
+		return err;
+	m->started_us = clock_wall_us();
+	err = managed_attach(m, em);
+	if (err != DB_OK) {
+		struct errmsg ignored = {0};
+
+		/* Not watched, it must not live. A kill that fails leaves a stranger, which the next start expels. */
+		if (process_signal(&m->process, SIGKILL, &ignored) != DB_OK)
+			log_error("%s", ignored.text);
+		managed_release(m);
+	}
+	return err;
+}
+
+bool managed_probe(struct managed *m)
+{
+	struct progress_sample before = m->sample;
+
+	progress_take(&m->sample, m->process.pid);
+	return progress_made(&before, &m->sample);
+}
