@@ -4,7 +4,7 @@
  * A link moves opaque bytes (common/wire/wire.h gives them meaning), owns its socket. Every callback runs on a thread
  * of NNG: post to your own loop or take your own lock, and return soon. A callback may send on a link; it must never
  * free one. Each *_free() waits until the callbacks of its link have ended: hold no lock that a callback takes.
- * Nothing here retries or re-sends by itself, except that a dialer reconnects for ever (after 5 ms, growing to 50 ms).
+ * Nothing here retries or re-sends by itself, except that a dialer reconnects for ever (after 5 ms, growing to 250 ms).
  */
 #ifndef GRIZZLY_COMMON_WIRE_LINK_H
 #define GRIZZLY_COMMON_WIRE_LINK_H

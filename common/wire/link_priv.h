@@ -10,7 +10,7 @@
 #include "common/wire/link.h"
 
 #define LINK_RECONNECT_MIN_MS 5
-#define LINK_RECONNECT_MAX_MS 50
+#define LINK_RECONNECT_MAX_MS 250
 #define LINK_STALL_MS         1000 /* a dialer that counts nothing for so long, unconnected, after a failure is dead */
 
 /* NNG's counters of one dialer or listener. */
