@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,20 +11,29 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/store/snapshot_copy.h"
 #include "common/wire/pump.h"
 #include "master/commit.h"
+
+/* How long a replica that went away, or cannot be helped, keeps the log it needs next from being trimmed. */
+#define HOLD_MS 60000u
 
 struct sender {
 	struct replication *hub;
 	size_t index; /* in commit tracking; 0 is ourselves */
 	char id[WIRE_NAME_MAX];
 	char address[WIRE_NAME_MAX];
-	struct pump *pump;     /* set before its first callback, constant afterwards */
+	struct pump *pump; /* set before its first callback, constant afterwards */
+	/* It is being sent a snapshot, message after message: nobody with better things to do shall kick the pump and so
+	 * perhaps have to send the rest of it. */
+	atomic_bool in_snapshot;
 	pthread_mutex_t mutex; /* guards everything below */
 	struct walsender *walsender;
 	struct wal_cursor *cursor;
-	bool flush_commit;   /* tell the committed LSN even when there is nothing else to say */
-	struct wire_msg msg; /* the message being built: large, hence not on the stack */
+	struct snapshot_source *snapshot; /* NULL: none is being sent */
+	uint64_t held_ms;                 /* when the cursor was last of use */
+	bool flush_commit;                /* tell the committed LSN even when there is nothing else to say */
+	struct wire_msg msg;              /* the message being built: large, hence not on the stack */
 };
 
 struct replication {
@@ -111,7 +121,60 @@ static enum db_err log_describe(void *arg, uint64_t lsn, uint64_t *term, uint64_
 	return DB_OK;
 }
 
+static enum db_err snapshot_open(void *arg, struct wire_snapshot_begin *out, struct errmsg *em)
+{
+	struct sender *s = arg;
+	const struct snapshot_header *header;
+	enum db_err err = snapshot_source_open(&s->snapshot, s->hub->store, em);
+
+	if (err != DB_OK)
+		return err;
+	header = snapshot_source_header(s->snapshot);
+	out->pos = header->pos;
+	out->record_checksum = header->record_checksum;
+	out->db_checksum = header->db_checksum;
+	out->db_size_pages = header->db_size_pages;
+	err = log_seek(s, header->pos.lsn + 1, em);
+	if (err != DB_OK) {
+		snapshot_source_close(s->snapshot);
+		s->snapshot = NULL;
+	}
+	return err;
+}
+
+static const uint8_t *snapshot_page(void *arg, uint32_t pgno)
+{
+	struct sender *s = arg;
+
+	return snapshot_source_page(s->snapshot, pgno);
+}
+
+/* The pin has kept the log so far; from here on the cursor does. A cursor holds the segment of a record that exists: when
+ * none came after the snapshot yet, that of the snapshot's own record, behind which the next ones will lie. */
+static void snapshot_close(void *arg)
+{
+	struct sender *s = arg;
+	uint64_t lsn = snapshot_source_header(s->snapshot)->pos.lsn;
+	struct errmsg em = {0};
+
+	if (log_seek(s, log_last_lsn(s) > lsn ? lsn + 1 : lsn, &em) != DB_OK)
+		log_warn("walsender %s: %s", s->id, em.text);
+	snapshot_source_close(s->snapshot);
+	s->snapshot = NULL;
+}
+
 /* ---- sending */
+
+/* After whatever may have changed the walsender's state; mutex held. */
+static void note_state(struct sender *s)
+{
+	struct walsender_status status;
+
+	walsender_get_status(s->walsender, &status);
+	atomic_store(&s->in_snapshot, status.state == WALSENDER_SNAPSHOT);
+	if (status.state == WALSENDER_STREAMING || status.state == WALSENDER_SNAPSHOT)
+		s->held_ms = clock_mono_ms();
+}
 
 /* The pump's next message. */
 static nng_msg *next_message(void *arg)
@@ -129,6 +192,7 @@ static nng_msg *next_message(void *arg)
 		}
 	}
 	s->flush_commit = false;
+	note_state(s);
 	pthread_mutex_unlock(&s->mutex);
 	return message;
 }
@@ -139,6 +203,7 @@ static void on_connected(void *arg, bool connected)
 
 	pthread_mutex_lock(&s->mutex);
 	walsender_on_connected(s->walsender, connected, clock_mono_ms());
+	note_state(s);
 	pthread_mutex_unlock(&s->mutex);
 }
 
@@ -189,7 +254,8 @@ void replication_on_sealed(struct replication *r)
 	size_t i;
 
 	for (i = 0; i < r->sender_count; i++)
-		pump_kick(r->senders[i].pump);
+		if (!atomic_load_explicit(&r->senders[i].in_snapshot, memory_order_relaxed))
+			pump_kick(r->senders[i].pump);
 }
 
 uint64_t replication_committed_lsn(struct replication *r)
@@ -228,6 +294,7 @@ void replication_on_message(struct replication *r, const struct wire_msg *msg)
 		walsender_on_position(s->walsender, &msg->body.position);
 	else if (msg->head.type == WIRE_ACK)
 		counts = walsender_on_ack(s->walsender, &msg->body.ack);
+	note_state(s);
 	pthread_mutex_unlock(&s->mutex);
 	if (counts)
 		note_durable(r, s->index, msg->body.ack.durable_lsn);
@@ -248,12 +315,25 @@ static void wait_ms(struct replication *r, long ms)
 	pthread_cond_timedwait(&r->tick, &r->mutex, &until);
 }
 
+/* A replica that stays away must not fill the master's disk: it will need a snapshot in the end. Mutex held. */
+static void release_log(struct sender *s)
+{
+	if (s->cursor == NULL || s->snapshot != NULL || clock_mono_ms() < s->held_ms + HOLD_MS)
+		return;
+	log_info("walsender %s: no longer keeps the log for it", s->id);
+	wal_cursor_free(s->cursor);
+	s->cursor = NULL;
+}
+
 static void flush_commit(struct sender *s)
 {
 	pthread_mutex_lock(&s->mutex);
 	s->flush_commit = true;
+	note_state(s);
+	release_log(s);
 	pthread_mutex_unlock(&s->mutex);
-	pump_kick(s->pump);
+	if (!atomic_load_explicit(&s->in_snapshot, memory_order_relaxed))
+		pump_kick(s->pump);
 }
 
 /* While commits go on it wakes by itself every WALSENDER_NOTICE_MS, so that they need not wake it; when none came for that
@@ -288,8 +368,16 @@ static void *run_ticker(void *arg)
 static enum db_err start_sender(struct replication *r, struct sender *s, const struct replication_options *options,
 				unsigned node, struct errmsg *em)
 {
-	const struct walsender_io io = {s,		log_seek,     log_next,    log_terms,
-					log_first_lsn, log_last_lsn, log_describe};
+	const struct walsender_io io = {.arg = s,
+					.seek = log_seek,
+					.next = log_next,
+					.terms = log_terms,
+					.first_lsn = log_first_lsn,
+					.last_lsn = log_last_lsn,
+					.describe = log_describe,
+					.snapshot_open = snapshot_open,
+					.snapshot_page = snapshot_page,
+					.snapshot_close = snapshot_close};
 	const struct pump_owner owner = {next_message, on_connected, s};
 	struct walsender_identity identity = {.term = options->term};
 	char url[LINK_URL_MAX];
@@ -392,8 +480,8 @@ void replication_free(struct replication *r)
 	for (i = 0; i < r->sender_count; i++)
 		pump_free(r->senders[i].pump);
 	for (i = 0; i < r->sender_count; i++) {
-		wal_cursor_free(r->senders[i].cursor);
 		walsender_free(r->senders[i].walsender);
+		wal_cursor_free(r->senders[i].cursor);
 		pthread_mutex_destroy(&r->senders[i].mutex);
 	}
 	commit_free(r->commit);

@@ -25,13 +25,18 @@ struct walsender {
 	struct wire_start start;  /* the START to send */
 	struct wal_record record; /* taken from the cursor, not sent yet; payload NULL: none */
 	size_t record_offset;     /* bytes of it sent already: it travels in pieces */
+	bool log_damaged;         /* a record that this replica needs cannot be read: it gets a snapshot */
+	bool snapshot_open;
+	bool begin_due;                      /* SNAPSHOT: nothing of it was sent yet */
+	uint32_t next_pgno;                  /* SNAPSHOT: the first page not sent yet */
+	struct wire_snapshot_begin snapshot; /* SNAPSHOT: what is sent */
 	struct buf coalesced;
 	uint64_t acked_lsn;
 	uint64_t applied_lsn;
 	uint64_t db_checksum;
 };
 
-static const char *const state_names[] = {"disconnected", "hello", "streaming", "behind"};
+static const char *const state_names[] = {"disconnected", "hello", "streaming", "snapshot", "refused"};
 
 const char *walsender_state_name(enum walsender_state state)
 {
@@ -53,10 +58,18 @@ enum db_err walsender_create(struct walsender **out, const struct walsender_iden
 	return DB_OK;
 }
 
+static void close_snapshot(struct walsender *w)
+{
+	if (w->snapshot_open)
+		w->io.snapshot_close(w->io.arg);
+	w->snapshot_open = false;
+}
+
 void walsender_free(struct walsender *w)
 {
 	if (w == NULL)
 		return;
+	close_snapshot(w);
 	buf_fini(&w->coalesced);
 	free(w);
 }
@@ -87,6 +100,7 @@ static void say_hello(struct walsender *w)
 void walsender_on_connected(struct walsender *w, bool connected, uint64_t now_ms)
 {
 	w->spoken_ms = now_ms;
+	close_snapshot(w);
 	if (connected) {
 		set_state(w, WALSENDER_HELLO, "connected");
 		say_hello(w);
@@ -95,61 +109,115 @@ void walsender_on_connected(struct walsender *w, bool connected, uint64_t now_ms
 	}
 }
 
-/* Finds the last record that the replica shares with us; false with a reason when there is none we can go on from. */
-static bool find_join(struct walsender *w, const struct wire_position *position, uint64_t *join_lsn, const char **why)
-{
-	struct wal_pos *terms = calloc(WIRE_TERMS_MAX, sizeof(*terms));
-	struct join_log ours, theirs;
-	bool found;
+enum verdict { VERDICT_JOIN, VERDICT_SNAPSHOT, VERDICT_REFUSE };
 
-	*why = "out of memory";
-	if (terms == NULL)
-		return false;
-	ours.terms = terms;
-	ours.term_count = w->io.terms(w->io.arg, terms, WIRE_TERMS_MAX);
-	ours.last_lsn = w->io.last_lsn(w->io.arg);
-	theirs.terms = position->terms;
-	theirs.term_count = position->term_count;
-	theirs.last_lsn = position->last.lsn;
-	found = join_find(&ours, &theirs, join_lsn);
-	free(terms);
+/* What can be done for a replica whose log shares no term with ours. A history of ours that is whole and disjoint from its
+ * own is another database's, whatever we call it: nothing that was committed there may be replaced. */
+static enum verdict judge_stranger(const struct join_log *ours, const struct wire_position *position, const char **why)
+{
+	bool whole = ours->term_count == 0 || ours->terms[0].lsn <= 1;
+
+	if (position->visible_lsn > ours->last_lsn || (whole && position->visible_lsn > 0)) {
+		*why = "it holds committed records that we lack";
+		return VERDICT_REFUSE;
+	}
 	*why = "its log shares no term with ours";
-	if (!found)
-		return false;
-	*why = "its log ends before ours begins";
-	if (*join_lsn + 1 < w->io.first_lsn(w->io.arg))
-		return false;
-	*why = "it holds committed records that we lack";
-	return *join_lsn >= position->visible_lsn;
+	return VERDICT_SNAPSHOT;
 }
 
-void walsender_on_position(struct walsender *w, const struct wire_position *position)
+/* Finds the last record that the replica shares with us, and whether we can go on from there. */
+static enum verdict judge(struct walsender *w, const struct join_log *ours, const struct wire_position *position,
+			  uint64_t *join_lsn, const char **why)
+{
+	const struct join_log theirs = {position->terms, position->term_count, position->last.lsn};
+
+	if (!join_find(ours, &theirs, join_lsn))
+		return judge_stranger(ours, position, why);
+	if (*join_lsn < position->visible_lsn) {
+		*why = "it holds committed records that we lack";
+		return VERDICT_REFUSE;
+	}
+	*why = "it asks for a snapshot";
+	if (position->needs_snapshot)
+		return VERDICT_SNAPSHOT;
+	*why = "its log ends before ours begins";
+	if (*join_lsn + 1 < w->io.first_lsn(w->io.arg))
+		return VERDICT_SNAPSHOT;
+	*why = "our log is damaged where it would go on";
+	return w->log_damaged ? VERDICT_SNAPSHOT : VERDICT_JOIN;
+}
+
+static void begin_streaming(struct walsender *w, const struct wire_position *position, uint64_t join_lsn)
 {
 	struct errmsg em = {0};
-	uint64_t join_lsn = 0;
-	const char *why = "it needs a snapshot";
+	enum db_err err = DB_OK;
 
-	if (w->state == WALSENDER_DISCONNECTED || position->stream_id != w->stream_id)
-		return;
-	forget_record(w);
 	memset(&w->start, 0, sizeof(w->start));
-	if (position->needs_snapshot || !find_join(w, position, &join_lsn, &why)) {
-		set_state(w, WALSENDER_BEHIND, why);
-		return;
-	}
-	if (join_lsn > 0 &&
-	    w->io.describe(w->io.arg, join_lsn, &w->start.prev.term, &w->start.prev_checksum, &em) != DB_OK) {
-		set_state(w, WALSENDER_BEHIND, em.text);
-		return;
-	}
-	if (w->io.seek(w->io.arg, join_lsn + 1, &em) != DB_OK) {
-		set_state(w, WALSENDER_BEHIND, em.text);
+	if (join_lsn > 0)
+		err = w->io.describe(w->io.arg, join_lsn, &w->start.prev.term, &w->start.prev_checksum, &em);
+	if (err == DB_OK)
+		err = w->io.seek(w->io.arg, join_lsn + 1, &em);
+	if (err != DB_OK) {
+		w->log_damaged = err == DB_CORRUPT;
+		set_state(w, WALSENDER_HELLO, em.text); /* asked again soon */
 		return;
 	}
 	w->start.stream_id = w->stream_id;
 	w->start.prev.lsn = join_lsn;
 	w->start_due = true;
 	set_state(w, WALSENDER_STREAMING, position->last.lsn > join_lsn ? "its tail is cut" : "position known");
+}
+
+static void begin_snapshot(struct walsender *w, const char *why)
+{
+	struct errmsg em = {0};
+
+	if (w->io.snapshot_open(w->io.arg, &w->snapshot, &em) != DB_OK) {
+		log_warn("walsender %s: no snapshot can be sent: %s", w->peer, em.text);
+		set_state(w, WALSENDER_HELLO, em.text);
+		return;
+	}
+	w->snapshot_open = true;
+	w->log_damaged = false;
+	w->begin_due = true;
+	w->next_pgno = 1;
+	w->snapshot.stream_id = w->stream_id;
+	set_state(w, WALSENDER_SNAPSHOT, why);
+	log_info("walsender %s is sent a snapshot of %" PRIu32 " pages at lsn=%" PRIu64, w->peer,
+		 w->snapshot.db_size_pages, w->snapshot.pos.lsn);
+}
+
+void walsender_on_position(struct walsender *w, const struct wire_position *position)
+{
+	struct wal_pos *terms;
+	struct join_log ours;
+	const char *why = "out of memory";
+	uint64_t join_lsn = 0;
+
+	if (w->state == WALSENDER_DISCONNECTED || position->stream_id != w->stream_id)
+		return;
+	forget_record(w);
+	close_snapshot(w);
+	terms = calloc(WIRE_TERMS_MAX, sizeof(*terms));
+	if (terms == NULL) {
+		set_state(w, WALSENDER_HELLO, why);
+		return;
+	}
+	ours.terms = terms;
+	ours.term_count = w->io.terms(w->io.arg, terms, WIRE_TERMS_MAX);
+	ours.last_lsn = w->io.last_lsn(w->io.arg);
+	switch (judge(w, &ours, position, &join_lsn, &why)) {
+	case VERDICT_JOIN:
+		begin_streaming(w, position, join_lsn);
+		break;
+	case VERDICT_SNAPSHOT:
+		begin_snapshot(w, why);
+		break;
+	case VERDICT_REFUSE:
+		set_state(w, WALSENDER_REFUSED, why);
+		break;
+	}
+	free(terms);
 }
 
 bool walsender_on_ack(struct walsender *w, const struct wire_ack *ack)
@@ -195,8 +263,10 @@ static bool take_record(struct walsender *w)
 	if (err == DB_OK)
 		return true;
 	forget_record(w);
-	if (err != DB_NOTFOUND)
-		set_state(w, WALSENDER_BEHIND, em.text);
+	if (err != DB_NOTFOUND) {
+		w->log_damaged = err == DB_CORRUPT;
+		set_state(w, WALSENDER_HELLO, em.text); /* where the replica is now decides what becomes of it */
+	}
 	return false;
 }
 
@@ -231,6 +301,14 @@ static void fill_whole(struct walsender *w, const uint8_t *bytes, size_t size, s
 	records->len = w->coalesced.len;
 }
 
+static void start_over(struct walsender *w, const char *why)
+{
+	log_warn("walsender %s: %s", w->peer, why);
+	close_snapshot(w);
+	set_state(w, WALSENDER_HELLO, why);
+	say_hello(w);
+}
+
 /* False: nothing to send, or memory is short (the record is then read again after a new HELLO). */
 static bool fill_records(struct walsender *w, uint64_t committed_lsn, struct wire_msg *msg)
 {
@@ -253,9 +331,8 @@ static bool fill_records(struct walsender *w, uint64_t committed_lsn, struct wir
 	else
 		fill_whole(w, bytes, size, records);
 	if (w->coalesced.failed) {
-		log_warn("walsender %s: out of memory", w->peer);
-		set_state(w, WALSENDER_HELLO, "out of memory");
-		say_hello(w);
+		buf_fini(&w->coalesced);
+		start_over(w, "out of memory");
 		return false;
 	}
 	w->committed_sent = committed_lsn;
@@ -293,6 +370,44 @@ static bool next_while_streaming(struct walsender *w, uint64_t committed_lsn, bo
 	return false;
 }
 
+/* As many pages as make a message. False: memory is short. */
+static bool fill_pages(struct walsender *w, struct wire_msg *msg)
+{
+	struct wire_snapshot_pages *pages = &msg->body.snapshot_pages;
+
+	pages->stream_id = w->stream_id;
+	pages->first_pgno = w->next_pgno;
+	buf_clear(&w->coalesced);
+	while (w->next_pgno <= w->snapshot.db_size_pages && w->coalesced.len < WALSENDER_COALESCE_MAX)
+		buf_put(&w->coalesced, w->io.snapshot_page(w->io.arg, w->next_pgno++), WAL_PAGE_SIZE);
+	pages->bytes = w->coalesced.data;
+	pages->len = w->coalesced.len;
+	return !w->coalesced.failed;
+}
+
+static bool next_of_snapshot(struct walsender *w, struct wire_msg *msg)
+{
+	if (w->begin_due) {
+		init_message(w, msg, WIRE_SNAPSHOT_BEGIN);
+		msg->body.snapshot_begin = w->snapshot;
+		w->begin_due = false;
+		return true;
+	}
+	if (w->next_pgno <= w->snapshot.db_size_pages) {
+		init_message(w, msg, WIRE_SNAPSHOT_PAGES);
+		if (fill_pages(w, msg))
+			return true;
+		buf_fini(&w->coalesced);
+		start_over(w, "out of memory");
+		return false;
+	}
+	init_message(w, msg, WIRE_SNAPSHOT_END);
+	msg->body.snapshot_end.stream_id = w->stream_id;
+	close_snapshot(w);
+	set_state(w, WALSENDER_HELLO, "snapshot sent"); /* the next HELLO meets the replica with it, or without */
+	return true;
+}
+
 bool walsender_next(struct walsender *w, uint64_t committed_lsn, bool flush_commit, uint64_t now_ms,
 		    struct wire_msg *msg)
 {
@@ -302,6 +417,8 @@ bool walsender_next(struct walsender *w, uint64_t committed_lsn, bool flush_comm
 		return false;
 	if (w->state == WALSENDER_STREAMING)
 		send = next_while_streaming(w, committed_lsn, flush_commit, now_ms, msg);
+	else if (w->state == WALSENDER_SNAPSHOT)
+		send = next_of_snapshot(w, msg);
 	if (w->state != WALSENDER_STREAMING && !send) {
 		if (!w->hello_due && now_ms - w->spoken_ms >= WALSENDER_HELLO_RETRY_MS)
 			say_hello(w);

@@ -6,7 +6,11 @@
  * Used by master/replication.c under the sender's mutex, by unit tests and by a simulator.
  *
  *   DISCONNECTED --connected--> HELLO --POSITION--> STREAMING --POSITION (gap)--> STREAMING
- *   HELLO --POSITION that cannot be joined--> BEHIND (its log ends before ours begins, or it diverged)
+ *   any --POSITION that cannot be joined--> SNAPSHOT --all sent--> HELLO (the replica restarts with it and joins)
+ *   any --POSITION of a replica that holds committed records which we lack--> REFUSED, until it says something else
+ *   STREAMING --the log cannot be read on--> HELLO
+ *
+ * A snapshot that a lost connection, or anything else, cuts short is begun anew: there is one at a time, and no resuming.
  */
 #ifndef GRIZZLY_MASTER_WALSENDER_H
 #define GRIZZLY_MASTER_WALSENDER_H
@@ -23,7 +27,7 @@
 /* How often a silent link carries a COMMIT, and how long a HELLO may stay unanswered. */
 #define WALSENDER_KEEPALIVE_MS 50u
 /* Nothing was sent for so long: a commit is worth a message of its own, for no record will carry it. */
-#define WALSENDER_NOTICE_MS 2u
+#define WALSENDER_NOTICE_MS      2u
 #define WALSENDER_HELLO_RETRY_MS 500u
 
 struct walsender_io {
@@ -36,9 +40,20 @@ struct walsender_io {
 	uint64_t (*last_lsn)(void *arg);
 	/* Term and checksum of one record; also of the last one before first_lsn. */
 	enum db_err (*describe)(void *arg, uint64_t lsn, uint64_t *term, uint64_t *checksum, struct errmsg *em);
+	/* Pins what is committed, fills all of *out but the stream id, and moves the cursor behind it: until the next seek()
+	 * the log from there on is kept, also after snapshot_close(). Never called while one is open. */
+	enum db_err (*snapshot_open)(void *arg, struct wire_snapshot_begin *out, struct errmsg *em);
+	const uint8_t *(*snapshot_page)(void *arg, uint32_t pgno);
+	void (*snapshot_close)(void *arg);
 };
 
-enum walsender_state { WALSENDER_DISCONNECTED, WALSENDER_HELLO, WALSENDER_STREAMING, WALSENDER_BEHIND };
+enum walsender_state {
+	WALSENDER_DISCONNECTED,
+	WALSENDER_HELLO,
+	WALSENDER_STREAMING,
+	WALSENDER_SNAPSHOT,
+	WALSENDER_REFUSED,
+};
 
 struct walsender_identity {
 	uint8_t cluster_id[16];
@@ -53,8 +68,8 @@ struct walsender;
 /* identity and io are copied; peer names the replica in the log. first_stream_id: any number that no earlier sender to
  * this replica used. DB_NOMEM. */
 enum db_err walsender_create(struct walsender **out, const struct walsender_identity *identity, const char *peer,
-                             uint64_t first_stream_id, const struct walsender_io *io, struct errmsg *em);
-void walsender_free(struct walsender *w); /* NULL is fine */
+			     uint64_t first_stream_id, const struct walsender_io *io, struct errmsg *em);
+void walsender_free(struct walsender *w); /* closes an open snapshot; NULL is fine */
 
 void walsender_on_connected(struct walsender *w, bool connected, uint64_t now_ms);
 /* A POSITION of the current stream decides from where to send; of another stream: ignored. */
@@ -65,7 +80,7 @@ bool walsender_on_ack(struct walsender *w, const struct wire_ack *ack);
 /* What to send now. False: nothing. True: *msg is filled; bytes it points to are valid until the next call. flush_commit:
  * send the committed LSN even before the keep-alive is due, once nothing was sent for WALSENDER_NOTICE_MS. */
 bool walsender_next(struct walsender *w, uint64_t committed_lsn, bool flush_commit, uint64_t now_ms,
-                    struct wire_msg *msg);
+		    struct wire_msg *msg);
 
 struct walsender_status {
 	enum walsender_state state;

@@ -13,6 +13,7 @@ struct control {
 	struct control_options options;
 	struct link_rep *link;
 	struct wire_msg request, reply; /* large; the handler runs one at a time */
+	struct errmsg refused;          /* what was last refused, and logged: an election asks again and again */
 };
 
 static enum db_err carry_out(struct control *c, const struct wire_msg *request, struct errmsg *em)
@@ -66,9 +67,11 @@ static void on_request(void *arg, const void *bytes, size_t len, struct buf *rep
 		return;
 	}
 	err = carry_out(c, &c->request, &em);
-	if (err != DB_OK)
+	if (err != DB_OK && strcmp(em.text, c->refused.text) != 0)
 		log_warn("control: refused %s of term %llu: %s", wire_type_name(c->request.head.type),
 			 (unsigned long long)c->request.head.term, em.text);
+	if (err != DB_OK || c->request.head.type != WIRE_HEARTBEAT)
+		c->refused = em;
 	fill_reply(c, err, &em);
 	wire_encode(reply, &c->reply);
 }

@@ -1,20 +1,31 @@
 /*
  * forward.c - asking the master on behalf of a client of this node.
  *
- * The request goes on as it came, with the cluster's token and a header against loops; the master's answer comes back as
- * it is. A request that the master certainly did not execute is parked and tried again, for a new master may be there in
- * a moment. A read may always be asked again. A write whose answer was lost ends as REMOTE_ERROR: its outcome is unknown.
+ * The request goes on as it came, with the cluster's token, the time it has left, and a header against loops; the
+ * master's answer comes back as it is: a small one in one piece, a longer one as a stream, no faster than the client
+ * reads (the call is paused meanwhile), so that memory stays flat.
+ *
+ * A request that the master certainly did not execute is parked and tried again, for a new master may be there in a
+ * moment. A read whose connection broke before anything of its answer came is asked again a few times. A write whose
+ * answer was lost ends as REMOTE_ERROR: its outcome is unknown. An answer that breaks off reaches the client as one that
+ * breaks off.
  * A read that waits for a master that has been replaced is given up and asked again at once. A write is not: a master
  * that handed over answers it still (a dead one's connection breaks), and its answer is the only way to know its outcome.
  */
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/buf.h"
 #include "common/base/clock.h"
+#include "common/base/log.h"
 #include "node/front_request.h"
 
-#define FORWARD_BODY_MAX ((size_t)256 << 20)
+#define WHOLE_BYTES_MAX ((size_t)64 << 10) /* an answer up to this goes back in one piece */
+#define BREAKS_MAX      3                  /* so often a read is asked again after its connection broke */
+#define STALL_MS        30000              /* a client that takes nothing of a stream for so long is cut off */
+#define MARGIN_MS_MAX   50                 /* the master gets so much less time: its own TIMEOUT says more than ours */
 
 struct forward {
 	struct forward *next; /* worker's list */
@@ -22,9 +33,11 @@ struct forward {
 	struct http_call *call;
 	int status;
 	char content_type[64];
-	struct buf body;
-	bool too_large;
+	struct buf body;            /* the answer's beginning, until there is a stream */
+	struct http_stream *stream; /* has req's HTTP request */
 };
+
+/* ---- the answer comes */
 
 static void on_head(void *arg, int status, const char *content_type)
 {
@@ -32,20 +45,57 @@ static void on_head(void *arg, int status, const char *content_type)
 	size_t len = strlen(content_type);
 
 	f->status = status;
-	if (len < sizeof(f->content_type))
+	if (len > 0 && len < sizeof(f->content_type))
 		memcpy(f->content_type, content_type, len + 1);
+}
+
+/* The client takes again, or has gone. */
+static void on_wakeup(void *arg)
+{
+	struct forward *f = arg;
+
+	if (atomic_load(http_stream_gone(f->stream)))
+		http_call_cancel(f->call);
+	else
+		http_call_resume(f->call);
+}
+
+/* After an error f->stream tells whether the stream exists. */
+static enum db_err start_stream(struct forward *f)
+{
+	enum db_err err = f->body.failed ? DB_NOMEM : DB_OK;
+
+	if (err == DB_OK)
+		err = http_stream_create(&f->stream, f->req->http, f->status, f->content_type);
+	if (err != DB_OK)
+		return err;
+	http_stream_set_wakeup(f->stream, on_wakeup, f);
+	err = http_stream_try_write(f->stream, f->body.data, f->body.len);
+	buf_fini(&f->body);
+	return err;
 }
 
 static bool on_body(void *arg, const void *bytes, size_t len)
 {
 	struct forward *f = arg;
+	enum db_err err = DB_OK;
 
-	if (f->body.len + len > FORWARD_BODY_MAX)
-		f->too_large = true;
-	else
+	if (f->stream == NULL && f->body.len + len <= WHOLE_BYTES_MAX) {
 		buf_put(&f->body, bytes, len);
+		return true;
+	}
+	if (f->stream == NULL)
+		err = start_stream(f);
+	if (err == DB_OK)
+		err = http_stream_try_write(f->stream, bytes, len);
+	if (err == DB_BUSY)
+		return false; /* on_wakeup() goes on */
+	if (err != DB_OK)
+		http_call_cancel(f->call); /* that was on_end() */
 	return true;
 }
+
+/* ---- it has come, or not */
 
 static void unlink_forward(struct forward *f)
 {
@@ -61,8 +111,7 @@ static bool says_no_master(const struct forward *f)
 {
 	static const char code[] = "\"code\":\"NO_MASTER\"";
 
-	return f->status == 503 && f->body.len > 0 &&
-	       memmem(f->body.data, f->body.len, code, sizeof(code) - 1) != NULL;
+	return f->status == 503 && f->body.len > 0 && memmem(f->body.data, f->body.len, code, sizeof(code) - 1) != NULL;
 }
 
 static bool is_read(struct front_request *req)
@@ -73,54 +122,105 @@ static bool is_read(struct front_request *req)
 	return query_classify(req->worker->conn, req->query, &kind, &error) == QUERY_OK && kind == QUERY_KIND_READ;
 }
 
+static void end_stream(struct forward *f, enum db_err err, const struct errmsg *em)
+{
+	if (err == DB_IO || err == DB_TIMEOUT)
+		log_warn("forward: an answer breaks off: %s", em->text);
+	http_stream_end(f->stream, err == DB_OK);
+	front_request_free(f->req);
+}
+
+/* The answer broke off while it was small. What the master said so far may tell why. */
+static void relay_broken(struct forward *f, enum db_err err, const struct errmsg *em)
+{
+	if (start_stream(f) == DB_OK || f->stream != NULL)
+		end_stream(f, err, em);
+	else
+		front_request_fail(f->req, QUERY_INTERNAL, "out of memory for the answer");
+}
+
 static void relay(struct forward *f)
 {
-	struct front_request *req = f->req;
+	http_reply(f->req->http, f->status, f->content_type, &f->body);
+	front_request_free(f->req);
+}
 
-	if (f->too_large || f->body.failed) {
-		front_request_fail(req, QUERY_TOO_LARGE, "the answer is too large to be forwarded; ask the master");
-		return;
-	}
-	http_reply(req->http, f->status, f->content_type[0] != '\0' ? f->content_type : "application/json", &f->body);
-	front_request_free(req);
+/* No whole answer came, and the master may have executed the request. */
+static void end_unanswered(struct forward *f, enum db_err err, const struct errmsg *em)
+{
+	struct front_request *req = f->req;
+	bool reads = is_read(req);
+
+	if (err == DB_TIMEOUT && reads)
+		front_request_fail(req, QUERY_TIMEOUT, "the master did not answer in time");
+	else if (err == DB_TIMEOUT)
+		front_request_fail(req, QUERY_TIMEOUT,
+				   "the master did not answer in time; a write may have been committed");
+	else if (!reads)
+		front_request_fail(req, QUERY_REMOTE_ERROR,
+				   "the connection to the master broke; the write may have been committed");
+	else if (f->body.len > 0)
+		relay_broken(f, err, em);
+	else if (err == DB_CLOSED || req->forward_breaks++ < BREAKS_MAX)
+		front_request_park(req);
+	else
+		front_request_fail(req, QUERY_REMOTE_ERROR,
+				   "the connection to the master broke again and again before it answered the read");
 }
 
 static void on_end(void *arg, enum db_err err, const struct errmsg *em)
 {
 	struct forward *f = arg;
-	struct front_request *req = f->req;
 
-	(void)em;
 	unlink_forward(f);
-	if (err == DB_OK && !says_no_master(f))
+	if (f->stream != NULL)
+		end_stream(f, err, em);
+	else if (err == DB_OK && !says_no_master(f))
 		relay(f);
-	else if (req->worker->stopping)
-		front_request_fail(req, QUERY_NO_MASTER, "the node is stopping");
 	else if (err == DB_OK || err == DB_UNAVAILABLE)
-		front_request_park(req);
-	else if (err == DB_TIMEOUT)
-		front_request_fail(req, QUERY_TIMEOUT, "the master did not answer in time; a write may have been committed");
-	else if (is_read(req))
-		front_request_park(req);
+		front_request_park(f->req);
 	else
-		front_request_fail(req, QUERY_REMOTE_ERROR,
-		                   "the connection to the master broke; the write may have been committed");
+		end_unanswered(f, err, em);
 	buf_fini(&f->body);
 	free(f);
 }
 
-void forward_start(struct front_request *req)
+/* ---- asking */
+
+/* Nothing was sent. */
+static void end_unasked(struct front_request *req, enum db_err err, const struct errmsg *em)
 {
-	static const char *const headers[] = {"Content-Type: application/json", FORWARDED_HEADER ": 1", NULL};
-	struct front_worker *w = req->worker;
+	if (err == DB_TIMEOUT || err == DB_CLOSED)
+		front_request_park(req); /* which says what became of it */
+	else
+		front_request_fail(req, QUERY_INTERNAL, em->text);
+}
+
+static enum db_err start_call(struct forward *f, struct errmsg *em)
+{
+	struct front_request *req = f->req;
+	uint64_t now_ms = clock_mono_ms(), left_ms = req->deadline_ms > now_ms ? req->deadline_ms - now_ms : 0;
+	char timeout[64];
+	const char *const headers[] = {"Content-Type: application/json", FORWARDED_HEADER ": 1", timeout, NULL};
 	struct http_call_request call = {.address = req->master_http,
 					 .path = "/query",
-					 .bearer_token = w->token,
+					 .bearer_token = req->worker->token,
 					 .headers = headers,
 					 .deadline_ms = req->deadline_ms};
-	struct http_call_handler handler = {.on_head = on_head, .on_body = on_body, .on_end = on_end};
-	struct errmsg em = {0};
+	const struct http_call_handler handler = {.on_head = on_head, .on_body = on_body, .on_end = on_end, .arg = f};
+
+	left_ms -= left_ms / 10 < MARGIN_MS_MAX ? left_ms / 10 : MARGIN_MS_MAX;
+	snprintf(timeout, sizeof(timeout), FORWARDED_TIMEOUT_HEADER ": %" PRIu64, left_ms > 0 ? left_ms : 1);
+	call.body = http_request_body(req->http, &call.body_len);
+	return http_call_start(&f->call, req->worker->client, &call, &handler, em);
+}
+
+void forward_start(struct front_request *req)
+{
+	struct front_worker *w = req->worker;
 	struct forward *f;
+	struct errmsg em = {0};
+	enum db_err err;
 
 	if (req->master_http[0] == '\0' || w->stopping) {
 		front_request_park(req);
@@ -134,12 +234,19 @@ void forward_start(struct front_request *req)
 	f->req = req;
 	f->next = w->forwards;
 	w->forwards = f;
-	handler.arg = f;
-	call.body = http_request_body(req->http, &call.body_len);
+	snprintf(f->content_type, sizeof(f->content_type), "application/json");
+	err = start_call(f, &em);
+	if (err != DB_OK) {
+		unlink_forward(f);
+		free(f);
+		end_unasked(req, err, &em);
+		return;
+	}
 	frontend_count_forward(w->frontend);
-	if (http_call_start(&f->call, w->client, &call, &handler, &em) != DB_OK)
-		on_end(f, DB_UNAVAILABLE, &em);
+	front_worker_arm_tick(w);
 }
+
+/* ---- looking after those under way */
 
 void forward_on_master_change(struct front_worker *w, const char *address)
 {
@@ -147,7 +254,24 @@ void forward_on_master_change(struct front_worker *w, const char *address)
 
 	for (f = w->forwards; f != NULL; f = next) {
 		next = f->next;
-		if (strcmp(f->req->master_http, address) != 0 && is_read(f->req))
+		if (f->stream == NULL && f->body.len == 0 && strcmp(f->req->master_http, address) != 0 &&
+		    is_read(f->req))
+			http_call_cancel(f->call);
+	}
+}
+
+void forward_look_after(struct front_worker *w)
+{
+	struct forward *f, *next;
+	bool useless;
+
+	for (f = w->forwards; f != NULL; f = next) {
+		next = f->next;
+		if (f->stream != NULL)
+			useless = http_stream_stalled_ms(f->stream) >= STALL_MS;
+		else
+			useless = atomic_load(http_request_gone(f->req->http)) && is_read(f->req);
+		if (useless)
 			http_call_cancel(f->call);
 	}
 }

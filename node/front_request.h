@@ -12,6 +12,8 @@
 
 /* Says that a node has forwarded the request already: it is not forwarded twice. */
 #define FORWARDED_HEADER "Grizzly-Forwarded"
+/* With it: how much of the request's time is left. */
+#define FORWARDED_TIMEOUT_HEADER "Grizzly-Timeout-Ms"
 
 struct forward;
 
@@ -22,18 +24,20 @@ struct front_worker {
 	const char *token; /* borrowed */
 	struct query_conn *conn;
 	struct http_client *client;
-	struct event *retry; /* runs while something is parked */
-	bool retry_armed;
-	bool stopping; /* nothing is parked or sent any more */
-	struct front_request *parked; /* newest first */
-	struct forward *forwards;     /* under way */
-	struct buf answer;            /* reused by every inline read */
+	struct event *tick;            /* runs while something below waits */
+	unsigned tick_ms;              /* 0: it does not run */
+	uint64_t retried_ms;           /* when parked requests were last tried */
+	bool stopping;                 /* nothing is parked or sent any more */
+	struct front_request *parked;  /* for a master; newest first */
+	struct front_request *waiting; /* for their min_lsn; newest first */
+	struct forward *forwards;      /* under way */
+	struct buf answer;             /* reused by every inline read */
 	struct http_task role_task;
 	atomic_bool role_task_posted;
 };
 
 struct front_request {
-	struct front_request *next; /* parked list */
+	struct front_request *next; /* parked or waiting list */
 	struct http_request *http;
 	struct query_request *query;
 	struct front_worker *worker;
@@ -41,6 +45,8 @@ struct front_request {
 	uint64_t started_us;
 	uint64_t deadline_ms;
 	char master_http[WIRE_NAME_MAX];
+	unsigned forward_breaks; /* how often the connection broke while the master had it */
+	bool was_parked;         /* is counted */
 	struct write_job job;
 	struct http_task task;
 };
@@ -53,6 +59,9 @@ void forward_start(struct front_request *req);      /* to req->master_http; "" p
 
 /* Gives up reads that wait for any other master than address, so that they are asked again. */
 void forward_on_master_change(struct front_worker *w, const char *address);
+/* Now and then: gives up what no client is there for any more. */
+void forward_look_after(struct front_worker *w);
+void front_worker_arm_tick(struct front_worker *w); /* there is something to look after */
 void frontend_count_forward(struct frontend *f);
 
 #endif

@@ -2,8 +2,8 @@
  * frontend.c - see frontend.h.
  *
  * A request that is answered at once never leaves on_query(). Any other becomes a struct front_request, which is in one
- * place at a time: submitted to the writer, forwarded (node/forward.c holds the call), or parked. Each of these ends on the
- * worker's thread with a reply or back in dispatch().
+ * place at a time: submitted to the writer, forwarded (node/forward.c holds the call), parked, or waiting for an LSN. Each
+ * of these ends on the worker's thread with a reply or back in dispatch().
  */
 #include "node/frontend.h"
 
@@ -17,7 +17,8 @@
 #include "common/query/exec.h"
 #include "node/front_request.h"
 
-#define RETRY_MS 10            /* parked requests are looked at this often, besides every change of role */
+#define RETRY_MS         10 /* parked requests are tried again this often, besides every change of role */
+#define LSN_LOOK_MS      1  /* this often those are looked at that wait for an LSN */
 #define INLINE_BYTES_MAX ((size_t)256 << 10)
 
 struct frontend {
@@ -60,47 +61,73 @@ static void reply_failure(struct front_request *req, const struct query_error *e
 	front_request_free(req);
 }
 
-/* ---- parking */
+/* ---- waiting: for a master (parked), for an LSN (waiting) */
 
-static void arm_retry(struct front_worker *w)
+/* One timer looks after all that waits, at the pace of the most urgent. */
+void front_worker_arm_tick(struct front_worker *w)
 {
-	const struct timeval after = {0, RETRY_MS * 1000};
+	unsigned ms = w->waiting != NULL ? LSN_LOOK_MS : RETRY_MS;
+	const struct timeval after = {0, ms * 1000};
 
-	if (!w->retry_armed && w->parked != NULL)
-		w->retry_armed = event_add(w->retry, &after) == 0;
+	if (w->parked == NULL && w->waiting == NULL && w->forwards == NULL &&
+	    !slow_pool_has_waiting(w->frontend->options.slow_pool))
+		return;
+	if (w->tick_ms > 0 && w->tick_ms <= ms)
+		return;
+	if (event_add(w->tick, &after) == 0)
+		w->tick_ms = ms;
+	else
+		log_error("cannot add a timer: requests that wait may wait too long");
+}
+
+/* True when nobody waits for the answer or nothing will come of it any more: the request has been answered. */
+static bool ended_waiting(struct front_request *req, enum query_code code, const char *timeout_message)
+{
+	struct front_worker *w = req->worker;
+
+	if (w->stopping || atomic_load(&w->frontend->stopping))
+		front_request_fail(req, QUERY_NO_MASTER, "the node is stopping; the request was not executed");
+	else if (atomic_load(http_request_gone(req->http)))
+		front_request_fail(req, QUERY_TIMEOUT, "the client has gone");
+	else if (clock_mono_ms() >= req->deadline_ms)
+		front_request_fail(req, code, timeout_message);
+	else
+		return false;
+	return true;
 }
 
 void front_request_park(struct front_request *req)
 {
 	struct front_worker *w = req->worker;
 
-	if (w->stopping || atomic_load(&w->frontend->stopping)) {
-		front_request_fail(req, QUERY_NO_MASTER, "the node is stopping; the request was not executed");
+	if (ended_waiting(req, QUERY_NO_MASTER, "there is no master at the moment; the request was not executed"))
 		return;
-	}
-	if (atomic_load(http_request_gone(req->http))) {
-		front_request_fail(req, QUERY_TIMEOUT, "the client has gone");
-		return;
-	}
-	if (clock_mono_ms() >= req->deadline_ms) {
-		front_request_fail(req, QUERY_NO_MASTER,
-		                   "there is no master at the moment; the request was not executed");
-		return;
-	}
-	atomic_fetch_add(&w->frontend->parked, 1);
+	if (!req->was_parked)
+		atomic_fetch_add(&w->frontend->parked, 1);
+	req->was_parked = true;
 	req->next = w->parked;
 	w->parked = req;
-	arm_retry(w);
+	front_worker_arm_tick(w);
 }
 
-/* Tries every parked request again, oldest first; those that still cannot go park themselves anew. */
-static void retry_parked(struct front_worker *w)
+static void wait_for_lsn(struct front_request *req)
 {
-	struct front_request *newest_first = w->parked, *list = NULL, *req;
+	struct front_worker *w = req->worker;
 
-	w->parked = NULL;
-	while ((req = newest_first) != NULL) {
-		newest_first = req->next;
+	if (ended_waiting(req, QUERY_TIMEOUT, "this node did not reach the requested min_lsn in time"))
+		return;
+	req->next = w->waiting;
+	w->waiting = req;
+	front_worker_arm_tick(w);
+}
+
+/* Dispatches a whole list, oldest first; those that still cannot go enlist themselves anew. */
+static void dispatch_all(struct front_request **newest_first)
+{
+	struct front_request *list = NULL, *req;
+
+	while ((req = *newest_first) != NULL) {
+		*newest_first = req->next;
 		req->next = list;
 		list = req;
 	}
@@ -108,17 +135,47 @@ static void retry_parked(struct front_worker *w)
 		list = req->next;
 		dispatch(req);
 	}
-	arm_retry(w);
 }
 
-static void on_retry(evutil_socket_t fd, short what, void *arg)
+/* Takes those out whose LSN has come or who have waited enough. */
+static void dispatch_reached(struct front_worker *w)
+{
+	uint64_t visible_lsn = store_visible_lsn(w->frontend->options.store), now_ms = clock_mono_ms();
+	struct front_request **at = &w->waiting, *due = NULL, *req;
+
+	while ((req = *at) != NULL) {
+		if (req->query->min_lsn > visible_lsn && now_ms < req->deadline_ms &&
+		    !atomic_load(http_request_gone(req->http))) {
+			at = &req->next;
+			continue;
+		}
+		*at = req->next;
+		req->next = due;
+		due = req;
+	}
+	while ((req = due) != NULL) { /* reversed above: oldest first */
+		due = req->next;
+		dispatch(req);
+	}
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct front_worker *w = arg;
+	uint64_t now_ms = clock_mono_ms();
 
 	(void)fd;
 	(void)what;
-	w->retry_armed = false;
-	retry_parked(w);
+	w->tick_ms = 0;
+	dispatch_reached(w);
+	if (now_ms - w->retried_ms >= RETRY_MS) {
+		w->retried_ms = now_ms;
+		dispatch_all(&w->parked);
+		forward_look_after(w);
+		if (slow_pool_has_waiting(w->frontend->options.slow_pool))
+			slow_pool_expire(w->frontend->options.slow_pool);
+	}
+	front_worker_arm_tick(w);
 }
 
 static void on_role_task(struct http_task *task)
@@ -129,7 +186,8 @@ static void on_role_task(struct http_task *task)
 	atomic_store(&w->role_task_posted, false);
 	roles_get_view(w->frontend->options.roles, &view);
 	forward_on_master_change(w, view.role == WIRE_ROLE_MASTER ? "" : view.master_http);
-	retry_parked(w);
+	dispatch_all(&w->waiting);
+	dispatch_all(&w->parked);
 }
 
 void frontend_on_role_change(struct frontend *f)
@@ -204,7 +262,7 @@ static void submit_write(struct front_request *req)
 
 /* ---- reads */
 
-static void read_slowly(struct front_request *req, uint64_t min_lsn)
+static void read_slowly(struct front_request *req)
 {
 	struct front_worker *w = req->worker;
 	struct query_error error = {.statement = -1};
@@ -215,12 +273,13 @@ static void read_slowly(struct front_request *req, uint64_t min_lsn)
 		return;
 	}
 	atomic_fetch_add(&w->frontend->reads_slow, 1);
-	if (slow_pool_submit(w->frontend->options.slow_pool, req->query, stream, min_lsn, req->started_us,
-	                     req->deadline_ms) != DB_OK) {
+	if (slow_pool_submit(w->frontend->options.slow_pool, req->query, stream, req->started_us, req->deadline_ms) !=
+	    DB_OK) {
 		query_error_set(&error, QUERY_OVERLOADED, "too many long queries are running; try again later");
 		http_stream_error(stream, &error);
 	} else {
 		req->query = NULL; /* the pool's now */
+		front_worker_arm_tick(w);
 	}
 	front_request_free(req);
 }
@@ -241,31 +300,11 @@ static void read_here(struct front_request *req)
 		front_request_free(req);
 		break;
 	case QUERY_OVER_BUDGET:
-		read_slowly(req, 0);
+		read_slowly(req);
 		break;
 	default:
 		reply_failure(req, &error);
 	}
-}
-
-/* Classifies on our own snapshot, then reads here or hands the write on. */
-static void run_locally(struct front_request *req, bool is_master)
-{
-	uint64_t visible_lsn = store_visible_lsn(req->worker->frontend->options.store);
-	struct query_error error = {.statement = -1};
-
-	bool classified = query_classify(req->worker->conn, req->query, &req->kind, &error) == QUERY_OK;
-
-	if (req->query->min_lsn > visible_lsn && (!classified || req->kind == QUERY_KIND_READ))
-		read_slowly(req, req->query->min_lsn); /* the table it names may come with that LSN, too */
-	else if (!classified)
-		reply_failure(req, &error);
-	else if (req->kind == QUERY_KIND_READ)
-		read_here(req);
-	else if (is_master)
-		submit_write(req);
-	else
-		forward_start(req);
 }
 
 static bool is_forwarded(const struct http_request *http)
@@ -273,8 +312,46 @@ static bool is_forwarded(const struct http_request *http)
 	return http_request_header(http, FORWARDED_HEADER) != NULL;
 }
 
+/* To the master, unless another node took us for it: that one looks again rather than wait here. */
+static void forward_once(struct front_request *req)
+{
+	if (is_forwarded(req->http))
+		front_request_fail(req, QUERY_NO_MASTER, "this node is not the master; the request was not executed");
+	else
+		forward_start(req);
+}
+
+/* What our snapshot does not know (a table made a moment ago) the master may: it has the last word, if there is one. */
+static bool master_may_know(const struct front_request *req, const struct query_error *error)
+{
+	return error->code == QUERY_SQL_ERROR && req->master_http[0] != '\0' && !is_forwarded(req->http);
+}
+
+/* Classifies on our own snapshot, then reads here or hands the write on. */
+static void run_locally(struct front_request *req, bool is_master)
+{
+	uint64_t visible_lsn = store_visible_lsn(req->worker->frontend->options.store);
+	struct query_error error = {.statement = -1};
+	bool classified = query_classify(req->worker->conn, req->query, &req->kind, &error) == QUERY_OK;
+
+	if (req->query->min_lsn > visible_lsn && (!classified || req->kind == QUERY_KIND_READ))
+		wait_for_lsn(req); /* the table it names may come with that LSN, too */
+	else if (!classified && !is_master && master_may_know(req, &error))
+		forward_start(req);
+	else if (!classified)
+		reply_failure(req, &error);
+	else if (req->kind == QUERY_KIND_READ)
+		read_here(req);
+	else if (is_master)
+		submit_write(req);
+	else
+		forward_once(req);
+}
+
 static bool may_read_on_replica(const struct query_request *query, const struct roles_view *view)
 {
+	if (view->lag_ms == UINT64_MAX)
+		return false; /* being rebuilt: what is here is not the database */
 	if (query->consistency == QUERY_SESSION)
 		return true;
 	return query->consistency == QUERY_STALE && view->lag_ms <= query->max_lag_ms;
@@ -294,23 +371,25 @@ static void dispatch(struct front_request *req)
 			front_request_park(req);
 	} else if (may_read_on_replica(req->query, &view)) {
 		run_locally(req, false);
-	} else if (is_forwarded(req->http)) {
-		/* Another node took us for the master; it looks again rather than wait here. */
-		front_request_fail(req, QUERY_NO_MASTER, "this node is not the master; the request was not executed");
 	} else {
-		forward_start(req);
+		forward_once(req);
 	}
 }
 
 /* ---- entry */
 
-static uint64_t deadline_of(const struct cluster_config *config, const struct query_request *query)
+static uint64_t deadline_of(const struct cluster_config *config, const struct query_request *query,
+			    const struct http_request *http)
 {
+	const char *left = is_forwarded(http) ? http_request_header(http, FORWARDED_TIMEOUT_HEADER) : NULL;
 	uint64_t timeout_ms = query->timeout_ms > 0 ? query->timeout_ms : config->query.timeout_ms;
+	uint64_t left_ms = left != NULL ? strtoull(left, NULL, 10) : 0;
 
 	if (timeout_ms > config->query.timeout_max_ms)
 		timeout_ms = config->query.timeout_max_ms;
-	return clock_mono_ms() + timeout_ms;
+	if (left_ms > 0 && left_ms < timeout_ms)
+		timeout_ms = left_ms;
+	return http_request_started_us(http) / 1000 + timeout_ms;
 }
 
 /* The token may come in the header, in the body, or in both and then equal. */
@@ -339,8 +418,7 @@ void frontend_on_query(struct http_request *http)
 	}
 	if (!is_authorized(w, http, query)) {
 		query_request_free(query);
-		query_error_set(&error, QUERY_UNAUTHORIZED, "a valid token is required");
-		http_reply_error(http, &error);
+		http_reply_unauthorized(http);
 		return;
 	}
 	req = calloc(1, sizeof(*req));
@@ -354,18 +432,19 @@ void frontend_on_query(struct http_request *http)
 	req->query = query;
 	req->worker = w;
 	req->started_us = http_request_started_us(http);
-	req->deadline_ms = deadline_of(config, query);
+	req->deadline_ms = deadline_of(config, query, http);
 	dispatch(req);
 }
 
 /* ---- life */
 
 enum db_err front_worker_create(struct front_worker **out, struct frontend *f, struct http_worker *worker,
-                                struct errmsg *em)
+				struct errmsg *em)
 {
 	const struct query_conn_options conn_options = {.node_id = f->options.node_id,
 							.snapshot_lsn = store_snapshot_lsn};
-	const struct http_client_options client_options = {.max_connections = f->options.config->remote.max_connections};
+	const struct http_client_options client_options = {.max_connections =
+							       f->options.config->remote.max_connections};
 	struct front_worker *w = calloc(1, sizeof(*w));
 	sqlite3 *db = NULL;
 	enum db_err err;
@@ -385,7 +464,7 @@ enum db_err front_worker_create(struct front_worker **out, struct frontend *f, s
 	}
 	if (err == DB_OK)
 		err = http_client_create(&w->client, http_worker_base(worker), &client_options, em);
-	if (err == DB_OK && (w->retry = evtimer_new(http_worker_base(worker), on_retry, w)) == NULL)
+	if (err == DB_OK && (w->tick = evtimer_new(http_worker_base(worker), on_tick, w)) == NULL)
 		err = errmsg_set(em, DB_NOMEM, "out of memory");
 	if (err != DB_OK) {
 		front_worker_free(w);
@@ -413,21 +492,27 @@ static void unlink_worker(struct frontend *f, struct front_worker *w)
 	pthread_mutex_unlock(&f->mutex);
 }
 
-void front_worker_free(struct front_worker *w)
+static void fail_all(struct front_request **list)
 {
 	struct front_request *req;
 
+	while ((req = *list) != NULL) {
+		*list = req->next;
+		front_request_fail(req, QUERY_NO_MASTER, "the node is stopping; the request was not executed");
+	}
+}
+
+void front_worker_free(struct front_worker *w)
+{
 	if (w == NULL)
 		return;
 	unlink_worker(w->frontend, w);
 	w->stopping = true;
 	http_client_free(w->client); /* calls under way end, their requests with them */
-	while ((req = w->parked) != NULL) {
-		w->parked = req->next;
-		front_request_fail(req, QUERY_NO_MASTER, "the node is stopping; the request was not executed");
-	}
-	if (w->retry != NULL)
-		event_free(w->retry);
+	fail_all(&w->parked);
+	fail_all(&w->waiting);
+	if (w->tick != NULL)
+		event_free(w->tick);
 	query_conn_free(w->conn);
 	buf_fini(&w->answer);
 	free(w);

@@ -4,7 +4,8 @@
  * On a master, reads run at once on the HTTP worker's own connection under an operation budget and move to the slow pool
  * when they exceed it; writes go to the writer. On a replica, `stale` and `session` reads run here, everything else is
  * forwarded to the master. While there is no master (or this one is not ready yet) requests are parked and tried again
- * when the node's role changes, until their deadline: a failover looks like a slow answer, not like an error.
+ * when the node's role changes, until their deadline: a failover looks like a slow answer, not like an error. A read that
+ * asks for an LSN this node does not have yet waits in the same way, on no thread of its own.
  *
  * One front_worker per HTTP worker, used on that worker's thread only; write answers come back to it as posted tasks.
  */
@@ -43,7 +44,7 @@ void frontend_set_server(struct frontend *f, struct http_server *server);
 
 /* http_options.worker_start and worker_stop call these. */
 enum db_err front_worker_create(struct front_worker **out, struct frontend *f, struct http_worker *worker,
-                                struct errmsg *em);
+				struct errmsg *em);
 void front_worker_free(struct front_worker *w);
 
 /* The route's handler; the worker's data is its front_worker. */

@@ -4,6 +4,9 @@
  * Threads: main (signals, role changes, handing out the endpoint's socket), HTTP workers, slow-query threads, the
  * checkpointer, NNG's threads (control, replication, acks), and on a master the writer, sync and ticker threads.
  * The main thread sleeps in poll(); others wake it through an eventfd.
+ *
+ * A snapshot from the master replaces the store while nothing has it open: the node stops in order, exchanges the two
+ * directories, and ends with code 0; the supervisor starts it again at once.
  */
 #include "node/node.h"
 
@@ -37,10 +40,12 @@
 #include "node/frontend.h"
 #include "node/roles.h"
 #include "node/slow_pool.h"
+#include "node/standing.h"
 #include "node/status.h"
 
-#define LISTEN_FD_FIRST 3 /* sd_listen_fds(3) */
-#define STOP_GRACE_MS 3000
+#define LISTEN_FD_FIRST  3 /* sd_listen_fds(3) */
+#define STOP_GRACE_MS    3000
+#define REPLACE_GRACE_MS 200 /* the same before a snapshot is put in place: long reads are not waited for */
 
 struct node {
 	struct node_options options;
@@ -53,6 +58,8 @@ struct node {
 	int http_fd;     /* our own port */
 	int endpoint_listener;
 	struct store *store;
+	enum standing standing;           /* of several nodes' cluster only: alone there is nobody to rebuild from */
+	struct snapshot_target *snapshot; /* received whole: the store's successor; NULL: none */
 	struct roles *roles;
 	struct slow_pool *slow_pool;
 	struct frontend *frontend;
@@ -83,8 +90,7 @@ static void worker_stop(void *arg, struct http_worker *worker, void *data)
 
 static struct status_sources sources_of(struct node *n)
 {
-	struct status_sources sources = {n->options.id, n->store,  n->roles,
-					 n->frontend,   n->server, n->started_ms};
+	struct status_sources sources = {n->options.id, n->store, n->roles, n->frontend, n->server, n->started_ms};
 
 	return sources;
 }
@@ -109,10 +115,16 @@ static void on_ready(void *arg, struct http_request *req)
 	struct node *n = arg;
 	struct buf body = {0};
 	struct roles_view view;
+	bool is_master;
 
 	roles_get_view(n->roles, &view);
-	buf_printf(&body, "{\"status\":\"%s\",\"role\":\"%s\",\"term\":%" PRIu64 "}\n", view.ready ? "ok" : "error",
-		   view.role == WIRE_ROLE_MASTER ? "master" : "replica", view.term);
+	is_master = view.role == WIRE_ROLE_MASTER;
+	buf_printf(&body, "{\"status\":\"%s\"", view.ready ? "ok" : "error");
+	if (!view.ready)
+		buf_printf(&body, ",\"code\":\"%s\",\"message\":\"%s\"", query_code_name(QUERY_NO_MASTER),
+			   is_master ? "this master does not have a quorum for its term yet"
+				     : "this replica is not being streamed to by a master");
+	buf_printf(&body, ",\"role\":\"%s\",\"term\":%" PRIu64 "}\n", is_master ? "master" : "replica", view.term);
 	http_reply(req, view.ready ? 200 : 503, "application/json", &body);
 }
 
@@ -293,26 +305,91 @@ static enum db_err open_events(struct node *n, struct errmsg *em)
 	return DB_OK;
 }
 
-static enum db_err open_store(struct node *n, struct errmsg *em)
+static enum db_err try_open(struct node *n, struct errmsg *em)
 {
 	struct store_options options = {.dir = n->dir,
 					.segment_size_bytes = n->config.store.segment_size_bytes,
 					.checkpoint_bytes = n->config.store.checkpoint_bytes,
 					.transaction_bytes_max = n->config.store.transaction_bytes_max};
-	struct store_status status;
 	enum db_err err;
 
 	memcpy(options.cluster_id, n->config.cluster_id, sizeof(options.cluster_id));
-	err = store_init_sqlite(em);
-	if (err == DB_OK)
-		err = store_open(&n->store, &options, em);
+	err = store_open(&n->store, &options, em);
 	if (err == DB_OK)
 		err = store_set_cluster_id(n->store, n->config.cluster_id, em);
+	return err == DB_OK ? DB_OK : errmsg_context(em, "cannot open %s", n->dir);
+}
+
+static enum db_err set_standing(struct node *n, enum standing standing, struct errmsg *em)
+{
+	enum db_err err = n->standing == standing ? DB_OK : standing_write(n->dir, standing, em);
+
+	if (err == DB_OK)
+		n->standing = standing;
+	return err;
+}
+
+/* A store that cannot be relied on makes way for an empty one, which the master will fill; until then this node does not
+ * count. Each step is safe to be the last: what is WRONG is set aside at the next start. */
+static enum db_err start_rebuilding(struct node *n, bool set_aside, struct errmsg *em)
+{
+	bool keep = n->standing != STANDING_REBUILD;
+	enum db_err err = DB_OK;
+
+	if (keep && set_aside)
+		err = set_standing(n, STANDING_WRONG, em);
+	if (err == DB_OK && set_aside)
+		err = standing_set_aside(n->dir, keep, em);
+	if (err == DB_OK)
+		err = set_standing(n, STANDING_REBUILD, em);
+	return err;
+}
+
+static enum db_err open_replicated_store(struct node *n, struct errmsg *em)
+{
+	enum standing_store there;
+	enum db_err err = standing_read(n->dir, &n->standing, em);
+
 	if (err != DB_OK)
-		return errmsg_context(em, "cannot open %s", n->dir);
+		return err;
+	there = standing_look(n->dir);
+	if (there == STANDING_STORE_NONE && n->standing != STANDING_NEW) {
+		log_error("%s is empty, though this node had a database: it is rebuilt from the master's", n->dir);
+		err = start_rebuilding(n, false, em);
+	} else if (there == STANDING_STORE_NO_META) {
+		log_error("%s/store.meta is gone: the store is rebuilt from the master's", n->dir);
+		err = start_rebuilding(n, true, em);
+	} else if (n->standing == STANDING_WRONG) {
+		log_error("%s differed from the master's database: it is rebuilt", n->dir);
+		err = start_rebuilding(n, true, em);
+	}
+	if (err == DB_OK)
+		err = try_open(n, em);
+	if (err == DB_CORRUPT) {
+		log_error("%s: the store is rebuilt from the master's", em->text);
+		err = start_rebuilding(n, true, em);
+		if (err == DB_OK)
+			err = try_open(n, em);
+	}
+	if (err == DB_OK && n->standing == STANDING_NEW)
+		err = set_standing(n, STANDING_WHOLE, em);
+	return err;
+}
+
+static enum db_err open_store(struct node *n, struct errmsg *em)
+{
+	struct store_status status;
+	enum db_err err;
+
+	err = store_init_sqlite(em);
+	if (err == DB_OK)
+		err = config_node_count(&n->config) > 1 ? open_replicated_store(n, em) : try_open(n, em);
+	if (err != DB_OK)
+		return err;
 	store_get_status(n->store, &status);
-	log_info("opened %s in %" PRIu64 " ms: lsn=%" PRIu64 " term=%" PRIu64 " checkpoint=%" PRIu64, n->dir,
-		 clock_mono_ms() - n->started_ms, status.tip.lsn, status.tip.term, status.checkpoint_lsn);
+	log_info("opened %s in %" PRIu64 " ms: lsn=%" PRIu64 " term=%" PRIu64 " checkpoint=%" PRIu64 "%s", n->dir,
+		 clock_mono_ms() - n->started_ms, status.tip.lsn, status.tip.term, status.checkpoint_lsn,
+		 n->standing == STANDING_REBUILD ? " rebuilding" : "");
 	return DB_OK;
 }
 
@@ -323,14 +400,13 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 					    .node_id = n->options.id,
 					    .node = n->options.node,
 					    .dir = n->dir,
+					    .rebuilding = n->standing == STANDING_REBUILD,
 					    .on_change = wake_main,
 					    .arg = n};
 	const struct control_options control = {NULL, &n->config, n->options.id, n->options.node};
 	struct control_options with_roles = control;
-	struct frontend_options frontend = {.store = n->store,
-					    .config = &n->config,
-					    .node_id = n->options.id,
-					    .token = n->token};
+	struct frontend_options frontend = {
+	    .store = n->store, .config = &n->config, .node_id = n->options.id, .token = n->token};
 	enum db_err err;
 
 	err = roles_create(&n->roles, &roles, em);
@@ -399,6 +475,29 @@ static enum db_err start(struct node *n, struct errmsg *em)
 
 /* ---- running */
 
+/* Writes down what the replica has found out about its store. A disk that is full just now does not end the node: until it
+ * is written the node is told again, and stands as badly as before. */
+static void follow_news(struct node *n)
+{
+	struct roles_news news;
+	struct errmsg em = {0};
+	enum db_err err = DB_OK;
+
+	roles_take_news(n->roles, &news);
+	n->snapshot = news.snapshot;
+	if (news.diverged) {
+		err = set_standing(n, STANDING_WRONG, &em);
+	} else if (n->snapshot == NULL && news.rebuilt) {
+		err = set_standing(n, STANDING_WHOLE, &em);
+		if (err == DB_OK) {
+			roles_set_rebuilt(n->roles);
+			log_info("rebuilt: this node holds all that its master had, and counts again");
+		}
+	}
+	if (err != DB_OK)
+		log_error("%s", em.text);
+}
+
 /* Applies what the present role means for the endpoint, and tells the HTTP workers. */
 static enum db_err follow_role(struct node *n, struct errmsg *em)
 {
@@ -409,6 +508,7 @@ static enum db_err follow_role(struct node *n, struct errmsg *em)
 	err = roles_settle(n->roles, em);
 	if (err != DB_OK)
 		return err;
+	follow_news(n);
 	roles_get_view(n->roles, &view);
 	is_master = view.role == WIRE_ROLE_MASTER;
 	prctl(PR_SET_NAME, is_master ? "grizzly-master" : "grizzly-replica"); /* what ps and top show */
@@ -425,9 +525,12 @@ static enum db_err run_loop(struct node *n, struct errmsg *em)
 	uint64_t count;
 	enum db_err err = follow_role(n, em);
 
-	while (err == DB_OK) {
-		if (poll(fds, 3, -1) < 0 && errno != EINTR)
+	while (err == DB_OK && n->snapshot == NULL) {
+		if (poll(fds, 3, -1) < 0) {
+			if (errno == EINTR)
+				continue;
 			return errmsg_errno(em, errno, "poll");
+		}
 		if (fds[1].revents != 0) {
 			log_info("stopping");
 			return DB_OK;
@@ -448,17 +551,17 @@ static void close_fd(int fd)
 		close(fd);
 }
 
-static void stop(struct node *n)
+static void stop(struct node *n, uint64_t grace_ms)
 {
 	control_free(n->control);
 	frontend_stop(n->frontend);
 	if (n->server != NULL)
-		http_server_stop(n->server, STOP_GRACE_MS); /* writes under way are still committed and answered */
+		http_server_stop(n->server, grace_ms); /* writes under way are still committed and answered */
 	link_pull_free(n->replication);
 	link_pull_free(n->acks);
 	roles_stop(n->roles);
+	http_server_free(n->server); /* its workers use the pool to the last; clients are gone: long queries give up */
 	slow_pool_free(n->slow_pool);
-	http_server_free(n->server);
 	frontend_free(n->frontend);
 	roles_free(n->roles);
 	checkpointer_free(n->checkpointer);
@@ -468,6 +571,25 @@ static void stop(struct node *n)
 	close_fd(n->wake_fd);
 	close_fd(n->signal_fd);
 	free(n->token);
+}
+
+/* Puts the snapshot in the place of the closed store. The promise goes with it. What was acknowledged before and is not in
+ * the snapshot comes back from the master; until then this node does not count. */
+static enum db_err replace_store(struct node *n, struct errmsg *em)
+{
+	enum db_err err = DB_OK;
+
+	if (n->standing != STANDING_WRONG) /* a wrong store is called so until it is gone */
+		err = set_standing(n, STANDING_REBUILD, em);
+	if (err == DB_OK)
+		err = snapshot_target_keep(n->snapshot, "term", em);
+	if (err == DB_OK)
+		err = snapshot_target_finish(n->snapshot, em);
+	if (err == DB_OK)
+		err = set_standing(n, STANDING_REBUILD, em);
+	if (err == DB_OK)
+		log_info("ends, to be started again with the snapshot");
+	return err;
 }
 
 int node_run(const struct node_options *options)
@@ -493,10 +615,17 @@ int node_run(const struct node_options *options)
 		if (err == DB_OK)
 			err = run_loop(&n, &em);
 		if (err != DB_OK)
-			exit_code = err == DB_INVALID || err == DB_BUSY ? 2 : 1;
+			exit_code = err == DB_INVALID ? 2 : 1;
 	}
 	if (err != DB_OK)
 		log_error("%s", em.text);
-	stop(&n);
+	stop(&n, n.snapshot != NULL ? REPLACE_GRACE_MS : STOP_GRACE_MS);
+	if (err == DB_OK && n.snapshot != NULL && replace_store(&n, &em) != DB_OK) {
+		log_error("the snapshot cannot be put in place: %s", em.text);
+		exit_code = 1;
+	}
+	snapshot_target_free(n.snapshot);
+	if (err == DB_OK)
+		log_info("stopped");
 	return exit_code;
 }

@@ -1,6 +1,7 @@
 /* options.c - see options.h. */
 #include "node/options.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -30,11 +31,12 @@ static void print_usage(FILE *out, enum node_program program)
 		program_name(program));
 	if (program == NODE_PROGRAM_MASTER)
 		fprintf(out, "  --term T         become master of term T, which must be newer than any promised (1)\n");
-	fprintf(out, "  --help           print this text\n"
-		     "  --version        print the version\n"
-		     "\n"
-		     "The endpoint's listening socket is inherited as descriptor 3 when LISTEN_FDS and LISTEN_PID say so.\n"
-		     "Exit codes: 0 stopped by SIGTERM, 1 failed, 2 usage or configuration error.\n");
+	fprintf(out,
+		"  --help           print this text\n"
+		"  --version        print the version\n"
+		"\n"
+		"The endpoint's listening socket is inherited as descriptor 3 when LISTEN_FDS and LISTEN_PID say so.\n"
+		"Exit codes: 0 stopped by SIGTERM, 1 failed, 2 usage or configuration error.\n");
 }
 
 static bool parse_node(const char *id, unsigned *node)
@@ -53,8 +55,9 @@ static bool parse_term(const char *text, uint64_t *term)
 {
 	char *end;
 
+	errno = 0;
 	*term = strtoull(text, &end, 10);
-	return text[0] >= '1' && text[0] <= '9' && *end == '\0';
+	return text[0] >= '1' && text[0] <= '9' && *end == '\0' && errno == 0 && *term < UINT64_MAX;
 }
 
 static int usage_error(enum node_program program, const char *what, const char *value)
@@ -77,17 +80,18 @@ int node_options_parse(struct node_options *out, enum node_program program, int 
 {
 	static const struct option known[] = {
 	    {"data-dir", required_argument, NULL, 'd'}, {"id", required_argument, NULL, 'i'},
-	    {"config", required_argument, NULL, 'c'},	{"token-file", required_argument, NULL, 't'},
-	    {"term", required_argument, NULL, 'T'},	{"help", no_argument, NULL, 'h'},
-	    {"version", no_argument, NULL, 'V'},	{NULL, 0, NULL, 0},
+	    {"config", required_argument, NULL, 'c'},   {"token-file", required_argument, NULL, 't'},
+	    {"term", required_argument, NULL, 'T'},     {"help", no_argument, NULL, 'h'},
+	    {"version", no_argument, NULL, 'V'},        {NULL, 0, NULL, 0},
 	};
 	int c;
 
+	opterr = 0; /* we say it ourselves, once */
 	memset(out, 0, sizeof(*out));
 	out->config_path = "cluster.json";
 	out->token_path = "token";
 	out->term = program == NODE_PROGRAM_MASTER ? 1 : 0;
-	while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":", known, NULL)) != -1) {
 		if (c == 'd') {
 			out->data_dir = optarg;
 		} else if (c == 'i') {
@@ -107,8 +111,12 @@ int node_options_parse(struct node_options *out, enum node_program program, int 
 		} else if (c == 'V') {
 			printf("%s %s\n", program_name(program), PACKAGE_VERSION);
 			return 0;
+		} else if (c == 'T') {
+			return usage_error(program, "no option of this program", "--term");
+		} else if (c == ':') {
+			return usage_error(program, "a value is missing after", argv[optind - 1]);
 		} else {
-			return usage_error(program, "unknown option", NULL);
+			return usage_error(program, "no option of this program", argv[optind - 1]);
 		}
 	}
 	if (optind < argc)

@@ -16,9 +16,10 @@
 
 struct roles {
 	struct roles_options options;
-	char scratch_dir[512];
 	struct slotfile promise_file;
 	atomic_uint_fast64_t promised_term; /* durable; written under the lock or by the replica's message thread */
+
+	atomic_bool rebuilding;
 
 	pthread_rwlock_t lock; /* guards the two pointers: exactly one is set, none after roles_stop() */
 	struct replica *replica;
@@ -30,7 +31,13 @@ struct roles {
 	char master_http[WIRE_NAME_MAX];
 	uint64_t deposed_by_term;
 	char failure[ERRMSG_TEXT_MAX];
+	struct snapshot_target *snapshot; /* received whole, not taken yet */
+	bool diverged, rebuilt;           /* for roles_take_news() */
+	uint64_t told_ms;                 /* when on_change() was last called for them */
 };
+
+#define TELL_AGAIN_MS   1000u
+#define REBUILDING_TEXT "its log was lost or replaced, and is being rebuilt from the master's"
 
 /* ---- callbacks of the roles: they leave news and wake the main thread */
 
@@ -60,6 +67,17 @@ static void on_master(void *arg, const char *id, const char *http_address, uint6
 
 	log_info("master is %s at %s, term %" PRIu64, id, http_address, term);
 	set_master_http(r, http_address);
+	r->options.on_change(r->options.arg);
+}
+
+static void on_snapshot(void *arg, struct snapshot_target *snapshot)
+{
+	struct roles *r = arg;
+
+	pthread_mutex_lock(&r->news_mutex);
+	snapshot_target_free(r->snapshot);
+	r->snapshot = snapshot;
+	pthread_mutex_unlock(&r->news_mutex);
 	r->options.on_change(r->options.arg);
 }
 
@@ -98,9 +116,10 @@ static enum db_err start_replica(struct roles *r, struct errmsg *em)
 	const struct replica_options options = {.store = r->options.store,
 						.cluster_id = r->options.config->cluster_id,
 						.node_id = r->options.node_id,
-						.scratch_dir = r->scratch_dir,
+						.dir = r->options.dir,
 						.promised_term = atomic_load(&r->promised_term),
 						.promise = keep_promise,
+						.on_snapshot = on_snapshot,
 						.on_master = on_master,
 						.arg = r};
 
@@ -125,29 +144,46 @@ static enum db_err start_master(struct roles *r, uint64_t term, struct errmsg *e
 	return master_create(&r->master, &options, em);
 }
 
-/* Stops acknowledging at once, then turns replica. */
+/* Stops acknowledging at once, then turns replica. When that fails the node has no role left and must end. */
 static enum db_err step_down(struct roles *r, uint64_t newer_term, struct errmsg *em)
 {
+	enum db_err err;
+
 	log_info("steps down: term %" PRIu64 " is superseded by %" PRIu64, r->master_term, newer_term);
 	master_free(r->master);
 	r->master = NULL;
 	r->draining = false;
-	return start_replica(r, em);
+	err = start_replica(r, em);
+	if (err != DB_OK)
+		on_failed(r, em->text);
+	return err;
+}
+
+static enum db_err check_has_role(const struct roles *r, struct errmsg *em)
+{
+	if (r->master == NULL && r->replica == NULL)
+		return errmsg_set(em, DB_CLOSED, "the node is about to end");
+	return DB_OK;
 }
 
 static enum db_err set_term_locked(struct roles *r, uint64_t term, struct errmsg *em)
 {
-	enum db_err err = DB_OK;
+	uint64_t promised_term = atomic_load(&r->promised_term);
+	enum db_err err = check_has_role(r, em);
 
-	if (term < atomic_load(&r->promised_term))
-		return errmsg_set(em, DB_STALE_TERM, "promised term %" PRIu64 " already",
-				  (uint64_t)atomic_load(&r->promised_term));
+	if (err != DB_OK)
+		return err;
+	if (term < promised_term)
+		return errmsg_set(em, DB_STALE_TERM, "promised term %" PRIu64 " already", promised_term);
 	if (r->master != NULL && r->master_term == term)
 		return DB_OK;
 	if (r->master != NULL)
 		err = step_down(r, term, em);
 	if (err == DB_OK)
 		err = replica_set_term(r->replica, term, em);
+	/* The promise stands, it only does not count. */
+	if (err == DB_OK && atomic_load(&r->rebuilding))
+		err = errmsg_set(em, DB_INVALID, "cannot be counted on: %s", REBUILDING_TEXT);
 	return err;
 }
 
@@ -155,18 +191,22 @@ static enum db_err promote_locked(struct roles *r, uint64_t term, struct errmsg 
 {
 	struct walreceiver_status status;
 	struct errmsg again = {0};
-	enum db_err err;
+	enum db_err err = check_has_role(r, em);
 
-	if (r->master != NULL && r->master_term == term)
-		return DB_OK;
+	if (err != DB_OK || (r->master != NULL && r->master_term == term))
+		return err;
 	if (term != atomic_load(&r->promised_term))
 		return errmsg_set(em, DB_STALE_TERM, "term %" PRIu64 " is promised, not %" PRIu64,
 				  (uint64_t)atomic_load(&r->promised_term), term);
 	if (r->master != NULL)
 		return errmsg_set(em, DB_INVALID, "already master of term %" PRIu64, r->master_term);
+	if (atomic_load(&r->rebuilding))
+		return errmsg_set(em, DB_INVALID, "cannot be promoted: %s", REBUILDING_TEXT);
 	replica_get_status(r->replica, &status);
-	if (status.state == WALRECEIVER_DIVERGED || status.state == WALRECEIVER_FAILED)
+	if (status.diverged || status.state == WALRECEIVER_FAILED)
 		return errmsg_set(em, DB_INVALID, "cannot be promoted: %s", status.reason);
+	if (status.state == WALRECEIVER_REPLACED)
+		return errmsg_set(em, DB_INVALID, "cannot be promoted: a snapshot takes its store's place");
 	replica_free(r->replica);
 	r->replica = NULL;
 	err = start_master(r, term, em);
@@ -210,6 +250,9 @@ enum db_err roles_drain(struct roles *r, bool draining, struct errmsg *em)
 	if (r->master == NULL) {
 		err = errmsg_set(em, DB_INVALID, "not the master");
 	} else {
+		if (draining != r->draining)
+			log_info("%s", draining ? "drains: writes wait, a switchover is under way"
+						: "resumes: the switchover was given up");
 		r->draining = draining;
 		master_set_draining(r->master, draining);
 	}
@@ -249,13 +292,54 @@ enum db_err roles_submit(struct roles *r, struct write_job *job)
 	return err;
 }
 
+/* Tells the main thread what the replica's message has brought about; again after a while, for it may have failed to
+ * write that down. */
+static void look_for_news(struct roles *r)
+{
+	struct walreceiver_status status;
+	uint64_t now_ms = clock_mono_ms();
+	bool rebuilt = false, tell;
+
+	replica_get_status(r->replica, &status);
+	if (atomic_load(&r->rebuilding) && status.state == WALRECEIVER_STREAMING && status.hello_lsn > 0)
+		rebuilt = store_durable_lsn(r->options.store) >= status.hello_lsn;
+	if (!status.diverged && !rebuilt)
+		return;
+	pthread_mutex_lock(&r->news_mutex);
+	tell = (status.diverged && !r->diverged) || (rebuilt && !r->rebuilt) || now_ms - r->told_ms >= TELL_AGAIN_MS;
+	r->diverged = status.diverged;
+	r->rebuilt = rebuilt;
+	if (tell)
+		r->told_ms = now_ms;
+	pthread_mutex_unlock(&r->news_mutex);
+	if (tell)
+		r->options.on_change(r->options.arg);
+}
+
+void roles_take_news(struct roles *r, struct roles_news *out)
+{
+	pthread_mutex_lock(&r->news_mutex);
+	out->diverged = r->diverged;
+	out->rebuilt = r->rebuilt && atomic_load(&r->rebuilding);
+	out->snapshot = r->snapshot;
+	r->snapshot = NULL;
+	pthread_mutex_unlock(&r->news_mutex);
+}
+
+void roles_set_rebuilt(struct roles *r)
+{
+	atomic_store(&r->rebuilding, false);
+}
+
 void roles_on_replication_message(struct roles *r, const struct wire_msg *msg)
 {
 	pthread_rwlock_rdlock(&r->lock);
-	if (r->replica != NULL)
+	if (r->replica != NULL) {
 		replica_on_message(r->replica, msg);
-	else if (msg->head.term > r->master_term)
+		look_for_news(r);
+	} else if (msg->head.term > r->master_term) {
 		on_deposed(r, msg->head.term);
+	}
 	pthread_rwlock_unlock(&r->lock);
 }
 
@@ -283,6 +367,8 @@ void roles_get_view(struct roles *r, struct roles_view *out)
 		replica_get_status(r->replica, &status);
 		out->ready = status.state == WALRECEIVER_STREAMING;
 		out->lag_ms = walreceiver_lag_ms(&status, clock_mono_ms());
+		if (atomic_load(&r->rebuilding))
+			out->lag_ms = UINT64_MAX;
 		pthread_mutex_lock(&r->news_mutex);
 		memcpy(out->master_http, r->master_http, sizeof(out->master_http));
 		pthread_mutex_unlock(&r->news_mutex);
@@ -311,12 +397,16 @@ static void put_replica_status(struct roles *r, struct wire_node_status *out)
 	out->ready = status.state == WALRECEIVER_STREAMING;
 	out->lag_ms = walreceiver_lag_ms(&status, clock_mono_ms());
 	memcpy(out->reason, status.reason, sizeof(out->reason));
-	if (status.state == WALRECEIVER_DIVERGED)
-		out->state = WIRE_STATE_DIVERGED;
-	else if (status.state == WALRECEIVER_FAILED)
+	if (status.state == WALRECEIVER_FAILED)
 		out->state = WIRE_STATE_FAILED;
+	else if (status.diverged || atomic_load(&r->rebuilding))
+		out->state = WIRE_STATE_DIVERGED;
 	else
 		out->state = out->ready && out->lag_ms == 0 ? WIRE_STATE_UP : WIRE_STATE_CATCHING_UP;
+	if (out->reason[0] == '\0' && atomic_load(&r->rebuilding))
+		snprintf(out->reason, sizeof(out->reason), "%s", REBUILDING_TEXT);
+	else if (out->reason[0] == '\0' && status.state == WALRECEIVER_SNAPSHOT)
+		snprintf(out->reason, sizeof(out->reason), "it receives a snapshot of the database");
 }
 
 void roles_get_status(struct roles *r, struct wire_node_status *out)
@@ -397,7 +487,7 @@ enum db_err roles_create(struct roles **out, const struct roles_options *options
 		return errmsg_set(em, DB_NOMEM, "out of memory");
 	r->options = *options;
 	r->promise_file.fd = -1;
-	snprintf(r->scratch_dir, sizeof(r->scratch_dir), "%s/tmp", options->dir);
+	atomic_init(&r->rebuilding, options->rebuilding);
 	init_locks(r);
 	err = open_promise(r, em);
 	if (err == DB_OK)
@@ -427,6 +517,7 @@ void roles_free(struct roles *r)
 	if (r == NULL)
 		return;
 	roles_stop(r);
+	snapshot_target_free(r->snapshot);
 	slotfile_close(&r->promise_file);
 	pthread_rwlock_destroy(&r->lock);
 	pthread_mutex_destroy(&r->news_mutex);

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "common/base/config.h"
+#include "common/store/snapshot_copy.h"
 #include "common/store/store.h"
 #include "common/wire/wire.h"
 #include "master/master.h"
@@ -28,17 +29,18 @@ struct roles_options {
 	const char *node_id;                 /* borrowed */
 	unsigned node;                       /* from 1 */
 	const char *dir;                     /* the node's directory; borrowed */
-	void (*on_change)(void *arg); /* the view changed or work for roles_settle() waits; any thread */
+	bool rebuilding;                     /* its log may lack what it acknowledged: see roles_take_news() */
+	void (*on_change)(void *arg);        /* the view changed or work for roles_settle() waits; any thread */
 	void *arg;
 };
 
 /* What HTTP workers need to know. */
 struct roles_view {
 	enum wire_role role;
-	bool ready;      /* master: serves; replica: streams from its master */
-	bool draining;   /* master: writes wait, a switchover is under way */
-	uint64_t term;   /* promised */
-	uint64_t lag_ms; /* replica */
+	bool ready;                      /* master: serves; replica: streams from its master */
+	bool draining;                   /* master: writes wait, a switchover is under way */
+	uint64_t term;                   /* promised */
+	uint64_t lag_ms;                 /* replica; UINT64_MAX: it is being rebuilt, nothing shall be read here */
 	char master_http[WIRE_NAME_MAX]; /* replica: where to forward to; "" unknown */
 };
 
@@ -65,6 +67,18 @@ enum db_err roles_drain(struct roles *r, bool draining, struct errmsg *em);
 /* On the main thread after on_change(): steps down when a newer term was seen. DB_IO: the log cannot be written any more,
  * the process must end. */
 enum db_err roles_settle(struct roles *r, struct errmsg *em);
+
+/* What the owner has to do for the roles. */
+struct roles_news {
+	bool diverged; /* the store is not what the master has: remember it */
+	bool rebuilt; /* was rebuilding, and holds all that its master had: write that down, then roles_set_rebuilt() */
+	struct snapshot_target *snapshot; /* to be put in the store's place once that is closed; the caller's to free */
+};
+
+/* On the main thread after on_change(). A node that is rebuilding streams and acknowledges like any other, but promises no
+ * term to the supervisor and is not promoted: an election must not count on a log that may lack acknowledged records. */
+void roles_take_news(struct roles *r, struct roles_news *out);
+void roles_set_rebuilt(struct roles *r);
 
 /* Everything but addresses and pid; any thread. */
 void roles_get_status(struct roles *r, struct wire_node_status *out);

@@ -10,14 +10,14 @@
 #include "common/base/log.h"
 #include "common/query/exec.h"
 
-#define CHUNK_BYTES ((size_t)64 << 10)
-#define STALL_MS 30000 /* a client that takes nothing for so long is cut off */
+#define CHUNK_BYTES  ((size_t)64 << 10)
+#define STALL_MS_MAX 30000 /* a client that takes nothing for so long is cut off */
+#define STALL_MS_MIN 1000  /* also when the time is up: the end that says so is to be sent */
 
 struct slow_job {
 	struct slow_job *next;
 	struct query_request *request;
 	struct http_stream *stream;
-	uint64_t min_lsn;
 	uint64_t started_us;
 	uint64_t deadline_ms;
 };
@@ -37,13 +37,23 @@ struct slow_pool {
 	pthread_mutex_t mutex; /* guards everything below */
 	pthread_cond_t work;
 	struct slow_job *head, **tail;
-	unsigned queued;
+	atomic_uint queued; /* read without the mutex, too */
 	bool stopping;
 };
 
+/* A client that stalls does not keep the thread longer than the query's own time, about. */
+static enum db_err send_piece(struct slow_job *job, struct buf *out)
+{
+	uint64_t now_ms = clock_mono_ms(), left_ms = job->deadline_ms > now_ms ? job->deadline_ms - now_ms : 0;
+
+	if (left_ms < STALL_MS_MIN)
+		left_ms = STALL_MS_MIN;
+	return http_stream_write(job->stream, out, left_ms < STALL_MS_MAX ? left_ms : STALL_MS_MAX);
+}
+
 static bool flush_to_stream(void *arg, struct buf *out)
 {
-	return http_stream_write(arg, out, STALL_MS) == DB_OK;
+	return send_piece(arg, out) == DB_OK;
 }
 
 static void free_job(struct slow_job *job)
@@ -53,29 +63,29 @@ static void free_job(struct slow_job *job)
 }
 
 /* Sends the end of an answer. */
-static void end_stream(struct http_stream *stream, struct buf *out, bool whole)
+static void end_stream(struct slow_job *job, struct buf *out, bool whole)
 {
 	if (out->failed)
 		whole = false;
-	else if (out->len > 0 && http_stream_write(stream, out, STALL_MS) != DB_OK)
+	else if (out->len > 0 && send_piece(job, out) != DB_OK)
 		whole = false;
-	http_stream_end(stream, whole);
+	http_stream_end(job->stream, whole);
 }
 
 static void run_read(struct slow_thread *t, struct slow_job *job)
 {
 	const struct query_read_limits limits = {.deadline_ms = job->deadline_ms,
 						 .cancelled = http_stream_gone(job->stream)};
-	const struct query_sink sink = {flush_to_stream, job->stream, CHUNK_BYTES};
+	const struct query_sink sink = {flush_to_stream, job, CHUNK_BYTES};
 	struct query_error error = {.statement = -1};
 	struct buf out = {0};
 
 	switch (query_read(t->conn, job->request, &limits, &sink, job->started_us, &out, &error)) {
 	case QUERY_ANSWERED:
-		end_stream(job->stream, &out, true);
+		end_stream(job, &out, true);
 		break;
 	case QUERY_BROKEN:
-		end_stream(job->stream, &out, false);
+		end_stream(job, &out, false);
 		break;
 	case QUERY_GONE:
 		http_stream_end(job->stream, false);
@@ -91,16 +101,28 @@ static void run_read(struct slow_thread *t, struct slow_job *job)
 	buf_fini(&out);
 }
 
-static void run_job(struct slow_thread *t, struct slow_job *job)
+static bool is_expired(const struct slow_job *job, uint64_t now_ms)
+{
+	return now_ms >= job->deadline_ms || atomic_load(http_stream_gone(job->stream));
+}
+
+static void answer_expired(struct slow_job *job)
 {
 	struct query_error error = {.statement = -1};
 
-	if (job->min_lsn > 0 && store_wait_visible(t->pool->store, job->min_lsn, job->deadline_ms) != DB_OK) {
-		query_error_set(&error, QUERY_TIMEOUT, "this node did not reach the requested min_lsn in time");
-		http_stream_error(job->stream, &error);
+	query_error_set(&error, QUERY_TIMEOUT, "the time ran out while the query waited for other long queries");
+	http_stream_error(job->stream, &error);
+	free_job(job);
+}
+
+static void run_job(struct slow_thread *t, struct slow_job *job)
+{
+	if (is_expired(job, clock_mono_ms())) {
+		answer_expired(job);
 		return;
 	}
 	run_read(t, job);
+	free_job(job);
 }
 
 static void *run_thread(void *arg)
@@ -123,15 +145,43 @@ static void *run_thread(void *arg)
 		p->queued--;
 		pthread_mutex_unlock(&p->mutex);
 		run_job(t, job);
-		free_job(job);
 		pthread_mutex_lock(&p->mutex);
 	}
 	pthread_mutex_unlock(&p->mutex);
 	return NULL;
 }
 
+bool slow_pool_has_waiting(struct slow_pool *p)
+{
+	return atomic_load_explicit(&p->queued, memory_order_relaxed) > 0;
+}
+
+void slow_pool_expire(struct slow_pool *p)
+{
+	struct slow_job *job, **at, *expired = NULL;
+	uint64_t now_ms = clock_mono_ms();
+
+	pthread_mutex_lock(&p->mutex);
+	for (at = &p->head; (job = *at) != NULL;) {
+		if (!is_expired(job, now_ms)) {
+			at = &job->next;
+			continue;
+		}
+		*at = job->next;
+		p->queued--;
+		job->next = expired;
+		expired = job;
+	}
+	p->tail = at;
+	pthread_mutex_unlock(&p->mutex);
+	while ((job = expired) != NULL) {
+		expired = job->next;
+		answer_expired(job);
+	}
+}
+
 enum db_err slow_pool_submit(struct slow_pool *p, struct query_request *request, struct http_stream *stream,
-			     uint64_t min_lsn, uint64_t started_us, uint64_t deadline_ms)
+			     uint64_t started_us, uint64_t deadline_ms)
 {
 	struct slow_job *job = calloc(1, sizeof(*job));
 	enum db_err err = DB_OK;
@@ -140,7 +190,6 @@ enum db_err slow_pool_submit(struct slow_pool *p, struct query_request *request,
 		return DB_NOMEM;
 	job->request = request;
 	job->stream = stream;
-	job->min_lsn = min_lsn;
 	job->started_us = started_us;
 	job->deadline_ms = deadline_ms;
 	pthread_mutex_lock(&p->mutex);

@@ -25,10 +25,13 @@ struct outbox {
 struct replica {
 	struct replica_options options;
 	char node_id[WIRE_NAME_MAX];
-	char scratch_dir[512];
-	pthread_mutex_t mutex; /* guards walreceiver, piece and the pump's exchange */
+	uint8_t cluster_id[16];
+	char dir[512];
+	char scratch_dir[520]; /* for records that arrive in pieces */
+	pthread_mutex_t mutex; /* guards walreceiver, piece, snapshot and the pump's exchange */
 	struct walreceiver *walreceiver;
 	struct spill piece;
+	struct snapshot_target *snapshot; /* being received; NULL: none */
 	struct outbox outbox;
 	pthread_mutex_t status_mutex; /* guards status, the published one; taken last */
 	struct walreceiver_status status;
@@ -234,6 +237,45 @@ static void io_set_committed(void *arg, uint64_t lsn)
 	store_set_committed(r->options.store, lsn);
 }
 
+static void io_snapshot_drop(void *arg)
+{
+	struct replica *r = arg;
+
+	snapshot_target_free(r->snapshot);
+	r->snapshot = NULL;
+}
+
+static enum db_err io_snapshot_begin(void *arg, const struct wire_snapshot_begin *begin, struct errmsg *em)
+{
+	struct replica *r = arg;
+	const struct snapshot_header header = {.pos = begin->pos,
+					       .record_checksum = begin->record_checksum,
+					       .db_checksum = begin->db_checksum,
+					       .db_size_pages = begin->db_size_pages};
+
+	io_snapshot_drop(r);
+	return snapshot_target_create(&r->snapshot, r->dir, &header, r->cluster_id, em);
+}
+
+static enum db_err io_snapshot_pages(void *arg, const struct wire_snapshot_pages *pages, struct errmsg *em)
+{
+	struct replica *r = arg;
+
+	return snapshot_target_write(r->snapshot, pages->first_pgno, pages->bytes, pages->len, em);
+}
+
+static enum db_err io_snapshot_end(void *arg, struct errmsg *em)
+{
+	struct replica *r = arg;
+	enum db_err err = snapshot_target_complete(r->snapshot, em);
+
+	if (err != DB_OK)
+		return err;
+	r->options.on_snapshot(r->options.arg, r->snapshot);
+	r->snapshot = NULL;
+	return DB_OK;
+}
+
 static enum db_err io_promise(void *arg, uint64_t term, struct errmsg *em)
 {
 	struct replica *r = arg;
@@ -258,6 +300,10 @@ enum db_err replica_create(struct replica **out, const struct replica_options *o
 					  .apply = io_apply,
 					  .cut = io_cut,
 					  .set_committed = io_set_committed,
+					  .snapshot_begin = io_snapshot_begin,
+					  .snapshot_pages = io_snapshot_pages,
+					  .snapshot_end = io_snapshot_end,
+					  .snapshot_drop = io_snapshot_drop,
 					  .promise = io_promise,
 					  .set_master = io_set_master,
 					  .send = io_send};
@@ -268,7 +314,9 @@ enum db_err replica_create(struct replica **out, const struct replica_options *o
 		return errmsg_set(em, DB_NOMEM, "out of memory");
 	r->options = *options;
 	snprintf(r->node_id, sizeof(r->node_id), "%s", options->node_id);
-	snprintf(r->scratch_dir, sizeof(r->scratch_dir), "%s", options->scratch_dir);
+	memcpy(r->cluster_id, options->cluster_id, sizeof(r->cluster_id));
+	snprintf(r->dir, sizeof(r->dir), "%s", options->dir);
+	snprintf(r->scratch_dir, sizeof(r->scratch_dir), "%s/tmp", r->dir);
 	pthread_mutex_init(&r->mutex, NULL);
 	pthread_mutex_init(&r->outbox.mutex, NULL);
 	pthread_mutex_init(&r->status_mutex, NULL);
@@ -292,6 +340,7 @@ void replica_free(struct replica *r)
 	pump_free(r->outbox.pump);
 	walreceiver_free(r->walreceiver);
 	spill_close(&r->piece);
+	snapshot_target_free(r->snapshot);
 	pthread_mutex_destroy(&r->outbox.mutex);
 	pthread_mutex_destroy(&r->status_mutex);
 	pthread_mutex_destroy(&r->mutex);

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/store/snapshot_copy.h"
 #include "common/store/store.h"
 #include "common/wire/wire.h"
 #include "replica/walreceiver.h"
@@ -21,9 +22,12 @@ struct replica_options {
 	struct store *store;
 	const uint8_t *cluster_id; /* 16 bytes; copied */
 	const char *node_id;       /* copied */
-	const char *scratch_dir;   /* for records that arrive in pieces; copied */
+	const char *dir;           /* the node's own; a snapshot is received beside it. Copied */
 	uint64_t promised_term;
 	enum db_err (*promise)(void *arg, uint64_t term, struct errmsg *em); /* makes a term durable */
+	/* A snapshot has been received whole and is the callee's now: to put it in the store's place, which must be closed
+	 * for that. Until then the replica stands still. */
+	void (*on_snapshot)(void *arg, struct snapshot_target *snapshot);
 	void (*on_master)(void *arg, const char *id, const char *http_address, uint64_t term); /* who to forward to */
 	void *arg;
 };

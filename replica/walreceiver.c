@@ -12,6 +12,8 @@
 #define WALRECEIVER_SILENCE_MS 250u
 /* After a full disk: how often to ask the master to try again. */
 #define WALRECEIVER_RETRY_MS 1000u
+/* After a snapshot that came to nothing: how long its successor is not asked for. It moves the whole database. */
+#define WALRECEIVER_SNAPSHOT_RETRY_MS 5000u
 
 struct walreceiver {
 	struct walreceiver_io io;
@@ -19,18 +21,22 @@ struct walreceiver {
 	char node_id[WIRE_NAME_MAX];
 	enum walreceiver_state state;
 	uint64_t promised_term;
-	uint64_t stream_id;     /* of the last HELLO accepted */
-	uint64_t piece_offset;  /* bytes received of a record that comes in pieces; 0: none under way */
-	uint64_t piece_lsn;     /* its LSN */
-	uint64_t piece_len;     /* its whole length */
-	uint64_t caught_up_ms;  /* when we last had all that the master had */
-	uint64_t heard_ms;      /* when the master last spoke */
-	uint64_t retry_ms;      /* WAITING after a full disk: the next time to ask again */
-	bool behind;            /* the last message said that there is more */
-	char reason[WIRE_REASON_MAX];
+	uint64_t stream_id;           /* of the last HELLO accepted */
+	uint64_t piece_offset;        /* bytes received of a record that comes in pieces; 0: none under way */
+	uint64_t piece_lsn;           /* its LSN */
+	uint64_t piece_len;           /* its whole length */
+	uint64_t caught_up_ms;        /* when we last had all that the master had */
+	uint64_t heard_ms;            /* when the master last spoke */
+	uint64_t retry_ms;            /* WAITING after a full disk: the next time to ask again */
+	bool behind;                  /* the last message said that there is more */
+	bool diverged;                /* our database or log is wrong: only a snapshot helps */
+	uint64_t hello_lsn;           /* end of the master's log at its last HELLO */
+	uint64_t quiet_ms;            /* no HELLO is answered before: the last snapshot came to nothing */
+	char reason[WIRE_REASON_MAX]; /* why diverged or FAILED */
 };
 
-static const char *const state_names[] = {"waiting", "positioned", "streaming", "diverged", "failed"};
+static const char *const state_names[] = {"waiting",  "positioned", "streaming", "diverged",
+					  "snapshot", "replaced",   "failed"};
 
 const char *walreceiver_state_name(enum walreceiver_state state)
 {
@@ -67,11 +73,21 @@ static void set_state(struct walreceiver *w, enum walreceiver_state state, const
 		return;
 	log_info("walreceiver %s->%s term=%" PRIu64 " lsn=%" PRIu64 " why=\"%s\"", state_names[w->state],
 		 state_names[state], w->promised_term, lsn, why);
+	if (w->state == WALRECEIVER_SNAPSHOT && state != WALRECEIVER_REPLACED)
+		w->io.snapshot_drop(w->io.arg);
 	w->state = state;
 	w->piece_offset = 0;
-	w->reason[0] = '\0';
-	if (state == WALRECEIVER_DIVERGED || state == WALRECEIVER_FAILED)
+	if (state == WALRECEIVER_DIVERGED && !w->diverged)
 		snprintf(w->reason, sizeof(w->reason), "%s", why);
+	w->diverged = w->diverged || state == WALRECEIVER_DIVERGED;
+	if (state == WALRECEIVER_FAILED)
+		snprintf(w->reason, sizeof(w->reason), "%s", why);
+}
+
+/* The state of one who waits for a HELLO. */
+static void set_waiting(struct walreceiver *w, const char *why)
+{
+	set_state(w, w->diverged ? WALRECEIVER_DIVERGED : WALRECEIVER_WAITING, why);
 }
 
 static void init_reply(const struct walreceiver *w, struct wire_msg *msg, enum wire_type type)
@@ -92,10 +108,9 @@ static void send_position(struct walreceiver *w, const char *why)
 	position->stream_id = w->stream_id;
 	position->last = w->io.tip(w->io.arg, &position->last_checksum);
 	position->visible_lsn = w->io.visible_lsn(w->io.arg);
-	position->needs_snapshot = w->state == WALRECEIVER_DIVERGED;
+	position->needs_snapshot = w->diverged;
 	position->term_count = w->io.terms(w->io.arg, position->terms, WIRE_TERMS_MAX);
-	if (w->state != WALRECEIVER_DIVERGED)
-		set_state(w, WALRECEIVER_POSITIONED, why);
+	set_state(w, w->diverged ? WALRECEIVER_DIVERGED : WALRECEIVER_POSITIONED, why);
 	w->io.send(w->io.arg, &msg);
 }
 
@@ -111,11 +126,18 @@ static void send_ack(struct walreceiver *w)
 	w->io.send(w->io.arg, &msg);
 }
 
+/* Our database or log is not what the master has: it is asked for a snapshot at once. */
+static void diverge(struct walreceiver *w, const char *why)
+{
+	set_state(w, WALRECEIVER_DIVERGED, why);
+	send_position(w, why);
+}
+
 /* What an error of our own disk or database means for the stream. */
 static void fail(struct walreceiver *w, enum db_err err, const struct errmsg *em)
 {
 	if (err == DB_DIVERGED)
-		set_state(w, WALRECEIVER_DIVERGED, em->text);
+		diverge(w, em->text);
 	else if (err == DB_FULL)
 		set_state(w, WALRECEIVER_WAITING, em->text); /* the log is whole, only space is missing */
 	else if (err == DB_GAP || err == DB_CORRUPT || err == DB_INVALID)
@@ -163,18 +185,71 @@ enum db_err walreceiver_set_term(struct walreceiver *w, uint64_t term, struct er
 		return err;
 	w->promised_term = term;
 	w->stream_id = 0;
-	if (w->state != WALRECEIVER_DIVERGED && w->state != WALRECEIVER_FAILED)
-		set_state(w, WALRECEIVER_WAITING, "newer term");
+	w->quiet_ms = 0;
+	if (w->state != WALRECEIVER_REPLACED && w->state != WALRECEIVER_FAILED)
+		set_waiting(w, "newer term");
 	return DB_OK;
 }
 
-static void on_hello(struct walreceiver *w, const struct wire_msg *msg)
+static void on_hello(struct walreceiver *w, const struct wire_msg *msg, uint64_t now_ms)
 {
 	w->stream_id = msg->body.hello.stream_id;
+	w->hello_lsn = msg->body.hello.last_lsn;
 	w->io.set_master(w->io.arg, msg->head.sender, &msg->body.hello);
-	if (w->state != WALRECEIVER_FAILED)
+	if (w->state != WALRECEIVER_FAILED && now_ms >= w->quiet_ms)
 		send_position(w, "hello");
 }
+
+/* ---- a snapshot */
+
+static void give_up_snapshot(struct walreceiver *w, const struct errmsg *em, uint64_t now_ms)
+{
+	log_warn("walreceiver: the snapshot is given up: %s", em->text);
+	set_waiting(w, em->text);
+	w->quiet_ms = now_ms + WALRECEIVER_SNAPSHOT_RETRY_MS;
+}
+
+static void on_snapshot_begin(struct walreceiver *w, const struct wire_snapshot_begin *begin, uint64_t now_ms)
+{
+	struct errmsg em = {0};
+	uint64_t visible_lsn = w->io.visible_lsn(w->io.arg);
+
+	if (w->state != WALRECEIVER_POSITIONED && w->state != WALRECEIVER_DIVERGED)
+		return;
+	if (!w->diverged && begin->pos.lsn < visible_lsn) { /* (4) */
+		errmsg_set(&em, DB_INVALID, "it is of lsn=%" PRIu64 ", readers here see %" PRIu64, begin->pos.lsn,
+			   visible_lsn);
+		give_up_snapshot(w, &em, now_ms);
+		return;
+	}
+	if (w->io.snapshot_begin(w->io.arg, begin, &em) != DB_OK) {
+		give_up_snapshot(w, &em, now_ms);
+		return;
+	}
+	log_info("walreceiver receives a snapshot of %" PRIu32 " pages at lsn=%" PRIu64, begin->db_size_pages,
+		 begin->pos.lsn);
+	set_state(w, WALRECEIVER_SNAPSHOT, "the log cannot be joined to the master's");
+}
+
+static void on_snapshot_pages(struct walreceiver *w, const struct wire_snapshot_pages *pages, uint64_t now_ms)
+{
+	struct errmsg em = {0};
+
+	if (w->io.snapshot_pages(w->io.arg, pages, &em) != DB_OK)
+		give_up_snapshot(w, &em, now_ms);
+}
+
+static void on_snapshot_end(struct walreceiver *w, uint64_t now_ms)
+{
+	struct errmsg em = {0};
+
+	if (w->io.snapshot_end(w->io.arg, &em) != DB_OK)
+		give_up_snapshot(w, &em, now_ms);
+	else
+		set_state(w, WALRECEIVER_REPLACED, "the snapshot is complete");
+}
+
+/* ---- records */
 
 static void on_start(struct walreceiver *w, const struct wire_start *start)
 {
@@ -185,19 +260,20 @@ static void on_start(struct walreceiver *w, const struct wire_start *start)
 	if (w->state != WALRECEIVER_POSITIONED)
 		return;
 	if (start->prev.lsn < w->io.visible_lsn(w->io.arg)) { /* (4) */
-		set_state(w, WALRECEIVER_DIVERGED, "the master's log lacks records that were committed here");
+		set_waiting(w, "the master's log lacks records that were committed here");
 		return;
 	}
 	if (start->prev.lsn > 0) {
 		err = w->io.checksum_at(w->io.arg, start->prev.lsn, &checksum, &em);
 		if (err != DB_OK || checksum != start->prev_checksum) {
-			set_state(w, WALRECEIVER_DIVERGED, "the log differs from the master's at the joining record");
+			diverge(w, "the log differs from the master's at the joining record");
 			return;
 		}
 	}
 	if (w->io.tip(w->io.arg, NULL).lsn > start->prev.lsn) {
 		log_info("walreceiver cuts its log after lsn=%" PRIu64 ": the master of term %" PRIu64
-			 " has no more of it", start->prev.lsn, w->promised_term);
+			 " has no more of it",
+			 start->prev.lsn, w->promised_term);
 		err = w->io.cut(w->io.arg, start->prev.lsn, &em);
 		if (err != DB_OK) {
 			fail(w, err, &em);
@@ -330,27 +406,55 @@ static void on_commit(struct walreceiver *w, const struct wire_commit *commit, u
 		send_ack(w);
 }
 
+/* The stream that a message of the master belongs to; 0: none, it is no such message. */
+static uint64_t stream_of(const struct wire_msg *msg)
+{
+	switch (msg->head.type) {
+	case WIRE_START:
+		return msg->body.start.stream_id;
+	case WIRE_RECORDS:
+		return msg->body.records.stream_id;
+	case WIRE_COMMIT:
+		return msg->body.commit.stream_id;
+	case WIRE_SNAPSHOT_BEGIN:
+		return msg->body.snapshot_begin.stream_id;
+	case WIRE_SNAPSHOT_PAGES:
+		return msg->body.snapshot_pages.stream_id;
+	case WIRE_SNAPSHOT_END:
+		return msg->body.snapshot_end.stream_id;
+	default:
+		return 0;
+	}
+}
+
 void walreceiver_on_message(struct walreceiver *w, const struct wire_msg *msg, uint64_t now_ms)
 {
-	if (!accept_term(w, &msg->head))
+	if (w->state == WALRECEIVER_REPLACED || !accept_term(w, &msg->head))
 		return;
 	if (msg->head.type == WIRE_HELLO) {
-		on_hello(w, msg);
+		on_hello(w, msg, now_ms);
 		return;
 	}
-	if (msg->head.type == WIRE_START && msg->body.start.stream_id == w->stream_id)
+	if (w->stream_id == 0 || stream_of(msg) != w->stream_id)
+		return;
+	if (msg->head.type == WIRE_START) {
 		on_start(w, &msg->body.start);
-	if (w->state == WALRECEIVER_WAITING && msg->head.type == WIRE_COMMIT && w->stream_id != 0 &&
-	    msg->body.commit.stream_id == w->stream_id && now_ms >= w->retry_ms) {
+	} else if (msg->head.type == WIRE_SNAPSHOT_BEGIN) {
+		on_snapshot_begin(w, &msg->body.snapshot_begin, now_ms);
+	} else if (w->state == WALRECEIVER_SNAPSHOT) {
+		if (msg->head.type == WIRE_SNAPSHOT_PAGES)
+			on_snapshot_pages(w, &msg->body.snapshot_pages, now_ms);
+		else if (msg->head.type == WIRE_SNAPSHOT_END)
+			on_snapshot_end(w, now_ms);
+	} else if (w->state == WALRECEIVER_STREAMING) {
+		if (msg->head.type == WIRE_RECORDS)
+			on_records(w, &msg->body.records, now_ms);
+		else if (msg->head.type == WIRE_COMMIT)
+			on_commit(w, &msg->body.commit, now_ms);
+	} else if (w->state == WALRECEIVER_WAITING && msg->head.type == WIRE_COMMIT && now_ms >= w->retry_ms) {
 		w->retry_ms = now_ms + WALRECEIVER_RETRY_MS;
 		send_position(w, "trying again");
 	}
-	if (w->state != WALRECEIVER_STREAMING)
-		return;
-	if (msg->head.type == WIRE_RECORDS && msg->body.records.stream_id == w->stream_id)
-		on_records(w, &msg->body.records, now_ms);
-	else if (msg->head.type == WIRE_COMMIT && msg->body.commit.stream_id == w->stream_id)
-		on_commit(w, &msg->body.commit, now_ms);
 }
 
 void walreceiver_get_status(const struct walreceiver *w, struct walreceiver_status *out)
@@ -360,6 +464,8 @@ void walreceiver_get_status(const struct walreceiver *w, struct walreceiver_stat
 	out->caught_up_ms = w->caught_up_ms;
 	out->heard_ms = w->heard_ms;
 	out->behind = w->behind;
+	out->hello_lsn = w->hello_lsn;
+	out->diverged = w->diverged;
 	memcpy(out->reason, w->reason, sizeof(out->reason));
 }
 

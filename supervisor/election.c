@@ -129,9 +129,10 @@ void election_on_promise(struct cluster *c, unsigned n, uint64_t now_ms)
 	}
 	if (c->phase != PHASE_ELECTING)
 		return;
+	if (!m->refused)
+		cluster_log(c, LOG_LEVEL_WARN, NODE_NAME_FMT " did not promise term %" PRIu64 ": %.180s", NODE_NAME(n),
+			    c->term, s->accepted ? "its answer contradicts itself" : s->reason);
 	m->refused = true;
-	cluster_log(c, LOG_LEVEL_WARN, NODE_NAME_FMT " did not promise term %" PRIu64 ": %.180s", NODE_NAME(n), c->term,
-		    s->accepted ? "its answer contradicts itself" : s->reason);
 	if (m->may_serve) { /* (3) it would not step down, so it has to go */
 		snprintf(why, sizeof(why), "it did not step down for term %" PRIu64, c->term);
 		member_kill(c, n, why);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/fdpass.h"
@@ -15,6 +16,8 @@
 
 #define FETCH_TIMEOUT_MS 500u
 #define INHERITED_FD     3 /* where a node has it: see launcher.c */
+
+#define BIND_TRIES_MAX 75 /* 1.5 s in all */
 
 static enum db_err resolve(struct addrinfo **out, const struct cluster_config *config, struct errmsg *em)
 {
@@ -153,6 +156,20 @@ enum db_err endpoint_fetch(int *fd, const struct cluster_config *config, const s
 	return err;
 }
 
+/* After a crash of everything the old processes may take a moment to be gone, and their sockets with them. */
+static enum db_err bind_patiently(int *fd, const struct cluster_config *config, struct errmsg *em)
+{
+	const struct timespec rest = {.tv_nsec = 20 * 1000000L};
+	enum db_err err = endpoint_bind(fd, config, em);
+	unsigned tries;
+
+	for (tries = 0; err == DB_BUSY && tries < BIND_TRIES_MAX; tries++) {
+		nanosleep(&rest, NULL);
+		err = endpoint_bind(fd, config, em);
+	}
+	return err;
+}
+
 enum db_err endpoint_open(int *fd, const struct cluster_config *config, const struct process nodes[CONFIG_NODES_MAX],
 			  struct errmsg *em)
 {
@@ -164,7 +181,7 @@ enum db_err endpoint_open(int *fd, const struct cluster_config *config, const st
 	for (n = 0; n < CONFIG_NODES_MAX; n++)
 		any = any || nodes[n].pidfd >= 0;
 	if (!any)
-		return endpoint_bind(fd, config, em);
+		return bind_patiently(fd, config, em);
 	err = endpoint_fetch(fd, config, nodes, CONFIG_NODES_MAX, &fetch_em);
 	if (err == DB_OK)
 		return DB_OK;

@@ -282,7 +282,7 @@ static void reply_wrong_method(struct http_request *req, const struct http_route
 	http_reply_error(req, &error);
 }
 
-static void reply_unauthorized(struct http_request *req)
+void http_reply_unauthorized(struct http_request *req)
 {
 	struct query_error error = {.statement = -1};
 
@@ -315,7 +315,7 @@ static void dispatch(struct http_request *req)
 	}
 	if (!req->authorized &&
 	    (route->access == HTTP_TOKEN || (route->access == HTTP_TOKEN_OR_BODY && authorization != NULL))) {
-		reply_unauthorized(req);
+		http_reply_unauthorized(req);
 		return;
 	}
 	route->handle(s->options.arg, req);

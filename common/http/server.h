@@ -33,22 +33,22 @@ enum http_access {
 };
 
 struct http_route {
-	const char *path;       /* exact */
-	unsigned methods;       /* enum http_method values or-ed; others get METHOD_NOT_ALLOWED */
+	const char *path; /* exact */
+	unsigned methods; /* enum http_method values or-ed; others get METHOD_NOT_ALLOWED */
 	enum http_access access;
 	void (*handle)(void *arg, struct http_request *req); /* arg: http_options.arg */
 };
 
 struct http_options {
-	unsigned worker_count;      /* 0: 2 */
-	size_t body_bytes_max;      /* 0: 16 MiB; more: TOO_LARGE 413 */
-	size_t header_bytes_max;    /* 0: 16 KiB */
-	unsigned connections_max;   /* all workers together; 0: 4096; beyond it new ones wait in the backlog */
-	uint64_t request_timeout_ms; /* from the first byte of a request to its last; 0: 10 s */
-	uint64_t idle_timeout_ms;   /* kept-alive connection without a request; 0: 60 s */
-	const char *token;          /* borrowed, outlives the server */
+	unsigned worker_count;           /* 0: 2 */
+	size_t body_bytes_max;           /* 0: 16 MiB; more: TOO_LARGE 413 */
+	size_t header_bytes_max;         /* 0: 16 KiB */
+	unsigned connections_max;        /* all workers together; 0: 4096; beyond it new ones wait in the backlog */
+	uint64_t request_timeout_ms;     /* from the first byte of a request to its last; 0: 10 s */
+	uint64_t idle_timeout_ms;        /* kept-alive connection without a request; 0: 60 s */
+	const char *token;               /* borrowed, outlives the server */
 	const struct http_route *routes; /* borrowed; ends with path NULL */
-	void *arg;                  /* handed to handlers and hooks */
+	void *arg;                       /* handed to handlers and hooks */
 	/* Called on the worker's thread when it starts and ends; *data is then http_worker_data(). NULL: none. */
 	enum db_err (*worker_start)(void *arg, struct http_worker *worker, void **data, struct errmsg *em);
 	void (*worker_stop)(void *arg, struct http_worker *worker, void *data);
@@ -94,8 +94,8 @@ const void *http_request_body(struct http_request *req, size_t *len); /* contigu
 const char *http_request_header(const struct http_request *req, const char *name); /* NULL: absent */
 const char *http_request_path(const struct http_request *req);
 const char *http_request_method_name(const struct http_request *req);
-bool http_request_authorized(const struct http_request *req); /* its Authorization header matched */
-const char *http_request_bearer(const struct http_request *req); /* the header's token; NULL: none */
+bool http_request_authorized(const struct http_request *req);     /* its Authorization header matched */
+const char *http_request_bearer(const struct http_request *req);  /* the header's token; NULL: none */
 uint64_t http_request_started_us(const struct http_request *req); /* clock_mono_us() when it was complete */
 /* Becomes true when the client has gone; may be read by any thread while the request lives. */
 const atomic_bool *http_request_gone(const struct http_request *req);
@@ -104,15 +104,26 @@ void http_reply_add_header(struct http_request *req, const char *name, const cha
 /* Each of these ends the request: req must not be used afterwards. body's content is taken (left cleared). */
 void http_reply(struct http_request *req, int status, const char *content_type, struct buf *body);
 void http_reply_error(struct http_request *req, const struct query_error *error);
+/* 401, counted as an authentication failure: for a handler that found a wrong token in the body. */
+void http_reply_unauthorized(struct http_request *req);
 
-/* A long answer written by another thread with back-pressure. */
+/* A long answer written with back-pressure, by another thread or from the worker's own loop. */
 struct http_stream;
 /* On the worker's thread: turns the request into a stream; req must not be used afterwards except through it. Nothing is
  * sent until the first write. */
-enum db_err http_stream_create(struct http_stream **out, struct http_request *req, int status, const char *content_type);
+enum db_err http_stream_create(struct http_stream **out, struct http_request *req, int status,
+			       const char *content_type);
 /* Producer's thread: hands over a piece (b is left cleared), blocks while more than 256 KiB wait to be sent.
  * DB_CLOSED: the client has gone. DB_TIMEOUT: the client has taken nothing for stall_ms. */
 enum db_err http_stream_write(struct http_stream *st, struct buf *b, uint64_t stall_ms);
+/* For a producer on the stream's own worker, which must never wait: takes a copy of bytes. DB_BUSY: more than 256 KiB wait,
+ * nothing was taken. DB_CLOSED: the client has gone. DB_NOMEM. */
+enum db_err http_stream_try_write(struct http_stream *st, const void *bytes, size_t len);
+/* Such a producer is called, on the worker's thread and from its loop: after a DB_BUSY when there is room again, and once
+ * when the client has gone. Not after it has ended the stream. */
+void http_stream_set_wakeup(struct http_stream *st, void (*wakeup)(void *arg), void *arg);
+/* For how long the client has taken nothing of what waits for it; 0: nothing waits. */
+uint64_t http_stream_stalled_ms(struct http_stream *st);
 /* Producer's thread: ends it and frees st. whole: false closes the connection without the final chunk, so that no client
  * takes it for complete. */
 void http_stream_end(struct http_stream *st, bool whole);

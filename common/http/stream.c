@@ -7,6 +7,10 @@
  * task's last run after the producer called http_stream_end() or http_stream_error(); the producer never touches it
  * after that.
  *
+ * A producer that lives on the worker's own loop does not block but is called back, by the same task; for it alone the
+ * worker posts the task itself. Once the producer has ended the stream nobody posts any more: the task that is then on
+ * its way is the one that frees.
+ *
  * A stream to an HTTP/1.0 client has no chunks: the closing of the connection ends it, and so one that breaks off is
  * ended with a reset.
  */
@@ -15,8 +19,11 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/clock.h"
+
+#define ROOM_BYTES (HTTP_STREAM_PENDING_MAX / 2) /* a producer is called back when no more than this waits */
 
 struct piece {
 	struct piece *next;
@@ -44,6 +51,10 @@ struct http_stream {
 	bool posted;          /* task is on its way */
 	bool stalled;         /* the producer gave up on the client */
 	bool client_gone;
+	bool wants_room; /* the producer on the worker's loop was told DB_BUSY */
+	bool wants_gone; /* it was not told yet that the client has gone */
+	void (*wakeup)(void *arg);
+	void *wakeup_arg;
 	enum stream_end end;
 	struct query_error error; /* STREAM_ERROR */
 };
@@ -82,6 +93,25 @@ static void stream_free(struct http_stream *st)
 	free(st);
 }
 
+/* Lock held. Whether the producer on the worker's loop is to be called. */
+static bool wakeup_is_due(const struct http_stream *st)
+{
+	if (st->wakeup == NULL || st->end != STREAM_OPEN)
+		return false;
+	if (st->client_gone)
+		return st->wants_gone;
+	return st->wants_room && st->queued + st->in_output <= ROOM_BYTES;
+}
+
+/* Lock held, on the worker's thread. The call comes from the loop, not from inside whoever told us. */
+static void post_wakeup(struct http_stream *st)
+{
+	if (st->posted || !wakeup_is_due(st))
+		return;
+	st->posted = true;
+	http_worker_post(st->worker, &st->task);
+}
+
 /* --- The worker's side. --- */
 
 void http_stream_client_gone(struct http_stream *st)
@@ -90,6 +120,7 @@ void http_stream_client_gone(struct http_stream *st)
 	st->client_gone = true;
 	st->in_output = 0;
 	pthread_cond_signal(&st->room);
+	post_wakeup(st);
 	pthread_mutex_unlock(&st->lock);
 }
 
@@ -104,6 +135,7 @@ void http_stream_on_output(struct evbuffer *output, const struct evbuffer_cb_inf
 		st->progress_ms = clock_mono_ms();
 	if (info->n_deleted > 0 && st->queued + st->in_output <= HTTP_STREAM_PENDING_MAX)
 		pthread_cond_signal(&st->room);
+	post_wakeup(st);
 	pthread_mutex_unlock(&st->lock);
 }
 
@@ -214,7 +246,7 @@ static void run_stream(struct http_task *task)
 	struct http_stream *st = (struct http_stream *)((char *)task - offsetof(struct http_stream, task));
 	struct piece *pieces;
 	enum stream_end end;
-	bool stalled;
+	bool stalled, wake;
 
 	pthread_mutex_lock(&st->lock);
 	st->posted = false;
@@ -238,9 +270,16 @@ static void run_stream(struct http_task *task)
 		st->queued += pieces->len;
 	if (st->queued + st->in_output <= HTTP_STREAM_PENDING_MAX)
 		pthread_cond_signal(&st->room);
+	wake = wakeup_is_due(st);
+	if (wake) {
+		st->wants_room = false;
+		st->wants_gone = !st->client_gone;
+	}
 	pthread_mutex_unlock(&st->lock);
 	if (end != STREAM_OPEN)
 		finish(st, end);
+	else if (wake)
+		st->wakeup(st->wakeup_arg); /* may end the stream: that posts the task again */
 }
 
 enum db_err http_stream_create(struct http_stream **out, struct http_request *req, int status, const char *content_type)
@@ -292,6 +331,38 @@ static void post_and_unlock(struct http_stream *st)
 		http_worker_post(w, &st->task);
 }
 
+/* Takes bytes, also on an error. *out is NULL when there are none, for an empty chunk would end the answer. */
+static enum db_err make_piece(struct piece **out, uint8_t *bytes, size_t len)
+{
+	struct piece *piece;
+
+	*out = NULL;
+	if (len == 0) {
+		free(bytes);
+		return DB_OK;
+	}
+	piece = calloc(1, sizeof(*piece));
+	if (piece == NULL || bytes == NULL) {
+		free(piece);
+		free(bytes);
+		return DB_NOMEM;
+	}
+	piece->bytes = bytes;
+	piece->len = len;
+	*out = piece;
+	return DB_OK;
+}
+
+/* Lock held. */
+static void enqueue(struct http_stream *st, struct piece *piece)
+{
+	if (st->queued + st->in_output == 0)
+		st->progress_ms = clock_mono_ms();
+	*st->last = piece;
+	st->last = &piece->next;
+	st->queued += piece->len;
+}
+
 /* Lock held. Waits until there is room; false when the client took nothing for stall_ms. */
 static bool wait_for_room(struct http_stream *st, uint64_t stall_ms)
 {
@@ -311,21 +382,20 @@ static bool wait_for_room(struct http_stream *st, uint64_t stall_ms)
 
 enum db_err http_stream_write(struct http_stream *st, struct buf *b, uint64_t stall_ms)
 {
-	struct piece *piece = calloc(1, sizeof(*piece));
-	enum db_err err = DB_OK;
+	bool failed = b->failed;
+	struct piece *piece;
+	enum db_err err;
+	uint8_t *bytes;
+	size_t len = 0;
 
 	assert(!http_worker_is_self(st->worker)); /* it would wait for itself */
-	if (piece == NULL || b->failed) {
-		free(piece);
-		buf_fini(b);
+	bytes = buf_take(b, &len);
+	buf_fini(b);
+	if (failed)
 		return DB_NOMEM;
-	}
-	piece->bytes = buf_take(b, &piece->len);
-	if (piece->bytes == NULL) {
-		free(piece);
-		buf_fini(b);
-		return DB_OK; /* an empty piece is none: an empty chunk would end the answer */
-	}
+	err = make_piece(&piece, bytes, len);
+	if (piece == NULL)
+		return err;
 	pthread_mutex_lock(&st->lock);
 	if (st->client_gone || st->stalled) {
 		err = st->client_gone ? DB_CLOSED : DB_TIMEOUT;
@@ -333,11 +403,7 @@ enum db_err http_stream_write(struct http_stream *st, struct buf *b, uint64_t st
 		free_pieces(piece);
 		return err;
 	}
-	if (st->queued + st->in_output == 0)
-		st->progress_ms = clock_mono_ms();
-	*st->last = piece;
-	st->last = &piece->next;
-	st->queued += piece->len;
+	enqueue(st, piece);
 	post_and_unlock(st);
 
 	pthread_mutex_lock(&st->lock);
@@ -350,6 +416,57 @@ enum db_err http_stream_write(struct http_stream *st, struct buf *b, uint64_t st
 		err = DB_CLOSED;
 	pthread_mutex_unlock(&st->lock);
 	return err;
+}
+
+enum db_err http_stream_try_write(struct http_stream *st, const void *bytes, size_t len)
+{
+	struct piece *piece;
+	enum db_err err = DB_OK;
+	uint8_t *copy;
+
+	assert(http_worker_is_self(st->worker));
+	pthread_mutex_lock(&st->lock);
+	if (st->client_gone) {
+		err = DB_CLOSED;
+	} else if (st->queued + st->in_output > HTTP_STREAM_PENDING_MAX) {
+		st->wants_room = true;
+		err = DB_BUSY;
+	}
+	pthread_mutex_unlock(&st->lock);
+	if (err != DB_OK || len == 0)
+		return err;
+	copy = malloc(len);
+	if (copy != NULL)
+		memcpy(copy, bytes, len);
+	err = make_piece(&piece, copy, len);
+	if (piece == NULL)
+		return err;
+	pthread_mutex_lock(&st->lock);
+	enqueue(st, piece);
+	post_and_unlock(st);
+	return DB_OK;
+}
+
+void http_stream_set_wakeup(struct http_stream *st, void (*wakeup)(void *arg), void *arg)
+{
+	assert(http_worker_is_self(st->worker));
+	pthread_mutex_lock(&st->lock);
+	st->wakeup = wakeup;
+	st->wakeup_arg = arg;
+	st->wants_gone = true;
+	post_wakeup(st);
+	pthread_mutex_unlock(&st->lock);
+}
+
+uint64_t http_stream_stalled_ms(struct http_stream *st)
+{
+	uint64_t stalled_ms = 0;
+
+	pthread_mutex_lock(&st->lock);
+	if (st->queued + st->in_output > 0 && !st->client_gone)
+		stalled_ms = clock_mono_ms() - st->progress_ms;
+	pthread_mutex_unlock(&st->lock);
+	return stalled_ms;
 }
 
 static void end_with(struct http_stream *st, enum stream_end end)

@@ -9,9 +9,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <ftw.h>
-#include <libgen.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +17,11 @@
 #include <unistd.h>
 
 #include "common/base/log.h"
+#include "common/store/dirs.h"
 #include "common/store/store_internal.h"
+
+/* Pages are synced as they come, so that the last sync, while others wait, has little left to do. */
+#define SYNC_EVERY_PAGES ((uint32_t)((32u << 20) / WAL_PAGE_SIZE))
 
 struct snapshot_source {
 	struct store *s;
@@ -34,7 +35,9 @@ struct snapshot_target {
 	struct base_file base;
 	struct meta meta;
 	uint32_t next_pgno;
-	uint64_t checksum; /* of the pages so far */
+	uint32_t synced_pgno; /* the last page synced */
+	uint64_t checksum;    /* of the pages so far */
+	bool complete;        /* checked and durable */
 };
 
 /* The record at the pinned LSN: its change is in the list, unless a checkpoint has reached just it. */
@@ -99,47 +102,7 @@ const uint8_t *snapshot_source_page(const struct snapshot_source *src, uint32_t 
 	return store_page(src->s, pgno, src->header.pos.lsn);
 }
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
-static enum db_err remove_tree(const char *path, struct errmsg *em)
-{
-	if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
-		return errmsg_errno(em, errno, "cannot remove \"%s\"", path);
-	return DB_OK;
-}
-
-static enum db_err sync_path(const char *path, struct errmsg *em)
-{
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	enum db_err err = DB_OK;
-
-	if (fd < 0)
-		return errmsg_errno(em, errno, "cannot open \"%s\"", path);
-	if (fsync(fd) != 0)
-		err = errmsg_errno(em, errno, "cannot sync \"%s\"", path);
-	close(fd);
-	return err;
-}
-
-static enum db_err sync_parent(const char *path, struct errmsg *em)
-{
-	char *copy = strdup(path);
-	enum db_err err;
-
-	if (copy == NULL)
-		return errmsg_set(em, DB_NOMEM, "cannot sync the directory of \"%s\"", path);
-	err = sync_path(dirname(copy), em);
-	free(copy);
-	return err;
-}
-
-/* What stands in dir may be replaced if it is nothing, unreadable, or an older state of the same cluster. */
+/* What stands in dir may be replaced if it is nothing, unreadable, or a store of the same cluster. */
 static enum db_err check_old(const struct snapshot_target *t, struct errmsg *em)
 {
 	static const uint8_t zero[16];
@@ -158,8 +121,6 @@ static enum db_err check_old(const struct snapshot_target *t, struct errmsg *em)
 		return DB_OK;
 	if (memcmp(old.cluster_id, zero, 16) != 0 && memcmp(old.cluster_id, t->meta.cluster_id, 16) != 0)
 		err = errmsg_set(em, DB_INVALID, "\"%s\" belongs to another cluster", t->dir);
-	else if (old.checkpoint.lsn > t->meta.checkpoint.lsn && old.checkpoint.term >= t->meta.checkpoint.term)
-		err = errmsg_set(em, DB_INVALID, "\"%s\" is newer than the snapshot offered for it", t->dir);
 	return err;
 }
 
@@ -170,7 +131,7 @@ static enum db_err make_incoming(struct snapshot_target *t, struct errmsg *em)
 	size_t i;
 	enum db_err err;
 
-	err = remove_tree(t->incoming, em);
+	err = dirs_remove(t->incoming, em);
 	for (i = 0; err == DB_OK && i < sizeof(names) / sizeof(names[0]); i++) {
 		if (asprintf(&path, "%s%s", t->incoming, names[i]) < 0)
 			return errmsg_set(em, DB_NOMEM, "cannot create \"%s\"", t->incoming);
@@ -246,7 +207,10 @@ enum db_err snapshot_target_write(struct snapshot_target *t, uint32_t first_pgno
 			t->meta.page1_hash = checksum_page(1, page.data);
 		t->next_pgno++;
 	}
-	return DB_OK;
+	if (t->next_pgno - 1 - t->synced_pgno < SYNC_EVERY_PAGES)
+		return DB_OK;
+	t->synced_pgno = t->next_pgno - 1;
+	return base_file_sync(&t->base, em);
 }
 
 uint32_t snapshot_target_next_pgno(const struct snapshot_target *t)
@@ -254,8 +218,7 @@ uint32_t snapshot_target_next_pgno(const struct snapshot_target *t)
 	return t->next_pgno;
 }
 
-/* After this the copy is a store of its own. */
-static enum db_err complete_incoming(struct snapshot_target *t, struct errmsg *em)
+enum db_err snapshot_target_complete(struct snapshot_target *t, struct errmsg *em)
 {
 	struct slotfile f;
 	struct meta blank;
@@ -263,6 +226,13 @@ static enum db_err complete_incoming(struct snapshot_target *t, struct errmsg *e
 	bool found;
 	enum db_err err;
 
+	if (t->complete)
+		return DB_OK;
+	if (t->next_pgno != t->meta.db_size_pages + 1)
+		return errmsg_set(em, DB_CORRUPT, "the snapshot ends before page %u of %u", t->next_pgno,
+				  t->meta.db_size_pages);
+	if (t->checksum != t->meta.db_checksum)
+		return errmsg_set(em, DB_CORRUPT, "the snapshot's pages do not have the checksum it announced");
 	err = base_file_sync(&t->base, em);
 	if (err != DB_OK)
 		return err;
@@ -275,16 +245,16 @@ static enum db_err complete_incoming(struct snapshot_target *t, struct errmsg *e
 	err = meta_write(&f, &t->meta, em);
 	slotfile_close(&f);
 	if (err == DB_OK)
-		err = sync_path(t->incoming, em);
+		err = dirs_sync(t->incoming, em);
+	t->complete = err == DB_OK;
 	return err;
 }
 
-static enum db_err swap_dirs(struct snapshot_target *t, struct errmsg *em)
+enum db_err snapshot_target_keep(struct snapshot_target *t, const char *name, struct errmsg *em)
 {
-	if (renameat2(AT_FDCWD, t->incoming, AT_FDCWD, t->dir, RENAME_EXCHANGE) != 0 &&
-	    (errno != ENOENT || rename(t->incoming, t->dir) != 0))
-		return errmsg_errno(em, errno, "cannot put \"%s\" in the place of \"%s\"", t->incoming, t->dir);
-	return sync_parent(t->dir, em);
+	enum db_err err = dirs_copy_file(t->dir, t->incoming, name, em);
+
+	return err == DB_OK ? dirs_sync(t->incoming, em) : err;
 }
 
 /* Holds the lock that an open store would hold, if there is one to replace. */
@@ -304,19 +274,14 @@ static enum db_err lock_old(struct snapshot_target *t, struct base_file *old, st
 
 enum db_err snapshot_target_finish(struct snapshot_target *t, struct errmsg *em)
 {
-	struct base_file old = {0};
+	struct base_file old = {.fd = -1};
 	enum db_err err;
 
-	if (t->next_pgno != t->meta.db_size_pages + 1)
-		return errmsg_set(em, DB_CORRUPT, "the snapshot ends before page %u of %u", t->next_pgno,
-				  t->meta.db_size_pages);
-	if (t->checksum != t->meta.db_checksum)
-		return errmsg_set(em, DB_CORRUPT, "the snapshot's pages do not have the checksum it announced");
-	err = complete_incoming(t, em);
+	err = snapshot_target_complete(t, em);
 	if (err == DB_OK)
 		err = lock_old(t, &old, em);
 	if (err == DB_OK)
-		err = swap_dirs(t, em);
+		err = dirs_exchange(t->incoming, t->dir, em);
 	base_file_close(&old);
 	if (err == DB_OK)
 		log_info("store \"%s\" replaced by a snapshot of %u pages", t->dir, t->meta.db_size_pages);
@@ -331,7 +296,7 @@ void snapshot_target_free(struct snapshot_target *t)
 		return;
 	base_file_close(&t->base);
 	/* The unfinished copy, or after the swap the store that was replaced. */
-	if (t->incoming != NULL && remove_tree(t->incoming, &em) != DB_OK)
+	if (t->incoming != NULL && dirs_remove(t->incoming, &em) != DB_OK)
 		log_warn("store: %s", em.text);
 	free(t->incoming);
 	free(t->dir);

@@ -192,3 +192,17 @@ def hung_and_dead_nodes_show_in_the_status(c):
     c.wait(lambda: c.node(node)["state"] != "up", 10, "%s to be shown as not up" % node)
     c.thaw(pid)
     c.wait_all_up()
+
+
+@scenario(start=False)
+def nodes_say_what_is_wrong_with_their_options(ctx):
+    for program, options, expected in (
+            ("grizzly-master", ["--bogus"], "--bogus"), ("grizzly-master", ["--id"], "value is missing after: --id"),
+            ("grizzly-master", ["--id", "nodeX"], "nodeX"), ("grizzly-replica", ["--term", "3"], "--term"),
+            ("grizzly-master", ["--term", "99999999999999999999"], "--term expects"),
+            ("grizzly-replica", ["--id", "node1"], "--data-dir is required"),
+            ("grizzly-replica", ["stray"], "unexpected argument: stray")):
+        done = subprocess.run([os.path.join(ctx.build_dir, program)] + options, capture_output=True, text=True,
+                              timeout=10 * ctx.slow, check=False)
+        lines = done.stderr.splitlines()
+        assert done.returncode == 2 and len(lines) == 2 and expected in lines[0], (options, done)

@@ -58,6 +58,10 @@ struct site {
 	bool whole, stream_error;
 	enum db_err stream_result;
 	unsigned streams_ended, pieces_taken;
+	/* What /loop adds. */
+	bool hold_open; /* it has nothing more to say and does not end */
+	unsigned wakeups_wanted;
+	uint64_t stalled_ms;
 	unsigned workers_started, workers_stopped;
 	struct http_worker *workers[8];
 };
@@ -90,6 +94,12 @@ static inline void handle_mixed(void *arg, struct http_request *req)
 	(void)arg;
 	buf_puts(&body, http_request_authorized(req) ? "by header" : "by body");
 	http_reply(req, 200, "text/plain", &body);
+}
+
+static inline void handle_body_token(void *arg, struct http_request *req)
+{
+	(void)arg;
+	http_reply_unauthorized(req);
 }
 
 static inline void handle_later(void *arg, struct http_request *req)
@@ -151,6 +161,63 @@ static inline void handle_stream(void *arg, struct http_request *req)
 	pthread_detach(thread);
 }
 
+/* /loop: the same as /stream, from the worker's own loop. */
+struct loop_producer {
+	struct site *site;
+	struct http_stream *stream;
+	unsigned sent, busy;
+};
+
+static inline void loop_produce(void *arg)
+{
+	struct loop_producer *p = arg;
+	struct site *site = p->site;
+	enum db_err err = DB_OK;
+	char *piece = malloc(site->piece_bytes);
+
+	memset(piece, 'a', site->piece_bytes);
+	while (p->sent < site->piece_count && err == DB_OK) {
+		err = http_stream_try_write(p->stream, piece, site->piece_bytes);
+		p->sent += err == DB_OK;
+	}
+	free(piece);
+	pthread_mutex_lock(&site->lock);
+	site->pieces_taken = p->sent;
+	site->wakeups_wanted += err == DB_BUSY;
+	site->stalled_ms = http_stream_stalled_ms(p->stream);
+	pthread_cond_broadcast(&site->changed);
+	pthread_mutex_unlock(&site->lock);
+	if (err == DB_BUSY || (err == DB_OK && site->hold_open))
+		return; /* called again when there is room, or nobody left */
+	http_stream_end(p->stream, site->whole && err == DB_OK);
+	pthread_mutex_lock(&site->lock);
+	site->stream_result = err;
+	site->streams_ended++;
+	pthread_cond_broadcast(&site->changed);
+	pthread_mutex_unlock(&site->lock);
+	free(p);
+}
+
+static inline void loop_woken(void *arg)
+{
+	struct loop_producer *p = arg;
+
+	if (atomic_load(http_stream_gone(p->stream)))
+		CU_ASSERT_EQUAL(http_stream_try_write(p->stream, "x", 1), DB_CLOSED);
+	p->site->piece_count += atomic_load(http_stream_gone(p->stream)); /* so that it meets the error */
+	loop_produce(p);
+}
+
+static inline void handle_loop(void *arg, struct http_request *req)
+{
+	struct loop_producer *p = calloc(1, sizeof(*p));
+
+	p->site = arg;
+	CU_ASSERT_EQUAL_FATAL(http_stream_create(&p->stream, req, 200, "application/json"), DB_OK);
+	http_stream_set_wakeup(p->stream, loop_woken, p);
+	loop_produce(p);
+}
+
 static inline enum db_err on_worker_start(void *arg, struct http_worker *worker, void **data, struct errmsg *em)
 {
 	struct site *site = arg;
@@ -179,6 +246,8 @@ static const struct http_route routes[] = {
     {"/mixed", HTTP_POST, HTTP_TOKEN_OR_BODY, handle_mixed},
     {"/later", HTTP_GET | HTTP_POST, HTTP_OPEN, handle_later},
     {"/stream", HTTP_GET | HTTP_HEAD, HTTP_OPEN, handle_stream},
+    {"/loop", HTTP_GET, HTTP_OPEN, handle_loop},
+    {"/body-token", HTTP_POST, HTTP_TOKEN_OR_BODY, handle_body_token},
     {NULL, 0, HTTP_OPEN, NULL},
 };
 

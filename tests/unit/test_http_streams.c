@@ -335,6 +335,125 @@ static void test_vanishing_reader_wakes_the_producer(void)
 	site_close(&site);
 }
 
+/* --- A producer on the worker's own loop. --- */
+
+static void test_loop_producer_passes_whole_at_the_readers_pace(void)
+{
+	static const size_t sizes[] = {1, 1000, 65536, 400000};
+	struct reply r;
+	struct site site;
+	struct client c;
+	unsigned i;
+
+	site_open(&site, (struct http_options){.worker_count = 1});
+	client_open(&c, &site);
+	for (i = 0; i < 4; i++) {
+		site.piece_bytes = sizes[i];
+		site.piece_count = sizes[i] > 1000 ? 100 : 20;
+		client_say(&c, "GET /loop HTTP/1.1\r\n\r\n");
+		CU_ASSERT(client_reply(&c, &r, false));
+		CU_ASSERT(r.whole);
+		CU_ASSERT_EQUAL(r.body.len, site.piece_bytes * site.piece_count);
+		buf_fini(&r.body);
+		wait_streams_ended(&site, i + 1);
+		CU_ASSERT_EQUAL(site.stream_result, DB_OK);
+	}
+	CU_ASSERT(site.wakeups_wanted > 0);
+	site.whole = false;
+	client_say(&c, "GET /loop HTTP/1.1\r\n\r\n");
+	CU_ASSERT(!client_reply(&c, &r, false) || !r.whole);
+	buf_fini(&r.body);
+	client_close(&c);
+	site_close(&site);
+}
+
+static void test_loop_producer_never_waits(void)
+{
+	struct client slow, other;
+	struct reply r;
+	struct site site;
+
+	site_open(&site, (struct http_options){.worker_count = 1});
+	site.piece_bytes = 65536;
+	site.piece_count = 1000;
+	client_open(&slow, &site);
+	client_say(&slow, "GET /loop HTTP/1.1\r\n\r\n");
+	AWAIT(site.wakeups_wanted > 0);
+	client_open(&other, &site);
+	client_say(&other, POST_ECHO);
+	expect(&other, 200, "hello");
+	CU_ASSERT(site.pieces_taken < 1000);
+	CU_ASSERT(client_reply(&slow, &r, false));
+	CU_ASSERT(r.whole);
+	CU_ASSERT_EQUAL(r.body.len, (size_t)65536 * 1000);
+	buf_fini(&r.body);
+	client_close(&slow);
+	client_close(&other);
+	site_close(&site);
+}
+
+static void test_loop_producer_hears_that_its_client_has_gone(void)
+{
+	struct site site;
+	struct client c;
+	unsigned i;
+
+	site_open(&site, (struct http_options){.worker_count = 1});
+	site.piece_bytes = 65536;
+	for (i = 0; i < 2; i++) { /* while it waits for room, while it has nothing to say */
+		site.hold_open = i == 1;
+		site.piece_count = i == 0 ? 1000 : 1;
+		client_open(&c, &site);
+		client_say(&c, "GET /loop HTTP/1.1\r\n\r\n");
+		CU_ASSERT(client_read(&c));
+		client_close(&c);
+		wait_streams_ended(&site, i + 1);
+		CU_ASSERT_EQUAL(site.stream_result, DB_CLOSED);
+		AWAIT(counters_of(&site).requests_in_flight == 0);
+	}
+	site_close(&site);
+}
+
+static void test_free_ends_loop_producers(void)
+{
+	struct site site;
+	struct client c[2];
+	unsigned i;
+
+	site_open(&site, (struct http_options){.worker_count = 1});
+	site.piece_bytes = 65536;
+	site.piece_count = 1;
+	site.hold_open = true;
+	for (i = 0; i < 2; i++) {
+		client_open(&c[i], &site);
+		client_say(&c[i], "GET /loop HTTP/1.1\r\n\r\n");
+		CU_ASSERT(client_read(&c[i]));
+	}
+	http_server_stop(site.server, 0);
+	site_close(&site);
+	CU_ASSERT_EQUAL(site.streams_ended, 2);
+	for (i = 0; i < 2; i++)
+		client_close(&c[i]);
+}
+
+static void test_wrong_token_found_by_a_handler_counts(void)
+{
+	struct site site;
+	struct client c;
+	struct reply r;
+
+	site_open(&site, (struct http_options){0});
+	client_open(&c, &site);
+	client_say(&c, "POST /body-token HTTP/1.1\r\nContent-Length: 0\r\n\r\n");
+	CU_ASSERT(client_reply(&c, &r, false));
+	CU_ASSERT_EQUAL(r.status, 401);
+	CU_ASSERT_PTR_NOT_NULL(reply_header(&r, "WWW-Authenticate: Bearer"));
+	CU_ASSERT_EQUAL(counters_of(&site).auth_failures_total, 1);
+	buf_fini(&r.body);
+	client_close(&c);
+	site_close(&site);
+}
+
 /* --- The end. --- */
 
 struct stopper {
@@ -467,6 +586,11 @@ int main(void)
 	    {"HTTP/1.0 stream ends with the connection", test_http_1_0_stream_ends_with_the_connection},
 	    {"slow reader holds the producer back", test_slow_reader_holds_the_producer_back_and_is_cut_off},
 	    {"vanishing reader wakes the producer", test_vanishing_reader_wakes_the_producer},
+	    {"loop producer passes whole at the reader's pace", test_loop_producer_passes_whole_at_the_readers_pace},
+	    {"loop producer never waits", test_loop_producer_never_waits},
+	    {"loop producer hears that its client has gone", test_loop_producer_hears_that_its_client_has_gone},
+	    {"free ends loop producers", test_free_ends_loop_producers},
+	    {"wrong token found by a handler counts", test_wrong_token_found_by_a_handler_counts},
 	    {"stop answers what is in flight", test_stop_answers_what_is_in_flight},
 	    {"free waits for producers", test_free_waits_for_producers},
 	    {"stop waits no longer than its grace", test_stop_waits_no_longer_than_its_grace},

@@ -12,7 +12,7 @@
 #include "replica/walreceiver.h"
 #include "tests/unit/unit.h"
 
-#define LOG_MAX 4096
+#define LOG_MAX  4096
 #define LINE_MAX 8
 
 static const uint8_t cluster_id[16] = "stream-test-id.";
@@ -98,6 +98,9 @@ static size_t log_terms(const struct memory_log *log, struct wal_pos *out, size_
 struct sending {
 	struct memory_log log;
 	uint64_t next_lsn;
+	uint64_t snapshot_lsn; /* of the open snapshot */
+	bool snapshot_open;
+	unsigned snapshots; /* opened so far */
 	struct walsender *walsender;
 	uint64_t committed_lsn;
 };
@@ -148,10 +151,61 @@ static enum db_err sending_describe(void *arg, uint64_t lsn, uint64_t *term, uin
 	return DB_OK;
 }
 
+/* The "database" at an LSN: one page per record, which says its LSN; the last page is a short message of its own. */
+#define SNAPSHOT_PAGES 200u
+
+static void fill_page(uint8_t *page, uint64_t lsn, uint32_t pgno)
+{
+	memset(page, 0, WAL_PAGE_SIZE);
+	store_u64le(page, lsn);
+	store_u32le(page + 8, pgno);
+}
+
+static enum db_err sending_snapshot_open(void *arg, struct wire_snapshot_begin *out, struct errmsg *em)
+{
+	struct sending *s = arg;
+
+	CU_ASSERT_FALSE(s->snapshot_open);
+	s->snapshot_open = true;
+	s->snapshots++;
+	s->snapshot_lsn = s->committed_lsn > s->log.first_lsn - 1 ? s->committed_lsn : s->log.first_lsn - 1;
+	out->pos = (struct wal_pos){term_of(&s->log, s->snapshot_lsn), s->snapshot_lsn};
+	out->record_checksum = checksum_of(&s->log, s->snapshot_lsn);
+	out->db_checksum = s->snapshot_lsn;
+	out->db_size_pages = SNAPSHOT_PAGES;
+	return sending_seek(s, s->snapshot_lsn + 1, em);
+}
+
+static const uint8_t *sending_snapshot_page(void *arg, uint32_t pgno)
+{
+	struct sending *s = arg;
+	static uint8_t page[WAL_PAGE_SIZE];
+
+	CU_ASSERT(s->snapshot_open);
+	fill_page(page, s->snapshot_lsn, pgno);
+	return page;
+}
+
+static void sending_snapshot_close(void *arg)
+{
+	struct sending *s = arg;
+
+	CU_ASSERT(s->snapshot_open);
+	s->snapshot_open = false;
+}
+
 static void sending_start(struct sending *s, uint64_t term)
 {
-	const struct walsender_io io = {s,		sending_seek, sending_next,    sending_terms,
-					sending_first, sending_last, sending_describe};
+	const struct walsender_io io = {s,
+					sending_seek,
+					sending_next,
+					sending_terms,
+					sending_first,
+					sending_last,
+					sending_describe,
+					sending_snapshot_open,
+					sending_snapshot_page,
+					sending_snapshot_close};
 	struct walsender_identity identity = {.term = term, .node_id = "node1"};
 	struct errmsg em = {0};
 
@@ -171,7 +225,10 @@ struct receiving {
 	struct walreceiver *walreceiver;
 	struct wire_msg replies[LINE_MAX];
 	size_t reply_count;
-	enum db_err append_fails, sync_fails, apply_fails;
+	enum db_err append_fails, sync_fails, apply_fails, snapshot_fails;
+	struct wire_snapshot_begin snapshot; /* being received */
+	uint32_t snapshot_next;              /* the page expected; 0: none is being received */
+	bool replaced;                       /* it is complete: the owner is to start anew with it */
 };
 
 static struct wal_pos receiving_tip(void *arg, uint64_t *checksum)
@@ -286,6 +343,53 @@ static enum db_err receiving_promise(void *arg, uint64_t term, struct errmsg *em
 	return DB_OK;
 }
 
+static enum db_err receiving_snapshot_begin(void *arg, const struct wire_snapshot_begin *begin, struct errmsg *em)
+{
+	struct receiving *r = arg;
+
+	if (r->snapshot_fails != DB_OK)
+		return errmsg_set(em, r->snapshot_fails, "told to fail");
+	CU_ASSERT_EQUAL(r->snapshot_next, 0);
+	r->snapshot = *begin;
+	r->snapshot_next = 1;
+	return DB_OK;
+}
+
+static enum db_err receiving_snapshot_pages(void *arg, const struct wire_snapshot_pages *pages, struct errmsg *em)
+{
+	struct receiving *r = arg;
+	uint8_t expected[WAL_PAGE_SIZE];
+	size_t at;
+
+	CU_ASSERT_NOT_EQUAL(r->snapshot_next, 0);
+	if (pages->first_pgno != r->snapshot_next)
+		return errmsg_set(em, DB_GAP, "a page is missing");
+	for (at = 0; at < pages->len; at += WAL_PAGE_SIZE) {
+		fill_page(expected, r->snapshot.pos.lsn, r->snapshot_next++);
+		if (memcmp(expected, pages->bytes + at, WAL_PAGE_SIZE) != 0)
+			return errmsg_set(em, DB_CORRUPT, "another page");
+	}
+	return DB_OK;
+}
+
+static enum db_err receiving_snapshot_end(void *arg, struct errmsg *em)
+{
+	struct receiving *r = arg;
+
+	if (r->snapshot_next != r->snapshot.db_size_pages + 1)
+		return errmsg_set(em, DB_CORRUPT, "pages are missing");
+	r->replaced = true;
+	return DB_OK;
+}
+
+static void receiving_snapshot_drop(void *arg)
+{
+	struct receiving *r = arg;
+
+	CU_ASSERT_NOT_EQUAL(r->snapshot_next, 0);
+	r->snapshot_next = 0;
+}
+
 static void receiving_set_master(void *arg, const char *id, const struct wire_hello *hello)
 {
 	(void)arg;
@@ -317,13 +421,19 @@ static void receiving_start(struct receiving *r)
 					  receiving_apply,
 					  receiving_cut,
 					  receiving_set_committed,
+					  receiving_snapshot_begin,
+					  receiving_snapshot_pages,
+					  receiving_snapshot_end,
+					  receiving_snapshot_drop,
 					  receiving_promise,
 					  receiving_set_master,
 					  receiving_send};
 	struct errmsg em = {0};
 
-	r->log.first_lsn = 1;
+	if (r->log.first_lsn == 0)
+		r->log.first_lsn = 1;
 	r->reply_count = 0;
+	r->snapshot_next = 0;
 	walreceiver_free(r->walreceiver);
 	UNIT_OK(walreceiver_create(&r->walreceiver, &io, cluster_id, "node2", r->promised_term, 0, &em), &em);
 }
@@ -359,6 +469,23 @@ static void deliver_replies(struct fixture *f)
 	f->r.reply_count = 0;
 }
 
+/* What a node does with a complete snapshot: it starts anew, and its log is as long as the snapshot says. The records
+ * that the snapshot stands for are copied in, so that logs can be compared; they are not in the stream. */
+static void install_snapshot(struct fixture *f)
+{
+	uint64_t lsn;
+
+	log_cut(&f->r.log, 0);
+	for (lsn = 1; lsn <= f->r.snapshot.pos.lsn; lsn++)
+		log_push(&f->r.log, f->s.log.records[lsn - 1], f->s.log.lens[lsn - 1]);
+	f->r.log.first_lsn = lsn - 1 > 0 ? lsn - 1 : 1;
+	f->r.log.durable_lsn = f->r.visible_lsn = f->r.snapshot.pos.lsn;
+	f->r.replaced = false;
+	receiving_start(&f->r);
+	walsender_on_connected(f->s.walsender, false, f->now_ms);
+	walsender_on_connected(f->s.walsender, true, f->now_ms);
+}
+
 /* Moves one message over; false: the sender had nothing to say. */
 static bool step(struct fixture *f)
 {
@@ -367,6 +494,8 @@ static bool step(struct fixture *f)
 		return false;
 	walreceiver_on_message(f->r.walreceiver, &f->msg, f->now_ms);
 	deliver_replies(f);
+	if (f->r.replaced)
+		install_snapshot(f);
 	return true;
 }
 
@@ -412,6 +541,7 @@ static void fixture_free(struct fixture *f)
 	log_cut(&f->s.log, 0);
 	log_cut(&f->r.log, 0);
 	walsender_free(f->s.walsender);
+	CU_ASSERT_FALSE(f->s.snapshot_open);
 	walreceiver_free(f->r.walreceiver);
 	buf_fini(&f->r.piece);
 	free(f);
@@ -552,28 +682,135 @@ static void test_committed_records_are_never_cut(void)
 	connect_line(f);
 	run(f);
 	CU_ASSERT_EQUAL(f->r.log.last_lsn, 3);
+	CU_ASSERT_EQUAL(f->s.snapshots, 0);
 	CU_ASSERT_NOT_EQUAL(state_of(&f->r), WALRECEIVER_STREAMING);
 	fixture_free(f);
 }
 
-static void test_a_replica_too_far_behind_is_told_apart(void)
+static enum walsender_state sender_state(const struct fixture *f)
+{
+	struct walsender_status status;
+
+	walsender_get_status(f->s.walsender, &status);
+	return status.state;
+}
+
+/* A master whose log begins at first_lsn, beside a replica without any. */
+static struct fixture *far_behind(uint64_t first_lsn)
 {
 	struct fixture *f = fixture_create(1);
-	struct walsender_status status;
 	int i;
 
 	for (i = 0; i < 10; i++)
 		log_seal(&f->s.log, 1, 1, i);
-	f->s.log.first_lsn = 5;
+	f->s.log.first_lsn = first_lsn;
+	connect_line(f);
+	return f;
+}
+
+static void step_into_snapshot(struct fixture *f)
+{
+	int i;
+
+	for (i = 0; i < 20 && state_of(&f->r) != WALRECEIVER_SNAPSHOT; i++)
+		step(f);
+	step(f);
+	CU_ASSERT_EQUAL(state_of(&f->r), WALRECEIVER_SNAPSHOT);
+	CU_ASSERT_EQUAL(sender_state(f), WALSENDER_SNAPSHOT);
+	CU_ASSERT(f->r.snapshot_next > 1);
+}
+
+static void test_a_replica_too_far_behind_gets_a_snapshot_and_streams_on(void)
+{
+	struct fixture *f = far_behind(5);
+
+	step_into_snapshot(f);
+	log_seal(&f->s.log, 1, 1, 99); /* written meanwhile */
+	run(f);
+	CU_ASSERT_EQUAL(f->s.snapshots, 1);
+	CU_ASSERT_FALSE(f->s.snapshot_open);
+	CU_ASSERT_EQUAL(state_of(&f->r), WALRECEIVER_STREAMING);
+	check_equal(f);
+	fixture_free(f);
+}
+
+static void test_a_connection_lost_inside_a_snapshot_starts_it_again(void)
+{
+	struct fixture *f = far_behind(5);
+
+	step_into_snapshot(f);
+	walsender_on_connected(f->s.walsender, false, f->now_ms);
+	CU_ASSERT_FALSE(f->s.snapshot_open);
 	connect_line(f);
 	run(f);
-	walsender_get_status(f->s.walsender, &status);
-	CU_ASSERT_EQUAL(status.state, WALSENDER_BEHIND);
+	CU_ASSERT_EQUAL(f->s.snapshots, 2);
+	check_equal(f);
+	fixture_free(f);
+}
+
+static void test_a_page_lost_inside_a_snapshot_starts_it_again(void)
+{
+	struct fixture *f = far_behind(5);
+	int i;
+
+	step_into_snapshot(f);
+	CU_ASSERT(walsender_next(f->s.walsender, 0, false, ++f->now_ms, &f->msg)); /* dropped */
+	for (i = 0; i < 20; i++)
+		step(f);
+	CU_ASSERT_NOT_EQUAL(state_of(&f->r), WALRECEIVER_SNAPSHOT);
+	CU_ASSERT_EQUAL(f->s.snapshots, 1);
+	f->now_ms += 10000;
+	run(f);
+	CU_ASSERT_EQUAL(f->s.snapshots, 2);
+	check_equal(f);
+	fixture_free(f);
+}
+
+static void test_a_master_lost_inside_a_snapshot_is_followed_by_the_next(void)
+{
+	struct fixture *f = far_behind(5);
+
+	step_into_snapshot(f);
+	log_seal(&f->s.log, 2, 0, 0);
+	sending_start(&f->s, 2);
+	CU_ASSERT_FALSE(f->s.snapshot_open);
+	connect_line(f);
+	run(f);
+	CU_ASSERT_EQUAL(f->r.promised_term, 2);
+	check_equal(f);
+	fixture_free(f);
+}
+
+static void test_a_newer_term_ends_a_snapshot(void)
+{
+	struct fixture *f = far_behind(5);
+	struct errmsg em = {0};
+
+	step_into_snapshot(f);
+	UNIT_OK(walreceiver_set_term(f->r.walreceiver, 2, &em), &em);
+	CU_ASSERT_EQUAL(state_of(&f->r), WALRECEIVER_WAITING);
+	CU_ASSERT_EQUAL(f->r.snapshot_next, 0);
+	run(f);
 	CU_ASSERT_EQUAL(f->r.log.last_lsn, 0);
 	fixture_free(f);
 }
 
-static void test_divergence_stops_the_replica(void)
+static void test_a_snapshot_without_space_is_tried_again_later(void)
+{
+	struct fixture *f = far_behind(5);
+
+	f->r.snapshot_fails = DB_FULL;
+	run(f);
+	CU_ASSERT(f->s.snapshots >= 1);
+	CU_ASSERT(f->s.snapshots * 4000 < f->now_ms + 4000);
+	f->r.snapshot_fails = DB_OK;
+	f->now_ms += 10000;
+	run(f);
+	check_equal(f);
+	fixture_free(f);
+}
+
+static void test_divergence_stops_the_replica_until_a_snapshot_heals_it(void)
 {
 	struct fixture *f = fixture_create(1);
 
@@ -582,9 +819,79 @@ static void test_divergence_stops_the_replica(void)
 	run(f);
 	f->r.apply_fails = DB_DIVERGED;
 	log_seal(&f->s.log, 1, 1, 1);
-	run(f);
+	step(f);
 	CU_ASSERT_EQUAL(state_of(&f->r), WALRECEIVER_DIVERGED);
 	CU_ASSERT_EQUAL(f->r.visible_lsn, 1);
+	f->r.apply_fails = DB_OK;
+	run(f);
+	CU_ASSERT_EQUAL(f->s.snapshots, 1);
+	check_equal(f);
+	fixture_free(f);
+}
+
+static void test_a_diverged_replica_takes_an_older_snapshot_of_a_log_that_has_all_of_its_own(void)
+{
+	struct fixture *f = fixture_create(1);
+
+	log_seal(&f->s.log, 1, 0, 0);
+	log_seal(&f->s.log, 1, 1, 1);
+	connect_line(f);
+	run(f);
+	f->r.apply_fails = DB_DIVERGED;
+	log_seal(&f->s.log, 1, 1, 2);
+	step(f);
+	log_seal(&f->s.log, 2, 0, 0);
+	sending_start(&f->s, 2);
+	f->s.committed_lsn = 1; /* as far as the new master knows, until it has a quorum: with this replica */
+	connect_line(f);
+	f->r.apply_fails = DB_OK;
+	run(f);
+	check_equal(f);
+	fixture_free(f);
+}
+
+static void test_an_intact_replica_never_goes_back_behind_what_its_readers_saw(void)
+{
+	struct fixture *f = far_behind(5);
+	struct wire_msg *msg = &f->msg;
+
+	run(f);
+	CU_ASSERT_EQUAL(f->r.visible_lsn, 10);
+	walsender_on_connected(f->s.walsender, false, f->now_ms);
+	connect_line(f);
+	step(f); /* HELLO */
+	memset(msg, 0, sizeof(*msg));
+	memcpy(msg->head.cluster_id, cluster_id, sizeof(cluster_id));
+	msg->head.type = WIRE_SNAPSHOT_BEGIN;
+	msg->head.term = 1;
+	msg->body.snapshot_begin.stream_id = 1002;
+	for (; msg->body.snapshot_begin.stream_id < 1010; msg->body.snapshot_begin.stream_id++) {
+		msg->body.snapshot_begin.pos = (struct wal_pos){1, 9};
+		walreceiver_on_message(f->r.walreceiver, msg, f->now_ms);
+		CU_ASSERT_NOT_EQUAL(state_of(&f->r), WALRECEIVER_SNAPSHOT);
+	}
+	fixture_free(f);
+}
+
+static void test_an_emptied_master_replaces_nobody(void)
+{
+	struct fixture *f = fixture_create(1);
+	int i;
+
+	log_seal(&f->s.log, 1, 0, 0);
+	log_seal(&f->s.log, 1, 1, 1);
+	connect_line(f);
+	run(f);
+	log_cut(&f->s.log, 0);
+	for (i = 0; i < 5; i++)
+		log_seal(&f->s.log, 2, i > 0, 50 + i); /* a history of its own, longer by now */
+	f->s.committed_lsn = 5;
+	sending_start(&f->s, 2);
+	connect_line(f);
+	run(f);
+	CU_ASSERT_EQUAL(sender_state(f), WALSENDER_REFUSED);
+	CU_ASSERT_EQUAL(f->s.snapshots, 0);
+	CU_ASSERT_EQUAL(f->r.log.last_lsn, 2);
 	fixture_free(f);
 }
 
@@ -670,6 +977,13 @@ static void random_event(struct fixture *f, uint64_t *term)
 	case 4:
 		f->r.reply_count = 0;
 		break;
+	case 5: /* the log is trimmed: never beyond what is committed */
+		if (f->s.committed_lsn > f->s.log.first_lsn && rand() % 4 == 0)
+			f->s.log.first_lsn += (uint64_t)rand() % (f->s.committed_lsn - f->s.log.first_lsn);
+		break;
+	case 6: /* the replica's database turns out to be wrong */
+		f->r.apply_fails = rand() % 8 == 0 ? DB_DIVERGED : DB_OK;
+		break;
 	default:
 		if (f->s.log.last_lsn < LOG_MAX - 64 && rand() % 3 == 0)
 			log_seal(&f->s.log, *term, 1 + (uint32_t)rand() % 3, rand());
@@ -691,6 +1005,8 @@ static void test_random_accidents_never_lose_or_fork_what_was_committed(void)
 		connect_line(f);
 		for (i = 0; i < 300; i++)
 			random_event(f, &term);
+		f->r.apply_fails = DB_OK;
+		f->now_ms += 10000;
 		walsender_on_connected(f->s.walsender, false, f->now_ms);
 		connect_line(f);
 		run(f);
@@ -711,8 +1027,22 @@ int main(void)
 	    {"the tail of a deposed master is cut", test_the_tail_of_a_deposed_master_is_cut},
 	    {"a superseded master is not listened to", test_a_superseded_master_is_not_listened_to},
 	    {"committed records are never cut", test_committed_records_are_never_cut},
-	    {"a replica too far behind is told apart", test_a_replica_too_far_behind_is_told_apart},
-	    {"divergence stops the replica", test_divergence_stops_the_replica},
+	    {"a replica too far behind gets a snapshot and streams on",
+	     test_a_replica_too_far_behind_gets_a_snapshot_and_streams_on},
+	    {"a connection lost inside a snapshot starts it again",
+	     test_a_connection_lost_inside_a_snapshot_starts_it_again},
+	    {"a page lost inside a snapshot starts it again", test_a_page_lost_inside_a_snapshot_starts_it_again},
+	    {"a master lost inside a snapshot is followed by the next",
+	     test_a_master_lost_inside_a_snapshot_is_followed_by_the_next},
+	    {"a newer term ends a snapshot", test_a_newer_term_ends_a_snapshot},
+	    {"a snapshot without space is tried again later", test_a_snapshot_without_space_is_tried_again_later},
+	    {"divergence stops the replica until a snapshot heals it",
+	     test_divergence_stops_the_replica_until_a_snapshot_heals_it},
+	    {"a diverged replica takes an older snapshot of a log that has all of its own",
+	     test_a_diverged_replica_takes_an_older_snapshot_of_a_log_that_has_all_of_its_own},
+	    {"an intact replica never goes back behind what its readers saw",
+	     test_an_intact_replica_never_goes_back_behind_what_its_readers_saw},
+	    {"an emptied master replaces nobody", test_an_emptied_master_replaces_nobody},
 	    {"a full disk is survived", test_a_full_disk_is_survived},
 	    {"a failed sync ends acknowledging", test_a_failed_sync_ends_acknowledging},
 	    {"random accidents never lose or fork what was committed",
