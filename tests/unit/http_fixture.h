@@ -61,7 +61,6 @@ struct site {
 	/* What /loop adds. */
 	bool hold_open; /* it has nothing more to say and does not end */
 	unsigned wakeups_wanted;
-	uint64_t stalled_ms;
 	unsigned workers_started, workers_stopped;
 	struct http_worker *workers[8];
 };
@@ -165,31 +164,44 @@ static inline void handle_stream(void *arg, struct http_request *req)
 struct loop_producer {
 	struct site *site;
 	struct http_stream *stream;
-	unsigned sent, busy;
+	size_t piece_bytes;
+	unsigned piece_count, sent;
+	bool whole, hold_open;
 };
+
+/* Between requests: what the next /loop does. */
+static inline void site_set_loop(struct site *site, size_t piece_bytes, unsigned piece_count, bool whole,
+				 bool hold_open)
+{
+	pthread_mutex_lock(&site->lock);
+	site->piece_bytes = piece_bytes;
+	site->piece_count = piece_count;
+	site->whole = whole;
+	site->hold_open = hold_open;
+	pthread_mutex_unlock(&site->lock);
+}
 
 static inline void loop_produce(void *arg)
 {
 	struct loop_producer *p = arg;
 	struct site *site = p->site;
 	enum db_err err = DB_OK;
-	char *piece = malloc(site->piece_bytes);
+	char *piece = malloc(p->piece_bytes);
 
-	memset(piece, 'a', site->piece_bytes);
-	while (p->sent < site->piece_count && err == DB_OK) {
-		err = http_stream_try_write(p->stream, piece, site->piece_bytes);
+	memset(piece, 'a', p->piece_bytes);
+	while (p->sent < p->piece_count && err == DB_OK) {
+		err = http_stream_try_write(p->stream, piece, p->piece_bytes);
 		p->sent += err == DB_OK;
 	}
 	free(piece);
 	pthread_mutex_lock(&site->lock);
 	site->pieces_taken = p->sent;
 	site->wakeups_wanted += err == DB_BUSY;
-	site->stalled_ms = http_stream_stalled_ms(p->stream);
 	pthread_cond_broadcast(&site->changed);
 	pthread_mutex_unlock(&site->lock);
-	if (err == DB_BUSY || (err == DB_OK && site->hold_open))
+	if (err == DB_BUSY || (err == DB_OK && p->hold_open))
 		return; /* called again when there is room, or nobody left */
-	http_stream_end(p->stream, site->whole && err == DB_OK);
+	http_stream_end(p->stream, p->whole && err == DB_OK);
 	pthread_mutex_lock(&site->lock);
 	site->stream_result = err;
 	site->streams_ended++;
@@ -204,7 +216,7 @@ static inline void loop_woken(void *arg)
 
 	if (atomic_load(http_stream_gone(p->stream)))
 		CU_ASSERT_EQUAL(http_stream_try_write(p->stream, "x", 1), DB_CLOSED);
-	p->site->piece_count += atomic_load(http_stream_gone(p->stream)); /* so that it meets the error */
+	p->piece_count += atomic_load(http_stream_gone(p->stream)); /* so that it meets the error */
 	loop_produce(p);
 }
 
@@ -213,6 +225,12 @@ static inline void handle_loop(void *arg, struct http_request *req)
 	struct loop_producer *p = calloc(1, sizeof(*p));
 
 	p->site = arg;
+	pthread_mutex_lock(&p->site->lock);
+	p->piece_bytes = p->site->piece_bytes;
+	p->piece_count = p->site->piece_count;
+	p->whole = p->site->whole;
+	p->hold_open = p->site->hold_open;
+	pthread_mutex_unlock(&p->site->lock);
 	CU_ASSERT_EQUAL_FATAL(http_stream_create(&p->stream, req, 200, "application/json"), DB_OK);
 	http_stream_set_wakeup(p->stream, loop_woken, p);
 	loop_produce(p);

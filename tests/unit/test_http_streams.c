@@ -343,23 +343,23 @@ static void test_loop_producer_passes_whole_at_the_readers_pace(void)
 	struct reply r;
 	struct site site;
 	struct client c;
-	unsigned i;
+	unsigned i, count;
 
 	site_open(&site, (struct http_options){.worker_count = 1});
 	client_open(&c, &site);
 	for (i = 0; i < 4; i++) {
-		site.piece_bytes = sizes[i];
-		site.piece_count = sizes[i] > 1000 ? 100 : 20;
+		count = sizes[i] > 1000 ? 100 : 20;
+		site_set_loop(&site, sizes[i], count, true, false);
 		client_say(&c, "GET /loop HTTP/1.1\r\n\r\n");
 		CU_ASSERT(client_reply(&c, &r, false));
 		CU_ASSERT(r.whole);
-		CU_ASSERT_EQUAL(r.body.len, site.piece_bytes * site.piece_count);
+		CU_ASSERT_EQUAL(r.body.len, sizes[i] * count);
 		buf_fini(&r.body);
 		wait_streams_ended(&site, i + 1);
 		CU_ASSERT_EQUAL(site.stream_result, DB_OK);
 	}
 	CU_ASSERT(site.wakeups_wanted > 0);
-	site.whole = false;
+	site_set_loop(&site, 65536, 10, false, false);
 	client_say(&c, "GET /loop HTTP/1.1\r\n\r\n");
 	CU_ASSERT(!client_reply(&c, &r, false) || !r.whole);
 	buf_fini(&r.body);
@@ -374,15 +374,17 @@ static void test_loop_producer_never_waits(void)
 	struct site site;
 
 	site_open(&site, (struct http_options){.worker_count = 1});
-	site.piece_bytes = 65536;
-	site.piece_count = 1000;
+	site_set_loop(&site, 65536, 1000, true, false);
 	client_open(&slow, &site);
 	client_say(&slow, "GET /loop HTTP/1.1\r\n\r\n");
-	AWAIT(site.wakeups_wanted > 0);
+	pthread_mutex_lock(&site.lock);
+	while (site.wakeups_wanted == 0)
+		pthread_cond_wait(&site.changed, &site.lock);
+	CU_ASSERT(site.pieces_taken < 1000);
+	pthread_mutex_unlock(&site.lock);
 	client_open(&other, &site);
 	client_say(&other, POST_ECHO);
 	expect(&other, 200, "hello");
-	CU_ASSERT(site.pieces_taken < 1000);
 	CU_ASSERT(client_reply(&slow, &r, false));
 	CU_ASSERT(r.whole);
 	CU_ASSERT_EQUAL(r.body.len, (size_t)65536 * 1000);
@@ -399,10 +401,8 @@ static void test_loop_producer_hears_that_its_client_has_gone(void)
 	unsigned i;
 
 	site_open(&site, (struct http_options){.worker_count = 1});
-	site.piece_bytes = 65536;
 	for (i = 0; i < 2; i++) { /* while it waits for room, while it has nothing to say */
-		site.hold_open = i == 1;
-		site.piece_count = i == 0 ? 1000 : 1;
+		site_set_loop(&site, 65536, i == 0 ? 1000 : 1, true, i == 1);
 		client_open(&c, &site);
 		client_say(&c, "GET /loop HTTP/1.1\r\n\r\n");
 		CU_ASSERT(client_read(&c));
@@ -421,9 +421,7 @@ static void test_free_ends_loop_producers(void)
 	unsigned i;
 
 	site_open(&site, (struct http_options){.worker_count = 1});
-	site.piece_bytes = 65536;
-	site.piece_count = 1;
-	site.hold_open = true;
+	site_set_loop(&site, 65536, 1, true, true);
 	for (i = 0; i < 2; i++) {
 		client_open(&c[i], &site);
 		client_say(&c[i], "GET /loop HTTP/1.1\r\n\r\n");
