@@ -26,9 +26,14 @@
 
 unsigned cluster_promises_needed(const struct cluster_options *o)
 {
-	/* Every set of ack_nodes nodes meets every set of this size. When acknowledged records are on one node only no
-	 * set short of all would do; a majority then at least keeps two halves from electing on their own. */
-	return o->async ? o->node_count / 2 + 1 : o->node_count - o->ack_nodes + 1;
+	unsigned majority = o->node_count / 2 + 1;
+	unsigned acks = o->ack_nodes < majority ? o->ack_nodes : majority;
+
+	/* Every set of ack_nodes nodes meets every set of this size. Where all nodes must acknowledge one promise would do,
+	 * but records may be older than that setting: a majority is all that can be relied on. When acknowledged records
+	 * are on one node only no set short of all would do; a majority then at least keeps two halves from electing on
+	 * their own. */
+	return o->async ? majority : o->node_count - acks + 1;
 }
 
 enum db_err cluster_create(struct cluster **out, const struct cluster_options *o, struct errmsg *em)
