@@ -379,26 +379,39 @@ static void test_stopping_gives_back_what_was_not_executed(void)
 	fixture_free(f);
 }
 
-static void test_a_full_queue_and_a_late_job_are_refused(void)
+static void test_a_full_queue_is_refused(void)
 {
 	struct fixture *f = fixture_create(60000, 0, true);
-	struct test_job jobs[JOBS_MAX], one_more;
+	struct test_job jobs[JOBS_MAX];
+	struct write_job one_more = {0};
 	unsigned i;
 
 	writer_set_draining(f->writer, true);
 	for (i = 0; i < JOBS_MAX; i++)
-		submit_within(f, &jobs[i], "create table if not exists t(a)", i == 0 ? 0 : 20000);
-	memset(&one_more, 0, sizeof(one_more));
-	CU_ASSERT_EQUAL(writer_submit(f->writer, &one_more.job), DB_BUSY);
-	await(&jobs[0]);
-	CU_ASSERT_EQUAL(jobs[0].job.error.code, QUERY_TIMEOUT);
+		submit(f, &jobs[i], "create table if not exists t(a)");
+	CU_ASSERT_EQUAL(writer_submit(f->writer, &one_more), DB_BUSY);
 	writer_set_draining(f->writer, false);
-	for (i = 1; i < JOBS_MAX; i++) {
+	for (i = 0; i < JOBS_MAX; i++) {
 		await(&jobs[i]);
 		CU_ASSERT_EQUAL(jobs[i].job.outcome, WRITE_DONE);
-	}
-	for (i = 0; i < JOBS_MAX; i++)
 		drop(&jobs[i]);
+	}
+	fixture_free(f);
+}
+
+static void test_a_job_that_waits_too_long_is_not_executed(void)
+{
+	struct fixture *f = fixture_create(60000, 0, true);
+	struct test_job late;
+
+	run(f, "create table t(a)");
+	writer_set_draining(f->writer, true);
+	submit_within(f, &late, "insert into t values(1)", 0);
+	await(&late);
+	CU_ASSERT_EQUAL(late.job.error.code, QUERY_TIMEOUT);
+	writer_set_draining(f->writer, false);
+	CU_ASSERT_EQUAL(value(f, "select count(*) from t"), 0);
+	drop(&late);
 	fixture_free(f);
 }
 
@@ -416,7 +429,8 @@ int main(void)
 	     test_without_a_quorum_jobs_are_told_whether_they_may_still_commit},
 	    {"draining holds new jobs and finishes old ones", test_draining_holds_new_jobs_and_finishes_old_ones},
 	    {"stopping gives back what was not executed", test_stopping_gives_back_what_was_not_executed},
-	    {"a full queue and a late job are refused", test_a_full_queue_and_a_late_job_are_refused},
+	    {"a full queue is refused", test_a_full_queue_is_refused},
+	    {"a job that waits too long is not executed", test_a_job_that_waits_too_long_is_not_executed},
 	    {NULL, NULL},
 	};
 
