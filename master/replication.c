@@ -18,6 +18,8 @@
 /* How long a replica that went away, or cannot be helped, keeps the log it needs next from being trimmed. */
 #define HOLD_MS 60000u
 
+#define TICKS_QUIET 3
+
 struct sender {
 	struct replication *hub;
 	size_t index; /* in commit tracking; 0 is ourselves */
@@ -336,23 +338,22 @@ static void flush_commit(struct sender *s)
 		pump_kick(s->pump);
 }
 
-/* While commits go on it wakes by itself every WALSENDER_NOTICE_MS, so that they need not wake it; when none came for that
- * long it falls back to the pace of the keep-alives. */
+/* While commits go on it wakes by itself every WALSENDER_NOTICE_MS, so that they need not wake it; after TICKS_QUIET turns
+ * without one it falls back to the pace of the keep-alives. */
 static void *run_ticker(void *arg)
 {
 	struct replication *r = arg;
 	uint64_t seen_lsn = 0;
+	unsigned quiet = 0;
 	size_t i;
 
 	pthread_setname_np(pthread_self(), "repl-ticker");
 	pthread_mutex_lock(&r->mutex);
 	while (!r->stopping) {
-		r->ticker_idle = r->announced_lsn == seen_lsn;
+		quiet = r->announced_lsn == seen_lsn ? quiet + 1 : 0;
 		seen_lsn = r->announced_lsn;
-		if (r->ticker_idle)
-			wait_ms(r, WALSENDER_KEEPALIVE_MS);
-		if (r->announced_lsn != seen_lsn && !r->stopping)
-			wait_ms(r, (long)WALSENDER_NOTICE_MS);
+		r->ticker_idle = quiet > TICKS_QUIET;
+		wait_ms(r, r->ticker_idle ? (long)WALSENDER_KEEPALIVE_MS : (long)WALSENDER_NOTICE_MS);
 		r->ticker_idle = false;
 		pthread_mutex_unlock(&r->mutex);
 		for (i = 0; i < r->sender_count; i++)

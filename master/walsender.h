@@ -27,7 +27,7 @@
 /* How often a silent link carries a COMMIT, and how long a HELLO may stay unanswered. */
 #define WALSENDER_KEEPALIVE_MS 50u
 /* Nothing was sent for so long: a commit is worth a message of its own, for no record will carry it. */
-#define WALSENDER_NOTICE_MS      2u
+#define WALSENDER_NOTICE_MS      1u
 #define WALSENDER_HELLO_RETRY_MS 500u
 
 struct walsender_io {
