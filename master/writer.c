@@ -20,7 +20,7 @@
 
 #define BATCH_JOBS_MAX 512
 /* A batch waits for the jobs it expects as long as they keep coming: until none came for GAP_US, at most PATIENCE_US. */
-#define GAP_US      200
+#define GAP_US      1000
 #define PATIENCE_US 3000
 #define SWEEP_MS    20 /* how often waiting jobs are checked against their deadlines */
 
