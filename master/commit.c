@@ -13,7 +13,7 @@ struct commit {
 };
 
 enum db_err commit_create(struct commit **out, size_t node_count, size_t ack_nodes, uint64_t term_start_lsn,
-                          struct errmsg *em)
+			  struct errmsg *em)
 {
 	struct commit *c;
 

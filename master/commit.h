@@ -23,7 +23,7 @@ struct commit;
  * a record durably, in a term whose first record is term_start_lsn. DB_OK: *out is the caller's, for commit_free().
  * DB_INVALID, DB_NOMEM: *out is NULL, em says why. */
 enum db_err commit_create(struct commit **out, size_t node_count, size_t ack_nodes, uint64_t term_start_lsn,
-                          struct errmsg *em);
+			  struct errmsg *em);
 void commit_free(struct commit *c); /* NULL is fine */
 
 /* Notes that node (< node_count) has every record up to durable_lsn on disk; returns committed_lsn, moved or not. */

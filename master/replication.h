@@ -40,9 +40,10 @@ enum db_err replication_create(struct replication **out, const struct replicatio
 /* Waits for callbacks under way. NULL is fine. */
 void replication_free(struct replication *r);
 
-void replication_on_sealed(struct replication *r);                        /* new records lie in the log */
-void replication_on_local_durable(struct replication *r, uint64_t lsn);   /* our own fdatasync returned */
-void replication_on_message(struct replication *r, const struct wire_msg *msg); /* POSITION or ACK of our term or newer */
+void replication_on_sealed(struct replication *r);                      /* new records lie in the log */
+void replication_on_local_durable(struct replication *r, uint64_t lsn); /* our own fdatasync returned */
+void replication_on_message(struct replication *r,
+			    const struct wire_msg *msg); /* POSITION or ACK of our term or newer */
 uint64_t replication_committed_lsn(struct replication *r);
 
 struct replication_peer {

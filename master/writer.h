@@ -47,12 +47,12 @@ struct write_job {
 
 struct writer_options {
 	struct store *store;
-	const char *node_id;        /* borrowed */
-	uint64_t commit_timeout_ms; /* how long a write may wait for its quorum */
-	unsigned queue_max;         /* jobs waiting */
-	unsigned pipeline_depth;    /* batches under way before the next one is sealed; 0: 1 */
-	uint64_t first_lsn;         /* sealed before the writer existed (the term's first record), to be synced */
-	void (*on_sealed)(void *arg);                     /* writer thread: new records lie in the log */
+	const char *node_id;          /* borrowed */
+	uint64_t commit_timeout_ms;   /* how long a write may wait for its quorum */
+	unsigned queue_max;           /* jobs waiting */
+	unsigned pipeline_depth;      /* batches under way before the next one is sealed; 0: 1 */
+	uint64_t first_lsn;           /* sealed before the writer existed (the term's first record), to be synced */
+	void (*on_sealed)(void *arg); /* writer thread: new records lie in the log */
 	void (*on_durable)(void *arg, uint64_t lsn);      /* sync thread */
 	void (*on_failed)(void *arg, const char *reason); /* the log cannot be written any more; sync thread */
 	void *arg;

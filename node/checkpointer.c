@@ -10,8 +10,8 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 
-#define LOOK_MS 50           /* how often to look whether something is due */
-#define RETRY_AFTER_MS 2000  /* after a failure */
+#define LOOK_MS        50   /* how often to look whether something is due */
+#define RETRY_AFTER_MS 2000 /* after a failure */
 
 struct checkpointer {
 	struct store *store;

@@ -13,19 +13,19 @@
 
 #include "common/base/err.h"
 
-#define CONFIG_NODES_MAX 31
-#define CONFIG_HOST_MAX 48
+#define CONFIG_NODES_MAX   31
+#define CONFIG_HOST_MAX    48
 #define CONFIG_ADDRESS_MAX 64
 
 enum durability { DURABILITY_QUORUM, DURABILITY_ALL, DURABILITY_ASYNC };
 
 struct cluster_config {
-	uint8_t cluster_id[16]; /* "cluster": 32 hex digits; all zero when absent */
-	unsigned replicas;      /* "replicas": 0..30 */
+	uint8_t cluster_id[16];     /* "cluster": 32 hex digits; all zero when absent */
+	unsigned replicas;          /* "replicas": 0..30 */
 	char bind[CONFIG_HOST_MAX]; /* "bind": address that every socket binds to; "127.0.0.1" */
-	unsigned http_port;     /* "http_port": 8080; node i: http_port + i, replication + 100 + i, acks + 200 + i */
-	enum durability durability;     /* "durability": "quorum" | "all" | "async" */
-	uint64_t commit_timeout_ms;     /* "commit_timeout_ms": 5000 */
+	unsigned http_port; /* "http_port": 8080; node i: http_port + i, replication + 100 + i, acks + 200 + i */
+	enum durability durability; /* "durability": "quorum" | "all" | "async" */
+	uint64_t commit_timeout_ms; /* "commit_timeout_ms": 5000 */
 	struct {
 		uint64_t interval_ms; /* 100 */
 		unsigned misses;      /* 3 */
@@ -38,13 +38,13 @@ struct cluster_config {
 		uint64_t idle_timeout_ms;    /* 60000 */
 	} http;
 	struct {
-		uint64_t timeout_ms;    /* 30000: of a request without timeout_ms; also the most a request may ask for… */
-		uint64_t timeout_max_ms; /* …unless this is set higher: 300000 */
-		size_t sql_length_max;  /* 1 MiB */
-		size_t statements_max;  /* 10000 */
-		uint64_t inline_ops;    /* 20000: VM steps of a read before it moves to a slow-query thread */
-		unsigned slow_threads;  /* 4 */
-		unsigned slow_queue_max; /* 256 waiting; beyond: OVERLOADED */
+		uint64_t timeout_ms; /* 30000: of a request without timeout_ms; also the most a request may ask for… */
+		uint64_t timeout_max_ms;  /* …unless this is set higher: 300000 */
+		size_t sql_length_max;    /* 1 MiB */
+		size_t statements_max;    /* 10000 */
+		uint64_t inline_ops;      /* 20000: VM steps of a read before it moves to a slow-query thread */
+		unsigned slow_threads;    /* 4 */
+		unsigned slow_queue_max;  /* 256 waiting; beyond: OVERLOADED */
 		unsigned write_queue_max; /* 4096 waiting; beyond: OVERLOADED */
 	} query;
 	struct {
@@ -61,7 +61,7 @@ struct cluster_config {
 /* Addresses of node i, 1-based; "host:port" with [] around an IPv6 host. */
 enum config_port { CONFIG_HTTP, CONFIG_REPLICATION, CONFIG_ACKS };
 void config_node_address(const struct cluster_config *c, unsigned node, enum config_port which,
-                         char out[CONFIG_ADDRESS_MAX]);
+			 char out[CONFIG_ADDRESS_MAX]);
 void config_endpoint_address(const struct cluster_config *c, char out[CONFIG_ADDRESS_MAX]);
 unsigned config_node_count(const struct cluster_config *c); /* replicas + 1 */
 /* Number of nodes, the master included, that must hold a record durably before it is acknowledged. */

@@ -10,7 +10,7 @@
 
 #include <stdarg.h>
 
-#define MUST_CHECK __attribute__((warn_unused_result))
+#define MUST_CHECK                      __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt_arg, first_arg) __attribute__((format(printf, fmt_arg, first_arg)))
 
 /* X(code, short text). The text is what an errmsg says when nobody said more. */

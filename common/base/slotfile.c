@@ -17,7 +17,7 @@
 
 #include "common/base/buf.h"
 
-#define SLOT_MAGIC 0x31537a47u /* "GzS1" */
+#define SLOT_MAGIC       0x31537a47u /* "GzS1" */
 #define SLOT_HEADER_SIZE 24u
 
 static uint64_t slot_checksum(const uint8_t *slot, size_t len)

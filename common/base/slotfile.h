@@ -14,7 +14,7 @@
 #include "common/base/err.h"
 
 #define SLOTFILE_SLOT_SIZE 4096u
-#define SLOTFILE_DATA_MAX (SLOTFILE_SLOT_SIZE - 24u)
+#define SLOTFILE_DATA_MAX  (SLOTFILE_SLOT_SIZE - 24u)
 
 struct slotfile {
 	int fd; /* -1: closed */
@@ -26,7 +26,7 @@ struct slotfile {
  * data and its length to *len; *len is 0 when nothing was ever written. DB_CORRUPT: both slots were written and neither
  * is intact, or the blob is longer than size. */
 enum db_err slotfile_open(struct slotfile *f, const char *path, void *data, size_t size, size_t *len,
-                          struct errmsg *em);
+			  struct errmsg *em);
 /* Durable when it returns DB_OK; on an error the blob written before still stands. len <= SLOTFILE_DATA_MAX. */
 enum db_err slotfile_write(struct slotfile *f, const void *data, size_t len, struct errmsg *em);
 void slotfile_close(struct slotfile *f);

@@ -44,7 +44,7 @@ struct http_conn {
 	struct http_conn *next_fresh;
 	struct http_conn *next_held;
 	struct http_conn *next_flush, **at_flush; /* worker's list of replies to write; at_flush NULL: not on it */
-	struct http_request *req; /* CONN_PENDING: the handler's; else NULL */
+	struct http_request *req;                 /* CONN_PENDING: the handler's; else NULL */
 	struct http_frame frame;
 	struct evbuffer *held; /* bytes of the next request, put back when evhttp is ready for it */
 	enum http_conn_state state;
@@ -81,7 +81,7 @@ struct http_worker {
 	struct event *local_event;                   /* timer of 0 */
 	struct event *sweep_event;
 	struct event *fresh_event;
-	struct event *flush_event; /* made active by hand: it runs after the events of this turn */
+	struct event *flush_event;  /* made active by hand: it runs after the events of this turn */
 	struct event *resume_event; /* accept again after a pause */
 	struct http_task accept_task, drain_task, close_task, quit_task;
 	struct evconnlistener *listeners[HTTP_LISTENERS_MAX];
@@ -172,9 +172,9 @@ void http_conn_sweep(struct http_worker *w);
 void http_conn_close(struct http_conn *c);
 void http_conn_refuse(struct http_conn *c, const struct query_error *error);
 void http_conn_end_output(struct http_conn *c, bool reset); /* sends what waits, then closes */
-void http_conn_flush_soon(struct http_conn *c); /* at the end of this turn of the loop */
+void http_conn_flush_soon(struct http_conn *c);             /* at the end of this turn of the loop */
 void http_conn_flush_all(struct http_worker *w);
-void http_conn_flush(struct http_conn *c);                  /* writes at once what the socket takes; may free c */
+void http_conn_flush(struct http_conn *c); /* writes at once what the socket takes; may free c */
 void http_conn_set_pending(struct http_conn *c, struct http_request *req);
 void http_conn_set_writing(struct http_conn *c);
 void http_conn_drain(struct http_worker *w);

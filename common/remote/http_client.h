@@ -33,19 +33,19 @@ struct http_client_counters {
 enum db_err http_client_init_library(struct errmsg *em);
 
 enum db_err http_client_create(struct http_client **out, struct event_base *base,
-                               const struct http_client_options *options, struct errmsg *em);
+			       const struct http_client_options *options, struct errmsg *em);
 void http_client_free(struct http_client *c); /* NULL is fine; calls under way end with DB_CLOSED */
 /* Any thread. */
 void http_client_get_counters(const struct http_client *c, struct http_client_counters *out);
 
 struct http_call_request {
-	const char *address;      /* "host:port"; copied */
-	const char *path;         /* "/query"; copied */
-	const char *bearer_token; /* NULL: none; copied, never logged */
+	const char *address;        /* "host:port"; copied */
+	const char *path;           /* "/query"; copied */
+	const char *bearer_token;   /* NULL: none; copied, never logged */
 	const char *const *headers; /* "Name: value", NULL-terminated; NULL: none; copied */
-	const void *body;         /* NULL: a GET; otherwise a POST; copied */
+	const void *body;           /* NULL: a GET; otherwise a POST; copied */
 	size_t body_len;
-	uint64_t deadline_ms;     /* clock_mono_ms(); covers queueing too */
+	uint64_t deadline_ms; /* clock_mono_ms(); covers queueing too */
 };
 
 struct http_call_handler {
@@ -63,7 +63,7 @@ struct http_call_handler {
 
 /* DB_OK: *call lives until on_end has been called. Otherwise nothing was started and on_end is not called. */
 enum db_err http_call_start(struct http_call **call, struct http_client *c, const struct http_call_request *request,
-                            const struct http_call_handler *handler, struct errmsg *em);
+			    const struct http_call_handler *handler, struct errmsg *em);
 void http_call_resume(struct http_call *call);
 void http_call_cancel(struct http_call *call); /* on_end is called with DB_CLOSED before this returns */
 

@@ -27,18 +27,18 @@
 #include "common/wal/record.h"
 #include "common/wal/wal.h"
 
-#define STORE_CHECKPOINT_BYTES_DEFAULT ((uint64_t)64 << 20)
+#define STORE_CHECKPOINT_BYTES_DEFAULT      ((uint64_t)64 << 20)
 #define STORE_TRANSACTION_BYTES_MAX_DEFAULT ((uint64_t)1 << 30)
-#define STORE_KEEP_BYTES_DEFAULT ((uint64_t)256 << 20)
+#define STORE_KEEP_BYTES_DEFAULT            ((uint64_t)256 << 20)
 
 struct store;
 
 struct store_options {
-	const char *dir;                /* created when missing; borrowed during the call */
-	size_t segment_size_bytes;      /* 0: WAL_SEGMENT_SIZE_DEFAULT */
-	uint64_t checkpoint_bytes;      /* log bytes after which a checkpoint is due; 0: default */
-	uint64_t transaction_bytes_max; /* page bytes of one transaction; 0: default */
-	uint8_t cluster_id[16];         /* all zero: take what the directory says; else it must match (DB_INVALID) */
+	const char *dir;                 /* created when missing; borrowed during the call */
+	size_t segment_size_bytes;       /* 0: WAL_SEGMENT_SIZE_DEFAULT */
+	uint64_t checkpoint_bytes;       /* log bytes after which a checkpoint is due; 0: default */
+	uint64_t transaction_bytes_max;  /* page bytes of one transaction; 0: default */
+	uint8_t cluster_id[16];          /* all zero: take what the directory says; else it must match (DB_INVALID) */
 	const struct wal_faults *faults; /* handed to wal_open(); NULL outside of tests */
 };
 
@@ -67,9 +67,9 @@ struct store_status {
 	uint64_t first_lsn;   /* oldest record still in the log */
 	uint64_t db_checksum; /* at applied_lsn */
 	uint32_t db_size_pages;
-	uint64_t wal_bytes;          /* size of the log's files */
-	uint64_t oldest_pinned_lsn;  /* oldest snapshot a reader holds; UINT64_MAX: none */
-	uint64_t applied_time_us;    /* wall time inside the record at applied_lsn; 0: none */
+	uint64_t wal_bytes;         /* size of the log's files */
+	uint64_t oldest_pinned_lsn; /* oldest snapshot a reader holds; UINT64_MAX: none */
+	uint64_t applied_time_us;   /* wall time inside the record at applied_lsn; 0: none */
 };
 void store_get_status(struct store *s, struct store_status *out); /* any thread; consistent enough to show */
 uint64_t store_visible_lsn(struct store *s);                      /* any thread, one atomic load */

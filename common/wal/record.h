@@ -30,11 +30,11 @@
 
 #include "common/base/err.h"
 
-#define WAL_PAGE_SIZE 4096u
+#define WAL_PAGE_SIZE          4096u
 #define WAL_RECORD_HEADER_SIZE 80u
-#define WAL_RECORD_MAGIC 0x31527a47u /* "GzR1" read little-endian */
-#define WAL_FORMAT_VERSION 1u        /* bump when a field changes meaning; keep the old reader */
-#define WAL_RECORD_BYTES_MAX ((uint64_t)8 << 30) /* refuses absurd lengths before anything is allocated or read */
+#define WAL_RECORD_MAGIC       0x31527a47u         /* "GzR1" read little-endian */
+#define WAL_FORMAT_VERSION     1u                  /* bump when a field changes meaning; keep the old reader */
+#define WAL_RECORD_BYTES_MAX   ((uint64_t)8 << 30) /* refuses absurd lengths before anything is allocated or read */
 
 enum wal_type {
 	WAL_PAGES = 1,      /* one committed transaction (a batch of requests) */

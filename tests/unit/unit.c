@@ -47,7 +47,8 @@ void unit_tmpdir(char out[UNIT_PATH_MAX])
 void unit_ok(enum db_err err, const struct errmsg *em, const char *file, int line)
 {
 	if (err != DB_OK)
-		fprintf(stderr, "%s:%d: %s\n", file, line, em != NULL && em->err != DB_OK ? em->text : db_err_text(err));
+		fprintf(stderr, "%s:%d: %s\n", file, line,
+			em != NULL && em->err != DB_OK ? em->text : db_err_text(err));
 	CU_assertImplementation(err == DB_OK, (unsigned)line, "UNIT_OK", file, "", CU_FALSE);
 }
 
