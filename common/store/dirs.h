@@ -1,7 +1,7 @@
 /*
  * dirs.h - directories as a whole: removing, syncing and exchanging them, for whoever replaces a store by another one.
  *
- * Used by common/store/snapshot_copy.c and by the node that sets a damaged store aside. Names are relative to the working
+ * Used by common/store/store.c and snapshot_copy.c, and by the node that sets a damaged store aside. Names are relative to the working
  * directory or absolute; each function blocks on the disk, and any thread may call it.
  */
 #ifndef GRIZZLY_COMMON_STORE_DIRS_H

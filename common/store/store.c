@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +22,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/store/dirs.h"
 #include "common/store/store_internal.h"
 #include "common/store/vfs.h"
 
@@ -45,32 +45,11 @@ static char *path_join(const char *dir, const char *name)
 	return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
 }
 
-static enum db_err sync_dir(const char *dir, struct errmsg *em)
-{
-	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	enum db_err err = DB_OK;
-
-	if (fd < 0)
-		return errmsg_errno(em, errno, "cannot open \"%s\"", dir);
-	if (fsync(fd) != 0)
-		err = errmsg_errno(em, errno, "cannot sync \"%s\"", dir);
-	close(fd);
-	return err;
-}
-
 static enum db_err make_dir(const char *dir, struct errmsg *em)
 {
-	char *parent;
-	enum db_err err;
-
 	if (mkdir(dir, 0700) != 0)
 		return errno == EEXIST ? DB_OK : errmsg_errno(em, errno, "cannot create \"%s\"", dir);
-	parent = strdup(dir);
-	if (parent == NULL)
-		return errmsg_set(em, DB_NOMEM, "cannot create \"%s\"", dir);
-	err = sync_dir(dirname(parent), em);
-	free(parent);
-	return err;
+	return dirs_sync_parent(dir, em);
 }
 
 /* Removes what a crash left in the directory of scratch files. */
@@ -174,7 +153,7 @@ static enum db_err open_files(struct store *s, const struct store_options *optio
 	if (err == DB_OK)
 		err = base_file_open(&s->base, base, em); /* and its lock: from here on the directory is ours */
 	if (err == DB_OK)
-		err = sync_dir(s->dir, em);
+		err = dirs_sync(s->dir, em);
 	if (err == DB_OK)
 		err = empty_dir(s->tmp_dir, em);
 	if (err == DB_OK)
