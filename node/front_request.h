@@ -24,9 +24,8 @@ struct front_worker {
 	const char *token; /* borrowed */
 	struct query_conn *conn;
 	struct http_client *client;
-	struct event *tick;            /* runs while something below waits */
-	unsigned tick_ms;              /* 0: it does not run */
-	uint64_t retried_ms;           /* when parked requests were last tried */
+	struct event *tick; /* runs while something below waits */
+	bool ticking;
 	bool stopping;                 /* nothing is parked or sent any more */
 	struct front_request *parked;  /* for a master; newest first */
 	struct front_request *waiting; /* for their min_lsn; newest first */
@@ -34,6 +33,9 @@ struct front_worker {
 	struct buf answer;             /* reused by every inline read */
 	struct http_task role_task;
 	atomic_bool role_task_posted;
+	atomic_bool waits; /* somebody may be on the waiting list */
+	struct http_task visible_task;
+	atomic_bool visible_task_posted;
 };
 
 struct front_request {

@@ -18,7 +18,6 @@
 #include "node/front_request.h"
 
 #define RETRY_MS         10 /* parked requests are tried again this often, besides every change of role */
-#define LSN_LOOK_MS      1  /* this often those are looked at that wait for an LSN */
 #define INLINE_BYTES_MAX ((size_t)256 << 10)
 
 struct frontend {
@@ -63,19 +62,18 @@ static void reply_failure(struct front_request *req, const struct query_error *e
 
 /* ---- waiting: for a master (parked), for an LSN (waiting) */
 
-/* One timer looks after all that waits, at the pace of the most urgent. */
+/* One timer looks after all that waits. */
 void front_worker_arm_tick(struct front_worker *w)
 {
-	unsigned ms = w->waiting != NULL ? LSN_LOOK_MS : RETRY_MS;
-	const struct timeval after = {0, ms * 1000};
+	const struct timeval after = {0, RETRY_MS * 1000};
 
 	if (w->parked == NULL && w->waiting == NULL && w->forwards == NULL &&
 	    !slow_pool_has_waiting(w->frontend->options.slow_pool))
 		return;
-	if (w->tick_ms > 0 && w->tick_ms <= ms)
+	if (w->ticking)
 		return;
 	if (event_add(w->tick, &after) == 0)
-		w->tick_ms = ms;
+		w->ticking = true;
 	else
 		log_error("cannot add a timer: requests that wait may wait too long");
 }
@@ -110,6 +108,12 @@ void front_request_park(struct front_request *req)
 	front_worker_arm_tick(w);
 }
 
+static void post_visible(struct front_worker *w)
+{
+	if (!atomic_exchange(&w->visible_task_posted, true))
+		http_worker_post(w->worker, &w->visible_task);
+}
+
 static void wait_for_lsn(struct front_request *req)
 {
 	struct front_worker *w = req->worker;
@@ -118,6 +122,10 @@ static void wait_for_lsn(struct front_request *req)
 		return;
 	req->next = w->waiting;
 	w->waiting = req;
+	/* Whoever moves the visible LSN sees the flag, or we see where it moved to. */
+	atomic_store(&w->waits, true);
+	if (store_visible_lsn(w->frontend->options.store) >= req->query->min_lsn)
+		post_visible(w);
 	front_worker_arm_tick(w);
 }
 
@@ -157,24 +165,40 @@ static void dispatch_reached(struct front_worker *w)
 		due = req->next;
 		dispatch(req);
 	}
+	atomic_store(&w->waits, w->waiting != NULL);
+}
+
+static void on_visible_task(struct http_task *task)
+{
+	struct front_worker *w = (struct front_worker *)((char *)task - offsetof(struct front_worker, visible_task));
+
+	atomic_store(&w->visible_task_posted, false);
+	dispatch_reached(w);
+}
+
+void frontend_on_visible(struct frontend *f)
+{
+	struct front_worker *w;
+
+	pthread_mutex_lock(&f->mutex);
+	for (w = f->workers; w != NULL; w = w->next)
+		if (atomic_load(&w->waits))
+			post_visible(w);
+	pthread_mutex_unlock(&f->mutex);
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct front_worker *w = arg;
-	uint64_t now_ms = clock_mono_ms();
 
 	(void)fd;
 	(void)what;
-	w->tick_ms = 0;
-	dispatch_reached(w);
-	if (now_ms - w->retried_ms >= RETRY_MS) {
-		w->retried_ms = now_ms;
-		dispatch_all(&w->parked);
-		forward_look_after(w);
-		if (slow_pool_has_waiting(w->frontend->options.slow_pool))
-			slow_pool_expire(w->frontend->options.slow_pool);
-	}
+	w->ticking = false;
+	dispatch_reached(w); /* for deadlines and clients that have gone */
+	dispatch_all(&w->parked);
+	forward_look_after(w);
+	if (slow_pool_has_waiting(w->frontend->options.slow_pool))
+		slow_pool_expire(w->frontend->options.slow_pool);
 	front_worker_arm_tick(w);
 }
 
@@ -456,6 +480,7 @@ enum db_err front_worker_create(struct front_worker **out, struct frontend *f, s
 	w->worker = worker;
 	w->token = f->options.token;
 	w->role_task.run = on_role_task;
+	w->visible_task.run = on_visible_task;
 	err = store_open_reader(f->options.store, &db, em);
 	if (err == DB_OK) {
 		err = query_conn_create(&w->conn, db, &conn_options, em);

@@ -51,6 +51,8 @@ void front_worker_free(struct front_worker *w);
 void frontend_on_query(struct http_request *http);
 /* The role changed: every worker tries its parked requests again. Any thread. */
 void frontend_on_role_change(struct frontend *f);
+/* The visible LSN has moved: workers with requests that wait for one look at them. Any thread. */
+void frontend_on_visible(struct frontend *f);
 
 void frontend_get_counters(struct frontend *f, struct frontend_counters *out);
 /* Sums the outgoing HTTP counters of all workers. */

@@ -280,6 +280,13 @@ static enum db_err serve_endpoint_fd(struct node *n, struct errmsg *em)
 
 /* ---- starting */
 
+static void on_visible(void *arg)
+{
+	struct node *n = arg;
+
+	frontend_on_visible(n->frontend);
+}
+
 static void wake_main(void *arg)
 {
 	struct node *n = arg;
@@ -418,6 +425,8 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 	with_roles.roles = n->roles;
 	if (err == DB_OK)
 		err = frontend_create(&n->frontend, &frontend, em);
+	if (err == DB_OK)
+		store_on_visible(n->store, on_visible, n);
 	if (err == DB_OK)
 		err = start_http(n, em);
 	if (err == DB_OK)

@@ -235,7 +235,6 @@ static enum db_err recover(struct store *s, struct errmsg *em)
 static struct store *store_alloc(const struct store_options *options)
 {
 	struct store *s = calloc(1, sizeof(*s));
-	pthread_condattr_t attr;
 
 	if (s == NULL)
 		return NULL;
@@ -247,11 +246,6 @@ static struct store *store_alloc(const struct store_options *options)
 	    options->transaction_bytes_max == 0 ? STORE_TRANSACTION_BYTES_MAX_DEFAULT : options->transaction_bytes_max;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_mutex_init(&s->checkpoint_lock, NULL);
-	pthread_mutex_init(&s->visible_lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&s->visible_moved, &attr);
-	pthread_condattr_destroy(&attr);
 	snapshots_init(&s->snapshots);
 	s->dir = strdup(options->dir);
 	s->tmp_dir = path_join(options->dir, "tmp");
@@ -302,8 +296,6 @@ void store_close(struct store *s)
 	base_file_close(&s->base);
 	overlay_fini(&s->overlay);
 	snapshots_fini(&s->snapshots);
-	pthread_cond_destroy(&s->visible_moved);
-	pthread_mutex_destroy(&s->visible_lock);
 	pthread_mutex_destroy(&s->checkpoint_lock);
 	pthread_mutex_destroy(&s->lock);
 	free(s->tmp_dir);
@@ -432,7 +424,6 @@ void store_set_committed(struct store *s, uint64_t lsn)
 {
 	struct change *c;
 
-	pthread_mutex_lock(&s->visible_lock);
 	pthread_mutex_lock(&s->lock);
 	/* A replica may hear that more is committed than it has applied. */
 	if (lsn > s->applied.lsn)
@@ -440,7 +431,6 @@ void store_set_committed(struct store *s, uint64_t lsn)
 	c = s->committed;
 	if (lsn <= store_visible_lsn(s)) {
 		pthread_mutex_unlock(&s->lock);
-		pthread_mutex_unlock(&s->visible_lock);
 		return;
 	}
 	for (c = c == NULL ? s->first : c->next; c->pos.lsn != lsn; c = c->next)
@@ -449,21 +439,12 @@ void store_set_committed(struct store *s, uint64_t lsn)
 	atomic_store(&s->visible_log_bytes, c->log_bytes_end);
 	snapshots_publish(&s->snapshots, (struct snapshot){.lsn = lsn, .db_size_pages = c->db_size_pages});
 	pthread_mutex_unlock(&s->lock);
-	pthread_cond_broadcast(&s->visible_moved);
-	pthread_mutex_unlock(&s->visible_lock);
+	if (s->on_visible != NULL)
+		s->on_visible(s->on_visible_arg);
 }
 
-enum db_err store_wait_visible(struct store *s, uint64_t lsn, uint64_t deadline_ms)
+void store_on_visible(struct store *s, void (*on_visible)(void *arg), void *arg)
 {
-	struct timespec deadline = {.tv_sec = (time_t)(deadline_ms / 1000),
-				    .tv_nsec = (long)(deadline_ms % 1000) * 1000000};
-	int rc = 0;
-
-	if (store_visible_lsn(s) >= lsn)
-		return DB_OK;
-	pthread_mutex_lock(&s->visible_lock);
-	while (store_visible_lsn(s) < lsn && rc == 0)
-		rc = pthread_cond_timedwait(&s->visible_moved, &s->visible_lock, &deadline);
-	pthread_mutex_unlock(&s->visible_lock);
-	return store_visible_lsn(s) >= lsn ? DB_OK : DB_TIMEOUT;
+	s->on_visible = on_visible;
+	s->on_visible_arg = arg;
 }

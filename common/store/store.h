@@ -98,10 +98,11 @@ enum db_err store_append_term_start(struct store *s, uint64_t *lsn, struct errms
 enum db_err store_sync(struct store *s, uint64_t *durable_lsn, struct errmsg *em);
 
 /* Makes everything up to lsn (<= applied_lsn; a smaller one than before is ignored) visible to new readers and free to be
- * checkpointed. Any thread, one at a time. Readers waiting in store_wait_visible() are woken. */
+ * checkpointed. Any thread, one at a time. */
 void store_set_committed(struct store *s, uint64_t lsn);
-/* Blocks until visible_lsn >= lsn or deadline_ms (clock_mono_ms()) passes. DB_OK or DB_TIMEOUT. */
-enum db_err store_wait_visible(struct store *s, uint64_t lsn, uint64_t deadline_ms);
+/* Has on_visible called whenever visible_lsn has moved: on the thread of store_set_committed(), holding no lock a reader
+ * takes. Set once, before there is more than one thread. */
+void store_on_visible(struct store *s, void (*on_visible)(void *arg), void *arg);
 
 /* Replica side, owner thread only. Appends one canonical record received from the master: checks the chain, writes it
  * to the log; no sync, no apply. DB_GAP: lsn is not tip + 1 or the chain does not join. DB_CORRUPT: the bytes are bad. */

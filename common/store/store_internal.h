@@ -7,8 +7,7 @@
  *   lock     the list of changes, `applied` (written by the owner under it, so the owner may read it without) and the
  *            byte counters. Held for a few instructions.
  *   checkpoint_lock  meta, base file writes, limbo; held through a checkpoint, and by store_cut().
- *   visible_lock     orders store_set_committed() with its waiters.
- * Lock order: checkpoint_lock, visible_lock, lock.
+ * Lock order: checkpoint_lock, lock.
  */
 #ifndef GRIZZLY_COMMON_STORE_STORE_INTERNAL_H
 #define GRIZZLY_COMMON_STORE_STORE_INTERNAL_H
@@ -79,8 +78,8 @@ struct store {
 	_Atomic uint64_t visible_log_bytes;    /* log_bytes at visible_lsn */
 	_Atomic uint64_t checkpoint_log_bytes; /* log_bytes at checkpoint_lsn */
 
-	pthread_mutex_t visible_lock;
-	pthread_cond_t visible_moved;
+	void (*on_visible)(void *arg); /* NULL: nobody wants to know */
+	void *on_visible_arg;
 
 	_Atomic uint64_t tip_lsn;
 	uint64_t term;              /* owner */

@@ -147,9 +147,9 @@ static void test_everything_at_once(void)
 	pthread_create(&syncer, NULL, sync_all_the_time, &run);
 	pthread_create(&checkpointer, NULL, checkpoint_all_the_time, &run);
 	write_transactions(&run);
-	UNIT_OK(store_wait_visible(run.f.s, store_tip_lsn(run.f.s), clock_mono_ms() + 10000), &em);
 	atomic_store(&run.stop, true);
 	pthread_join(syncer, NULL);
+	fixture_commit(&run.f);
 	pthread_join(checkpointer, NULL);
 	for (i = 0; i < READERS; i++) {
 		pthread_join(readers[i].thread, NULL);
