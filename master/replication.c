@@ -151,6 +151,13 @@ static const uint8_t *snapshot_page(void *arg, uint32_t pgno)
 	return snapshot_source_page(s->snapshot, pgno);
 }
 
+static uint64_t snapshot_hash(void *arg, uint32_t pgno)
+{
+	struct sender *s = arg;
+
+	return snapshot_source_hash(s->snapshot, pgno);
+}
+
 /* The pin has kept the log so far; from here on the cursor does. A cursor holds the segment of a record that exists: when
  * none came after the snapshot yet, that of the snapshot's own record, behind which the next ones will lie. */
 static void snapshot_close(void *arg)
@@ -294,6 +301,8 @@ void replication_on_message(struct replication *r, const struct wire_msg *msg)
 	pthread_mutex_lock(&s->mutex);
 	if (msg->head.type == WIRE_POSITION)
 		walsender_on_position(s->walsender, &msg->body.position);
+	else if (msg->head.type == WIRE_SNAPSHOT_WANT)
+		walsender_on_want(s->walsender, &msg->body.snapshot_want);
 	else if (msg->head.type == WIRE_ACK)
 		counts = walsender_on_ack(s->walsender, &msg->body.ack);
 	note_state(s);
@@ -331,6 +340,7 @@ static void flush_commit(struct sender *s)
 {
 	pthread_mutex_lock(&s->mutex);
 	s->flush_commit = true;
+	walsender_on_tick(s->walsender, clock_mono_ms());
 	note_state(s);
 	release_log(s);
 	pthread_mutex_unlock(&s->mutex);
@@ -378,6 +388,7 @@ static enum db_err start_sender(struct replication *r, struct sender *s, const s
 					.describe = log_describe,
 					.snapshot_open = snapshot_open,
 					.snapshot_page = snapshot_page,
+					.snapshot_hash = snapshot_hash,
 					.snapshot_close = snapshot_close};
 	const struct pump_owner owner = {next_message, on_connected, s};
 	struct walsender_identity identity = {.term = options->term};

@@ -8,9 +8,11 @@
 
 #include "common/base/log.h"
 #include "master/join.h"
+#include "master/snapshot_windows.h"
 
 /* Records that wait are coalesced into one message up to this size; the largest single ones travel in pieces. */
 #define WALSENDER_COALESCE_MAX ((size_t)256 << 10)
+#define WALSENDER_PAGES_MAX    ((uint32_t)(WALSENDER_COALESCE_MAX / WAL_PAGE_SIZE))
 
 struct walsender {
 	struct walsender_identity identity;
@@ -28,8 +30,8 @@ struct walsender {
 	bool log_damaged;         /* a record that this replica needs cannot be read: it gets a snapshot */
 	bool snapshot_open;
 	bool begin_due;                      /* SNAPSHOT: nothing of it was sent yet */
-	uint32_t next_pgno;                  /* SNAPSHOT: the first page not sent yet */
 	struct wire_snapshot_begin snapshot; /* SNAPSHOT: what is sent */
+	struct snapshot_windows windows;     /* SNAPSHOT: how far */
 	struct buf coalesced;
 	uint64_t acked_lsn;
 	uint64_t applied_lsn;
@@ -180,7 +182,7 @@ static void begin_snapshot(struct walsender *w, const char *why)
 	w->snapshot_open = true;
 	w->log_damaged = false;
 	w->begin_due = true;
-	w->next_pgno = 1;
+	snapshot_windows_init(&w->windows, w->snapshot.db_size_pages);
 	w->snapshot.stream_id = w->stream_id;
 	set_state(w, WALSENDER_SNAPSHOT, why);
 	log_info("walsender %s is sent a snapshot of %" PRIu32 " pages at lsn=%" PRIu64, w->peer,
@@ -218,6 +220,14 @@ void walsender_on_position(struct walsender *w, const struct wire_position *posi
 		break;
 	}
 	free(terms);
+}
+
+void walsender_on_want(struct walsender *w, const struct wire_snapshot_want *want)
+{
+	if (w->state != WALSENDER_SNAPSHOT || want->stream_id != w->stream_id)
+		return;
+	if (!snapshot_windows_answer(&w->windows, want))
+		log_debug("walsender %s wants pages it was not offered", w->peer);
 }
 
 bool walsender_on_ack(struct walsender *w, const struct wire_ack *ack)
@@ -370,42 +380,82 @@ static bool next_while_streaming(struct walsender *w, uint64_t committed_lsn, bo
 	return false;
 }
 
-/* As many pages as make a message. False: memory is short. */
-static bool fill_pages(struct walsender *w, struct wire_msg *msg)
+static bool fill_hashes(struct walsender *w, uint32_t first_pgno, uint32_t count, struct wire_msg *msg)
+{
+	struct wire_snapshot_hashes *hashes = &msg->body.snapshot_hashes;
+	uint32_t i;
+
+	init_message(w, msg, WIRE_SNAPSHOT_HASHES);
+	buf_clear(&w->coalesced);
+	for (i = 0; i < count; i++)
+		buf_put_u64le(&w->coalesced, w->io.snapshot_hash(w->io.arg, first_pgno + i));
+	hashes->stream_id = w->stream_id;
+	hashes->first_pgno = first_pgno;
+	hashes->count = count;
+	hashes->bytes = w->coalesced.data;
+	return !w->coalesced.failed;
+}
+
+static bool fill_pages(struct walsender *w, uint32_t first_pgno, uint32_t count, struct wire_msg *msg)
 {
 	struct wire_snapshot_pages *pages = &msg->body.snapshot_pages;
+	uint32_t i;
 
-	pages->stream_id = w->stream_id;
-	pages->first_pgno = w->next_pgno;
+	init_message(w, msg, WIRE_SNAPSHOT_PAGES);
 	buf_clear(&w->coalesced);
-	while (w->next_pgno <= w->snapshot.db_size_pages && w->coalesced.len < WALSENDER_COALESCE_MAX)
-		buf_put(&w->coalesced, w->io.snapshot_page(w->io.arg, w->next_pgno++), WAL_PAGE_SIZE);
+	for (i = 0; i < count; i++)
+		buf_put(&w->coalesced, w->io.snapshot_page(w->io.arg, first_pgno + i), WAL_PAGE_SIZE);
+	pages->stream_id = w->stream_id;
+	pages->first_pgno = first_pgno;
 	pages->bytes = w->coalesced.data;
 	pages->len = w->coalesced.len;
 	return !w->coalesced.failed;
 }
 
+static void fill_end(struct walsender *w, struct wire_msg *msg)
+{
+	init_message(w, msg, WIRE_SNAPSHOT_END);
+	msg->body.snapshot_end.stream_id = w->stream_id;
+	log_info("walsender %s was sent %" PRIu32 " of the snapshot's %" PRIu32 " pages, it had the others", w->peer,
+		 w->windows.taken, w->windows.size_pages);
+	close_snapshot(w);
+	set_state(w, WALSENDER_HELLO, "snapshot sent"); /* the next HELLO meets the replica with it, or without */
+}
+
+/* False: the replica has to say first what it wants. */
 static bool next_of_snapshot(struct walsender *w, struct wire_msg *msg)
 {
+	uint32_t first_pgno, count;
+	bool filled;
+
 	if (w->begin_due) {
 		init_message(w, msg, WIRE_SNAPSHOT_BEGIN);
 		msg->body.snapshot_begin = w->snapshot;
 		w->begin_due = false;
 		return true;
 	}
-	if (w->next_pgno <= w->snapshot.db_size_pages) {
-		init_message(w, msg, WIRE_SNAPSHOT_PAGES);
-		if (fill_pages(w, msg))
-			return true;
-		buf_fini(&w->coalesced);
-		start_over(w, "out of memory");
-		return false;
+	if (snapshot_windows_offer(&w->windows, &first_pgno, &count)) {
+		filled = fill_hashes(w, first_pgno, count, msg);
+	} else if (snapshot_windows_take(&w->windows, WALSENDER_PAGES_MAX, &first_pgno, &count)) {
+		filled = fill_pages(w, first_pgno, count, msg);
+	} else if (snapshot_windows_offer(&w->windows, &first_pgno, &count)) { /* taking may have closed a window */
+		filled = fill_hashes(w, first_pgno, count, msg);
+	} else {
+		if (snapshot_windows_done(&w->windows))
+			fill_end(w, msg);
+		return w->state != WALSENDER_SNAPSHOT;
 	}
-	init_message(w, msg, WIRE_SNAPSHOT_END);
-	msg->body.snapshot_end.stream_id = w->stream_id;
-	close_snapshot(w);
-	set_state(w, WALSENDER_HELLO, "snapshot sent"); /* the next HELLO meets the replica with it, or without */
-	return true;
+	if (filled)
+		return true;
+	buf_fini(&w->coalesced);
+	start_over(w, "out of memory");
+	return false;
+}
+
+void walsender_on_tick(struct walsender *w, uint64_t now_ms)
+{
+	if (w->state == WALSENDER_SNAPSHOT && now_ms - w->spoken_ms >= WALSENDER_WANT_MS)
+		start_over(w, "the replica does not say which pages of the snapshot it wants");
 }
 
 bool walsender_next(struct walsender *w, uint64_t committed_lsn, bool flush_commit, uint64_t now_ms,
@@ -419,7 +469,7 @@ bool walsender_next(struct walsender *w, uint64_t committed_lsn, bool flush_comm
 		send = next_while_streaming(w, committed_lsn, flush_commit, now_ms, msg);
 	else if (w->state == WALSENDER_SNAPSHOT)
 		send = next_of_snapshot(w, msg);
-	if (w->state != WALSENDER_STREAMING && !send) {
+	if (w->state != WALSENDER_STREAMING && w->state != WALSENDER_SNAPSHOT && !send) {
 		if (!w->hello_due && now_ms - w->spoken_ms >= WALSENDER_HELLO_RETRY_MS)
 			say_hello(w);
 		if (w->hello_due) {

@@ -10,7 +10,8 @@
  *   any --POSITION of a replica that holds committed records which we lack--> REFUSED, until it says something else
  *   STREAMING --the log cannot be read on--> HELLO
  *
- * A snapshot that a lost connection, or anything else, cuts short is begun anew: there is one at a time, and no resuming.
+ * Of a snapshot only those pages travel that the replica says it lacks (master/snapshot_windows.h). One that a lost
+ * connection cuts short is begun anew at a newer LSN, and so goes on where it was: what has arrived is not wanted again.
  */
 #ifndef GRIZZLY_MASTER_WALSENDER_H
 #define GRIZZLY_MASTER_WALSENDER_H
@@ -29,6 +30,8 @@
 /* Nothing was sent for so long: a commit is worth a message of its own, for no record will carry it. */
 #define WALSENDER_NOTICE_MS      1u
 #define WALSENDER_HELLO_RETRY_MS 500u
+/* How long the replica may think about which pages of a snapshot it wants: it reads its disk for that. */
+#define WALSENDER_WANT_MS 10000u
 
 struct walsender_io {
 	void *arg;
@@ -44,6 +47,7 @@ struct walsender_io {
 	 * the log from there on is kept, also after snapshot_close(). Never called while one is open. */
 	enum db_err (*snapshot_open)(void *arg, struct wire_snapshot_begin *out, struct errmsg *em);
 	const uint8_t *(*snapshot_page)(void *arg, uint32_t pgno);
+	uint64_t (*snapshot_hash)(void *arg, uint32_t pgno); /* the page's part of the database checksum */
 	void (*snapshot_close)(void *arg);
 };
 
@@ -74,6 +78,10 @@ void walsender_free(struct walsender *w); /* closes an open snapshot; NULL is fi
 void walsender_on_connected(struct walsender *w, bool connected, uint64_t now_ms);
 /* A POSITION of the current stream decides from where to send; of another stream: ignored. */
 void walsender_on_position(struct walsender *w, const struct wire_position *position);
+/* Which pages the replica wants of those offered last; of another stream: ignored. */
+void walsender_on_want(struct walsender *w, const struct wire_snapshot_want *want);
+/* For the owner's timer: gives up a snapshot whose replica does not say what it wants. */
+void walsender_on_tick(struct walsender *w, uint64_t now_ms);
 /* True when the ack belongs to the current stream: only then it counts. */
 bool walsender_on_ack(struct walsender *w, const struct wire_ack *ack);
 

@@ -378,7 +378,9 @@ static bool may_read_on_replica(const struct query_request *query, const struct 
 		return false; /* being rebuilt: what is here is not the database */
 	if (query->consistency == QUERY_SESSION)
 		return true;
-	return query->consistency == QUERY_STALE && view->lag_ms <= query->max_lag_ms;
+	if (query->consistency != QUERY_STALE)
+		return false;
+	return query->max_lag_ms == UINT64_MAX || (view->lag_known && view->lag_ms <= query->max_lag_ms);
 }
 
 /* Decides where the request goes now. */

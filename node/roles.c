@@ -366,6 +366,7 @@ void roles_get_view(struct roles *r, struct roles_view *out)
 		out->role = WIRE_ROLE_REPLICA;
 		replica_get_status(r->replica, &status);
 		out->ready = status.state == WALRECEIVER_STREAMING;
+		out->lag_known = status.caught_up;
 		out->lag_ms = walreceiver_lag_ms(&status, clock_mono_ms());
 		if (atomic_load(&r->rebuilding))
 			out->lag_ms = UINT64_MAX;

@@ -41,6 +41,7 @@ struct roles_view {
 	bool draining;                   /* master: writes wait, a switchover is under way */
 	uint64_t term;                   /* promised */
 	uint64_t lag_ms;                 /* replica; UINT64_MAX: it is being rebuilt, nothing shall be read here */
+	bool lag_known;                  /* replica: it has had all that its master had; else it may lag any time */
 	char master_http[WIRE_NAME_MAX]; /* replica: where to forward to; "" unknown */
 };
 

@@ -11,6 +11,9 @@
 #include "common/base/spill.h"
 #include "common/wire/pump.h"
 
+/* More windows of a snapshot than this are never offered at a time; the master asks again when an answer is lost. */
+#define WANTS_MAX 4
+
 /* What waits to be said to the master. Its own mutex, because the pump's callbacks take it and must never wait for a
  * message being applied. */
 struct outbox {
@@ -18,7 +21,9 @@ struct outbox {
 	struct pump *pump; /* NULL: no master known; changed under replica.mutex only */
 	char address[WIRE_NAME_MAX];
 	bool position_due, ack_due, ack_known;
+	size_t want_count; /* of wants, the first of them being sent next */
 	struct wire_msg position;
+	struct wire_msg wants[WANTS_MAX];
 	struct wire_msg ack; /* the newest; said again after a reconnect, for the old one may be lost */
 };
 
@@ -45,14 +50,17 @@ static nng_msg *next_message(void *arg)
 	nng_msg *message = NULL;
 
 	pthread_mutex_lock(&o->mutex);
-	if (o->position_due)
+	if (o->position_due) {
 		message = link_msg_encode(&o->position);
-	else if (o->ack_due)
+		o->position_due = message == NULL;
+	} else if (o->want_count > 0) {
+		message = link_msg_encode(&o->wants[0]);
+		if (message != NULL)
+			memmove(o->wants, o->wants + 1, --o->want_count * sizeof(o->wants[0]));
+	} else if (o->ack_due) {
 		message = link_msg_encode(&o->ack);
-	if (message != NULL && o->position_due)
-		o->position_due = false;
-	else if (message != NULL)
-		o->ack_due = false;
+		o->ack_due = message == NULL;
+	}
 	pthread_mutex_unlock(&o->mutex);
 	return message;
 }
@@ -72,6 +80,7 @@ static void outbox_reset(struct outbox *o, const char *address)
 {
 	pthread_mutex_lock(&o->mutex);
 	o->position_due = o->ack_due = o->ack_known = false;
+	o->want_count = 0;
 	snprintf(o->address, sizeof(o->address), "%s", address);
 	pthread_mutex_unlock(&o->mutex);
 }
@@ -111,6 +120,10 @@ static void io_send(void *arg, const struct wire_msg *msg)
 		o->position = *msg;
 		o->position_due = true;
 		o->ack_due = o->ack_known = false;
+		o->want_count = 0;
+	} else if (msg->head.type == WIRE_SNAPSHOT_WANT) {
+		if (o->want_count < WANTS_MAX)
+			o->wants[o->want_count++] = *msg;
 	} else {
 		o->ack = *msg;
 		o->ack_due = o->ack_known = true;
@@ -245,6 +258,15 @@ static void io_snapshot_drop(void *arg)
 	r->snapshot = NULL;
 }
 
+static void io_snapshot_discard(void *arg)
+{
+	struct replica *r = arg;
+	struct errmsg em = {0};
+
+	if (snapshot_target_discard(r->dir, &em) != DB_OK)
+		log_warn("replica: %s", em.text);
+}
+
 static enum db_err io_snapshot_begin(void *arg, const struct wire_snapshot_begin *begin, struct errmsg *em)
 {
 	struct replica *r = arg;
@@ -254,7 +276,15 @@ static enum db_err io_snapshot_begin(void *arg, const struct wire_snapshot_begin
 					       .db_size_pages = begin->db_size_pages};
 
 	io_snapshot_drop(r);
-	return snapshot_target_create(&r->snapshot, r->dir, &header, r->cluster_id, em);
+	return snapshot_target_create(&r->snapshot, r->dir, &header, r->cluster_id, r->options.store, em);
+}
+
+static enum db_err io_snapshot_compare(void *arg, const struct wire_snapshot_hashes *hashes,
+				       struct wire_snapshot_want *want, struct errmsg *em)
+{
+	struct replica *r = arg;
+
+	return snapshot_target_compare(r->snapshot, hashes->first_pgno, hashes->count, hashes->bytes, want->bits, em);
 }
 
 static enum db_err io_snapshot_pages(void *arg, const struct wire_snapshot_pages *pages, struct errmsg *em)
@@ -301,9 +331,11 @@ enum db_err replica_create(struct replica **out, const struct replica_options *o
 					  .cut = io_cut,
 					  .set_committed = io_set_committed,
 					  .snapshot_begin = io_snapshot_begin,
+					  .snapshot_compare = io_snapshot_compare,
 					  .snapshot_pages = io_snapshot_pages,
 					  .snapshot_end = io_snapshot_end,
 					  .snapshot_drop = io_snapshot_drop,
+					  .snapshot_discard = io_snapshot_discard,
 					  .promise = io_promise,
 					  .set_master = io_set_master,
 					  .send = io_send};

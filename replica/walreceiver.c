@@ -25,7 +25,8 @@ struct walreceiver {
 	uint64_t piece_offset;        /* bytes received of a record that comes in pieces; 0: none under way */
 	uint64_t piece_lsn;           /* its LSN */
 	uint64_t piece_len;           /* its whole length */
-	uint64_t caught_up_ms;        /* when we last had all that the master had */
+	bool caught_up;               /* we have had all that the master had */
+	uint64_t caught_up_ms;        /* when we last had */
 	uint64_t heard_ms;            /* when the master last spoke */
 	uint64_t retry_ms;            /* WAITING after a full disk: the next time to ask again */
 	bool behind;                  /* the last message said that there is more */
@@ -206,6 +207,7 @@ static void give_up_snapshot(struct walreceiver *w, const struct errmsg *em, uin
 {
 	log_warn("walreceiver: the snapshot is given up: %s", em->text);
 	set_waiting(w, em->text);
+	w->io.snapshot_discard(w->io.arg); /* it may be wrong, or fill the disk */
 	w->quiet_ms = now_ms + WALRECEIVER_SNAPSHOT_RETRY_MS;
 }
 
@@ -229,6 +231,23 @@ static void on_snapshot_begin(struct walreceiver *w, const struct wire_snapshot_
 	log_info("walreceiver receives a snapshot of %" PRIu32 " pages at lsn=%" PRIu64, begin->db_size_pages,
 		 begin->pos.lsn);
 	set_state(w, WALRECEIVER_SNAPSHOT, "the log cannot be joined to the master's");
+}
+
+static void on_snapshot_hashes(struct walreceiver *w, const struct wire_snapshot_hashes *hashes, uint64_t now_ms)
+{
+	struct wire_msg msg;
+	struct wire_snapshot_want *want = &msg.body.snapshot_want;
+	struct errmsg em = {0};
+
+	init_reply(w, &msg, WIRE_SNAPSHOT_WANT);
+	memset(want, 0, sizeof(*want));
+	want->stream_id = w->stream_id;
+	want->first_pgno = hashes->first_pgno;
+	want->count = hashes->count;
+	if (w->io.snapshot_compare(w->io.arg, hashes, want, &em) != DB_OK)
+		give_up_snapshot(w, &em, now_ms);
+	else
+		w->io.send(w->io.arg, &msg);
 }
 
 static void on_snapshot_pages(struct walreceiver *w, const struct wire_snapshot_pages *pages, uint64_t now_ms)
@@ -280,6 +299,7 @@ static void on_start(struct walreceiver *w, const struct wire_start *start)
 			return;
 		}
 	}
+	w->io.snapshot_discard(w->io.arg);
 	set_state(w, WALRECEIVER_STREAMING, "start");
 	send_ack(w);
 }
@@ -357,8 +377,10 @@ static void note_progress(struct walreceiver *w, uint64_t committed_lsn, uint64_
 	w->io.set_committed(w->io.arg, committed_lsn < applied ? committed_lsn : applied); /* (3) */
 	w->behind = applied < master_last_lsn;
 	w->heard_ms = now_ms;
-	if (!w->behind)
-		w->caught_up_ms = now_ms;
+	if (w->behind)
+		return;
+	w->caught_up = true;
+	w->caught_up_ms = now_ms;
 }
 
 static void on_records(struct walreceiver *w, const struct wire_records *records, uint64_t now_ms)
@@ -420,6 +442,8 @@ static uint64_t stream_of(const struct wire_msg *msg)
 		return msg->body.snapshot_begin.stream_id;
 	case WIRE_SNAPSHOT_PAGES:
 		return msg->body.snapshot_pages.stream_id;
+	case WIRE_SNAPSHOT_HASHES:
+		return msg->body.snapshot_hashes.stream_id;
 	case WIRE_SNAPSHOT_END:
 		return msg->body.snapshot_end.stream_id;
 	default:
@@ -442,7 +466,9 @@ void walreceiver_on_message(struct walreceiver *w, const struct wire_msg *msg, u
 	} else if (msg->head.type == WIRE_SNAPSHOT_BEGIN) {
 		on_snapshot_begin(w, &msg->body.snapshot_begin, now_ms);
 	} else if (w->state == WALRECEIVER_SNAPSHOT) {
-		if (msg->head.type == WIRE_SNAPSHOT_PAGES)
+		if (msg->head.type == WIRE_SNAPSHOT_HASHES)
+			on_snapshot_hashes(w, &msg->body.snapshot_hashes, now_ms);
+		else if (msg->head.type == WIRE_SNAPSHOT_PAGES)
 			on_snapshot_pages(w, &msg->body.snapshot_pages, now_ms);
 		else if (msg->head.type == WIRE_SNAPSHOT_END)
 			on_snapshot_end(w, now_ms);
@@ -461,6 +487,7 @@ void walreceiver_get_status(const struct walreceiver *w, struct walreceiver_stat
 {
 	out->state = w->state;
 	out->promised_term = w->promised_term;
+	out->caught_up = w->caught_up;
 	out->caught_up_ms = w->caught_up_ms;
 	out->heard_ms = w->heard_ms;
 	out->behind = w->behind;

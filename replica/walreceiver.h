@@ -43,12 +43,16 @@ struct walreceiver_io {
 	enum db_err (*apply)(void *arg, uint64_t lsn, struct errmsg *em);
 	enum db_err (*cut)(void *arg, uint64_t keep_lsn, struct errmsg *em);
 	void (*set_committed)(void *arg, uint64_t lsn);
-	/* A whole database, received beside our own; one at a time. end() checks it and makes it durable; on DB_OK it is the
-	 * owner's to put it in our place. drop() ends one early. */
+	/* A whole database, received beside our own; one at a time. compare() fills want->bits: the pages offered that we have
+	 * not got. end() checks it and makes it durable; on DB_OK it is the owner's to put it in our place. drop() ends one
+	 * early, and keeps what has arrived for the next one; discard() removes what was kept, if anything. */
 	enum db_err (*snapshot_begin)(void *arg, const struct wire_snapshot_begin *begin, struct errmsg *em);
+	enum db_err (*snapshot_compare)(void *arg, const struct wire_snapshot_hashes *hashes,
+					struct wire_snapshot_want *want, struct errmsg *em);
 	enum db_err (*snapshot_pages)(void *arg, const struct wire_snapshot_pages *pages, struct errmsg *em);
 	enum db_err (*snapshot_end)(void *arg, struct errmsg *em);
 	void (*snapshot_drop)(void *arg);
+	void (*snapshot_discard)(void *arg);
 	enum db_err (*promise)(void *arg, uint64_t term, struct errmsg *em); /* durable when it returns */
 	/* Who the master is; called on every HELLO accepted, before anything is sent to it. */
 	void (*set_master)(void *arg, const char *id, const struct wire_hello *hello);
@@ -83,7 +87,8 @@ enum db_err walreceiver_set_term(struct walreceiver *w, uint64_t term, struct er
 struct walreceiver_status {
 	enum walreceiver_state state;
 	uint64_t promised_term;
-	uint64_t caught_up_ms; /* when it last had everything its master had */
+	bool caught_up;        /* it has had everything its master had at least once */
+	uint64_t caught_up_ms; /* when it last had; before: when it was created */
 	uint64_t heard_ms;     /* when its master last spoke */
 	bool behind;           /* the master has said that there is more */
 	uint64_t hello_lsn;    /* the end of the master's log when it last said HELLO; 0: it did not */
@@ -91,7 +96,7 @@ struct walreceiver_status {
 	char reason[WIRE_REASON_MAX]; /* why diverged or FAILED */
 };
 void walreceiver_get_status(const struct walreceiver *w, struct walreceiver_status *out);
-/* How long ago, at now_ms, the replica last had everything its master had; 0: it has. */
+/* How long ago, at now_ms, the replica last had everything its master had; 0: it has. Before it ever had: a lower bound. */
 uint64_t walreceiver_lag_ms(const struct walreceiver_status *status, uint64_t now_ms);
 
 const char *walreceiver_state_name(enum walreceiver_state state);

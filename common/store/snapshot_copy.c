@@ -2,12 +2,14 @@
  * snapshot_copy.c - see snapshot_copy.h.
  *
  * The swap is one renameat2(RENAME_EXCHANGE): a crash leaves either the old store in place and the copy beside it, or the
- * other way round; what stands beside is removed by the next attempt. The copy is complete before: base file synced, meta
- * written with the copy's position as its checkpoint, an empty log.
+ * other way round. The copy is complete before: base file synced, meta written with the copy's position as its checkpoint, an
+ * empty log. Of what stands beside, the next attempt keeps main.db and nothing else: whatever it is, each of its pages
+ * counts only after its hash was compared.
  */
 #include "common/store/snapshot_copy.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -16,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/buf.h"
 #include "common/base/log.h"
 #include "common/store/dirs.h"
 #include "common/store/store_internal.h"
@@ -33,11 +36,13 @@ struct snapshot_target {
 	char *dir;      /* owned: the place of the store */
 	char *incoming; /* owned: where the copy is made */
 	struct base_file base;
+	struct snapshot_source *old; /* of the store to be replaced; NULL: none, or no longer needed */
 	struct meta meta;
-	uint32_t next_pgno;
-	uint32_t synced_pgno; /* the last page synced */
-	uint64_t checksum;    /* of the pages so far */
-	bool complete;        /* checked and durable */
+	uint8_t *have; /* bit (pgno - 1) % 8 of byte (pgno - 1) / 8: the page is in base */
+	uint32_t missing;
+	uint32_t unsynced; /* pages written since the last sync */
+	uint64_t checksum; /* of the pages so far */
+	bool complete;     /* checked and durable */
 };
 
 /* The record at the pinned LSN: its change is in the list, unless a checkpoint has reached just it. */
@@ -102,6 +107,11 @@ const uint8_t *snapshot_source_page(const struct snapshot_source *src, uint32_t 
 	return store_page(src->s, pgno, src->header.pos.lsn);
 }
 
+uint64_t snapshot_source_hash(const struct snapshot_source *src, uint32_t pgno)
+{
+	return checksum_page(pgno, snapshot_source_page(src, pgno));
+}
+
 /* What stands in dir may be replaced if it is nothing, unreadable, or a store of the same cluster. */
 static enum db_err check_old(const struct snapshot_target *t, struct errmsg *em)
 {
@@ -124,6 +134,31 @@ static enum db_err check_old(const struct snapshot_target *t, struct errmsg *em)
 	return err;
 }
 
+/* Empties what an earlier attempt left, but for its pages. */
+static enum db_err clear_incoming(const struct snapshot_target *t, struct errmsg *em)
+{
+	DIR *dir = opendir(t->incoming);
+	enum db_err err = DB_OK;
+	struct dirent *entry;
+	char *path;
+
+	if (dir == NULL)
+		return errno == ENOENT ? DB_OK : errmsg_errno(em, errno, "cannot read \"%s\"", t->incoming);
+	while (err == DB_OK && (entry = readdir(dir)) != NULL) {
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+		    strcmp(entry->d_name, "main.db") == 0)
+			continue;
+		if (asprintf(&path, "%s/%s", t->incoming, entry->d_name) < 0) {
+			err = errmsg_set(em, DB_NOMEM, "cannot clear \"%s\"", t->incoming);
+			break;
+		}
+		err = dirs_remove(path, em);
+		free(path);
+	}
+	closedir(dir);
+	return err;
+}
+
 static enum db_err make_incoming(struct snapshot_target *t, struct errmsg *em)
 {
 	static const char *const names[] = {"", "/wal", "/tmp"};
@@ -131,11 +166,11 @@ static enum db_err make_incoming(struct snapshot_target *t, struct errmsg *em)
 	size_t i;
 	enum db_err err;
 
-	err = dirs_remove(t->incoming, em);
+	err = clear_incoming(t, em);
 	for (i = 0; err == DB_OK && i < sizeof(names) / sizeof(names[0]); i++) {
 		if (asprintf(&path, "%s%s", t->incoming, names[i]) < 0)
 			return errmsg_set(em, DB_NOMEM, "cannot create \"%s\"", t->incoming);
-		if (mkdir(path, 0700) != 0)
+		if (mkdir(path, 0700) != 0 && errno != EEXIST)
 			err = errmsg_errno(em, errno, "cannot create \"%s\"", path);
 		free(path);
 	}
@@ -145,11 +180,29 @@ static enum db_err make_incoming(struct snapshot_target *t, struct errmsg *em)
 		return errmsg_set(em, DB_NOMEM, "cannot create \"%s\"", t->incoming);
 	err = base_file_open(&t->base, path, em);
 	free(path);
+	return err == DB_OK ? base_file_resize(&t->base, t->meta.db_size_pages, em) : err;
+}
+
+static enum db_err prepare(struct snapshot_target *t, const char *dir, struct store *old, struct errmsg *em)
+{
+	enum db_err err;
+
+	t->dir = strdup(dir);
+	t->have = calloc(1, t->meta.db_size_pages / 8 + 1);
+	if (t->dir == NULL || t->have == NULL || asprintf(&t->incoming, "%s.incoming", dir) < 0) {
+		t->incoming = NULL;
+		return errmsg_set(em, DB_NOMEM, "no memory for a snapshot");
+	}
+	err = check_old(t, em);
+	if (err == DB_OK)
+		err = make_incoming(t, em);
+	if (err == DB_OK && old != NULL)
+		err = snapshot_source_open(&t->old, old, em);
 	return err;
 }
 
 enum db_err snapshot_target_create(struct snapshot_target **out, const char *dir, const struct snapshot_header *header,
-				   const uint8_t cluster_id[16], struct errmsg *em)
+				   const uint8_t cluster_id[16], struct store *old, struct errmsg *em)
 {
 	struct snapshot_target *t;
 	enum db_err err;
@@ -161,22 +214,14 @@ enum db_err snapshot_target_create(struct snapshot_target **out, const char *dir
 	if (t == NULL)
 		return errmsg_set(em, DB_NOMEM, "no memory for a snapshot");
 	t->base.fd = -1;
-	t->next_pgno = 1;
 	memcpy(t->meta.cluster_id, cluster_id, 16);
 	t->meta.checkpoint = header->pos;
 	t->meta.record_checksum = header->record_checksum;
 	t->meta.db_checksum = header->db_checksum;
 	t->meta.db_size_pages = t->meta.intent_size_pages = header->db_size_pages;
 	t->meta.intent_lsn = header->pos.lsn;
-	t->dir = strdup(dir);
-	if (t->dir == NULL || asprintf(&t->incoming, "%s.incoming", dir) < 0) {
-		t->incoming = NULL;
-		err = errmsg_set(em, DB_NOMEM, "no memory for a snapshot");
-	} else {
-		err = check_old(t, em);
-		if (err == DB_OK)
-			err = make_incoming(t, em);
-	}
+	t->missing = header->db_size_pages;
+	err = prepare(t, dir, old, em);
 	if (err != DB_OK) {
 		snapshot_target_free(t);
 		return err;
@@ -185,37 +230,97 @@ enum db_err snapshot_target_create(struct snapshot_target **out, const char *dir
 	return DB_OK;
 }
 
-enum db_err snapshot_target_write(struct snapshot_target *t, uint32_t first_pgno, const uint8_t *bytes, size_t len,
-				  struct errmsg *em)
+static bool has_page(const struct snapshot_target *t, uint32_t pgno)
 {
-	struct base_write page;
-	enum db_err err;
-	size_t i, count = len / WAL_PAGE_SIZE;
+	return (t->have[(pgno - 1) / 8] >> ((pgno - 1) % 8) & 1) != 0;
+}
 
-	if (first_pgno != t->next_pgno)
-		return errmsg_set(em, DB_GAP, "snapshot page %u came, %u is next", first_pgno, t->next_pgno);
-	if (len % WAL_PAGE_SIZE != 0 || count > t->meta.db_size_pages - (t->next_pgno - 1))
-		return errmsg_set(em, DB_CORRUPT, "%zu bytes at page %u of a snapshot of %u pages", len, first_pgno,
+static void note_page(struct snapshot_target *t, uint32_t pgno, uint64_t hash)
+{
+	t->have[(pgno - 1) / 8] |= (uint8_t)(1u << ((pgno - 1) % 8));
+	t->missing--;
+	t->checksum ^= hash;
+	if (pgno == 1)
+		t->meta.page1_hash = hash;
+}
+
+static enum db_err check_range(const struct snapshot_target *t, uint32_t first_pgno, size_t count, struct errmsg *em)
+{
+	if (first_pgno < 1 || first_pgno > t->meta.db_size_pages || count > t->meta.db_size_pages - (first_pgno - 1))
+		return errmsg_set(em, DB_CORRUPT, "%zu pages from page %u of a snapshot of %u pages", count, first_pgno,
 				  t->meta.db_size_pages);
-	for (i = 0; i < count; i++) {
-		page = (struct base_write){.pgno = t->next_pgno, .data = bytes + i * WAL_PAGE_SIZE};
-		err = base_file_write(&t->base, &page, 1, em);
-		if (err != DB_OK)
-			return err;
-		t->checksum ^= checksum_page(page.pgno, page.data);
-		if (page.pgno == 1)
-			t->meta.page1_hash = checksum_page(1, page.data);
-		t->next_pgno++;
-	}
-	if (t->next_pgno - 1 - t->synced_pgno < SYNC_EVERY_PAGES)
+	return DB_OK;
+}
+
+static enum db_err sync_some(struct snapshot_target *t, size_t written, struct errmsg *em)
+{
+	t->unsynced += (uint32_t)written;
+	if (t->unsynced < SYNC_EVERY_PAGES)
 		return DB_OK;
-	t->synced_pgno = t->next_pgno - 1;
+	t->unsynced = 0;
 	return base_file_sync(&t->base, em);
 }
 
-uint32_t snapshot_target_next_pgno(const struct snapshot_target *t)
+/* Finds a page with this hash here. False in *found: we have none. */
+static enum db_err take_over(struct snapshot_target *t, uint32_t pgno, uint64_t hash, bool *found, struct errmsg *em)
 {
-	return t->next_pgno;
+	struct base_write page = {.pgno = pgno};
+	enum db_err err = DB_OK;
+
+	*found = checksum_page(pgno, base_file_page(&t->base, pgno)) == hash;
+	if (!*found && t->old != NULL && pgno <= snapshot_source_header(t->old)->db_size_pages) {
+		page.data = snapshot_source_page(t->old, pgno);
+		*found = checksum_page(pgno, page.data) == hash;
+		if (*found)
+			err = base_file_write(&t->base, &page, 1, em);
+		if (err == DB_OK && *found)
+			err = sync_some(t, 1, em);
+	}
+	if (err == DB_OK && *found)
+		note_page(t, pgno, hash);
+	return err;
+}
+
+enum db_err snapshot_target_compare(struct snapshot_target *t, uint32_t first_pgno, uint32_t count,
+				    const uint8_t *hashes, uint8_t *want, struct errmsg *em)
+{
+	enum db_err err = check_range(t, first_pgno, count, em);
+	bool found;
+	uint32_t i;
+
+	for (i = 0; i < count && err == DB_OK; i++) {
+		if (has_page(t, first_pgno + i))
+			continue;
+		err = take_over(t, first_pgno + i, load_u64le(hashes + (size_t)i * 8), &found, em);
+		if (err == DB_OK && !found)
+			want[i / 8] |= (uint8_t)(1u << (i % 8));
+	}
+	return err;
+}
+
+enum db_err snapshot_target_write(struct snapshot_target *t, uint32_t first_pgno, const uint8_t *bytes, size_t len,
+				  struct errmsg *em)
+{
+	size_t i, count = len / WAL_PAGE_SIZE;
+	struct base_write page;
+	enum db_err err;
+
+	err = len % WAL_PAGE_SIZE == 0 ? check_range(t, first_pgno, count, em)
+				       : errmsg_set(em, DB_CORRUPT, "%zu bytes are not whole pages", len);
+	for (i = 0; i < count && err == DB_OK; i++) {
+		page = (struct base_write){.pgno = first_pgno + (uint32_t)i, .data = bytes + i * WAL_PAGE_SIZE};
+		if (has_page(t, page.pgno))
+			return errmsg_set(em, DB_GAP, "page %u of the snapshot came twice", page.pgno);
+		err = base_file_write(&t->base, &page, 1, em);
+		if (err == DB_OK)
+			note_page(t, page.pgno, checksum_page(page.pgno, page.data));
+	}
+	return err == DB_OK ? sync_some(t, count, em) : err;
+}
+
+uint32_t snapshot_target_missing(const struct snapshot_target *t)
+{
+	return t->missing;
 }
 
 enum db_err snapshot_target_complete(struct snapshot_target *t, struct errmsg *em)
@@ -228,11 +333,13 @@ enum db_err snapshot_target_complete(struct snapshot_target *t, struct errmsg *e
 
 	if (t->complete)
 		return DB_OK;
-	if (t->next_pgno != t->meta.db_size_pages + 1)
-		return errmsg_set(em, DB_CORRUPT, "the snapshot ends before page %u of %u", t->next_pgno,
+	if (t->missing > 0)
+		return errmsg_set(em, DB_CORRUPT, "the snapshot lacks %u of its %u pages", t->missing,
 				  t->meta.db_size_pages);
 	if (t->checksum != t->meta.db_checksum)
 		return errmsg_set(em, DB_CORRUPT, "the snapshot's pages do not have the checksum it announced");
+	snapshot_source_close(t->old);
+	t->old = NULL;
 	err = base_file_sync(&t->base, em);
 	if (err != DB_OK)
 		return err;
@@ -275,6 +382,7 @@ static enum db_err lock_old(struct snapshot_target *t, struct base_file *old, st
 enum db_err snapshot_target_finish(struct snapshot_target *t, struct errmsg *em)
 {
 	struct base_file old = {.fd = -1};
+	struct errmsg why = {0};
 	enum db_err err;
 
 	err = snapshot_target_complete(t, em);
@@ -283,22 +391,34 @@ enum db_err snapshot_target_finish(struct snapshot_target *t, struct errmsg *em)
 	if (err == DB_OK)
 		err = dirs_exchange(t->incoming, t->dir, em);
 	base_file_close(&old);
-	if (err == DB_OK)
-		log_info("store \"%s\" replaced by a snapshot of %u pages", t->dir, t->meta.db_size_pages);
-	return err;
+	if (err != DB_OK)
+		return err;
+	log_info("store \"%s\" replaced by a snapshot of %u pages", t->dir, t->meta.db_size_pages);
+	if (dirs_remove(t->incoming, &why) != DB_OK) /* what was replaced */
+		log_warn("store: %s", why.text);
+	return DB_OK;
 }
 
 void snapshot_target_free(struct snapshot_target *t)
 {
-	struct errmsg em = {0};
-
 	if (t == NULL)
 		return;
+	snapshot_source_close(t->old);
 	base_file_close(&t->base);
-	/* The unfinished copy, or after the swap the store that was replaced. */
-	if (t->incoming != NULL && dirs_remove(t->incoming, &em) != DB_OK)
-		log_warn("store: %s", em.text);
+	free(t->have);
 	free(t->incoming);
 	free(t->dir);
 	free(t);
+}
+
+enum db_err snapshot_target_discard(const char *dir, struct errmsg *em)
+{
+	enum db_err err;
+	char *path;
+
+	if (asprintf(&path, "%s.incoming", dir) < 0)
+		return errmsg_set(em, DB_NOMEM, "cannot remove what is left of a snapshot beside \"%s\"", dir);
+	err = dirs_remove(path, em);
+	free(path);
+	return err;
 }

@@ -176,7 +176,56 @@ static void get_snapshot_pages(struct rd *r, struct wire_snapshot_pages *m)
 		r->bad = true; /* so that first_pgno + pages cannot wrap around */
 }
 
+static void put_snapshot_hashes(struct buf *b, const struct wire_snapshot_hashes *m)
+{
+	assert(m->count >= 1 && m->count <= WIRE_WINDOW_PAGES);
+	buf_put_u64le(b, m->stream_id);
+	buf_put_u32le(b, m->first_pgno);
+	buf_put_u32le(b, m->count * 8); /* the bytes follow: (3) */
+}
+
+static void get_snapshot_hashes(struct rd *r, struct wire_snapshot_hashes *m)
+{
+	size_t len;
+
+	m->stream_id = rd_u64le(r);
+	m->first_pgno = rd_u32le(r);
+	m->bytes = rd_blob(r, WIRE_WINDOW_PAGES * 8, &len);
+	m->count = (uint32_t)(len / 8);
+	if (len == 0 || len % 8 != 0 || m->first_pgno == 0 || m->first_pgno > UINT32_MAX - m->count)
+		r->bad = true;
+}
+
 /* ---- replica -> master */
+
+static void put_snapshot_want(struct buf *b, const struct wire_snapshot_want *m)
+{
+	assert(m->count >= 1 && m->count <= WIRE_WINDOW_PAGES);
+	buf_put_u64le(b, m->stream_id);
+	buf_put_u32le(b, m->first_pgno);
+	buf_put_u32le(b, m->count);
+	buf_put(b, m->bits, (m->count + 7) / 8);
+}
+
+static void get_snapshot_want(struct rd *r, struct wire_snapshot_want *m)
+{
+	const uint8_t *bits;
+	size_t len;
+
+	m->stream_id = rd_u64le(r);
+	m->first_pgno = rd_u32le(r);
+	m->count = rd_u32le(r);
+	if (m->count == 0 || m->count > WIRE_WINDOW_PAGES)
+		r->bad = true;
+	len = r->bad ? 0 : (m->count + 7) / 8;
+	bits = rd_bytes(r, len);
+	if (r->bad)
+		return;
+	memset(m->bits, 0, sizeof(m->bits));
+	memcpy(m->bits, bits, len);
+	if (m->count % 8 != 0 && bits[len - 1] >> (m->count % 8) != 0)
+		r->bad = true;
+}
 
 static void put_position(struct buf *b, const struct wire_position *m)
 {
@@ -321,6 +370,14 @@ void wire_encode_split(struct buf *b, const struct wire_msg *msg, const void **t
 	case WIRE_SNAPSHOT_END:
 		buf_put_u64le(b, msg->body.snapshot_end.stream_id);
 		return;
+	case WIRE_SNAPSHOT_HASHES:
+		put_snapshot_hashes(b, &msg->body.snapshot_hashes);
+		*tail = msg->body.snapshot_hashes.bytes;
+		*tail_len = (size_t)msg->body.snapshot_hashes.count * 8;
+		return;
+	case WIRE_SNAPSHOT_WANT:
+		put_snapshot_want(b, &msg->body.snapshot_want);
+		return;
 	case WIRE_POSITION:
 		put_position(b, &msg->body.position);
 		return;
@@ -379,6 +436,12 @@ static bool get_body(struct rd *r, struct wire_msg *msg)
 		return true;
 	case WIRE_SNAPSHOT_END:
 		msg->body.snapshot_end.stream_id = rd_u64le(r);
+		return true;
+	case WIRE_SNAPSHOT_HASHES:
+		get_snapshot_hashes(r, &msg->body.snapshot_hashes);
+		return true;
+	case WIRE_SNAPSHOT_WANT:
+		get_snapshot_want(r, &msg->body.snapshot_want);
 		return true;
 	case WIRE_POSITION:
 		get_position(r, &msg->body.position);
@@ -462,6 +525,10 @@ const char *wire_type_name(enum wire_type type)
 		return "snapshot-pages";
 	case WIRE_SNAPSHOT_END:
 		return "snapshot-end";
+	case WIRE_SNAPSHOT_HASHES:
+		return "snapshot-hashes";
+	case WIRE_SNAPSHOT_WANT:
+		return "snapshot-want";
 	case WIRE_POSITION:
 		return "position";
 	case WIRE_ACK:

@@ -17,12 +17,13 @@
 #include "common/base/err.h"
 #include "common/wal/record.h"
 
-#define WIRE_MAGIC      0x314d7a47u /* "GzM1" read little-endian */
-#define WIRE_VERSION    1u          /* bump when a body changes; peers of another version are refused by name */
-#define WIRE_NAME_MAX   64          /* node ids and "host:port" addresses, NUL included */
-#define WIRE_REASON_MAX 256
-#define WIRE_TERMS_MAX  1024              /* newest entries of a term history that travel */
-#define WIRE_CHUNK_MAX  ((size_t)1 << 20) /* record bytes in one message */
+#define WIRE_MAGIC        0x314d7a47u /* "GzM1" read little-endian */
+#define WIRE_VERSION      2u          /* bump when a body changes; peers of another version are refused by name */
+#define WIRE_NAME_MAX     64          /* node ids and "host:port" addresses, NUL included */
+#define WIRE_REASON_MAX   256
+#define WIRE_TERMS_MAX    1024              /* newest entries of a term history that travel */
+#define WIRE_CHUNK_MAX    ((size_t)1 << 20) /* record bytes in one message */
+#define WIRE_WINDOW_PAGES 4096u             /* pages of a snapshot whose hashes make one message */
 
 enum wire_type {
 	/* master -> replica, PUSH/PULL at the replica's replication address */
@@ -33,9 +34,11 @@ enum wire_type {
 	WIRE_SNAPSHOT_BEGIN = 5, /* the replica's log cannot be joined: a whole database follows */
 	WIRE_SNAPSHOT_PAGES = 6,
 	WIRE_SNAPSHOT_END = 7,
+	WIRE_SNAPSHOT_HASHES = 8, /* of the pages that come next; the replica answers with WIRE_SNAPSHOT_WANT */
 	/* replica -> master, PUSH/PULL at the master's ack address */
-	WIRE_POSITION = 16, /* the replica's log: last position, checksum, term history; asks for WIRE_START */
-	WIRE_ACK = 17,      /* how far the replica is */
+	WIRE_POSITION = 16,      /* the replica's log: last position, checksum, term history; asks for WIRE_START */
+	WIRE_ACK = 17,           /* how far the replica is */
+	WIRE_SNAPSHOT_WANT = 18, /* which of the pages it has not got already */
 	/* supervisor -> node, REQ/REP at the node's control address; each is idempotent */
 	WIRE_HEARTBEAT = 32, /* how are you? */
 	WIRE_SET_TERM =
@@ -106,6 +109,13 @@ struct wire_snapshot_pages {
 	size_t len;           /* a multiple of WAL_PAGE_SIZE, 1 page..WIRE_CHUNK_MAX */
 };
 
+struct wire_snapshot_hashes {
+	uint64_t stream_id;
+	uint32_t first_pgno;
+	uint32_t count;       /* 1..WIRE_WINDOW_PAGES */
+	const uint8_t *bytes; /* 8 a page, little-endian: its part of the database checksum; borrowed */
+};
+
 struct wire_snapshot_end {
 	uint64_t stream_id;
 };
@@ -125,6 +135,13 @@ struct wire_ack {
 	uint64_t durable_lsn;
 	uint64_t applied_lsn;
 	uint64_t db_checksum; /* at applied_lsn */
+};
+
+struct wire_snapshot_want {
+	uint64_t stream_id;
+	uint32_t first_pgno; /* the window it answers */
+	uint32_t count;
+	uint8_t bits[WIRE_WINDOW_PAGES / 8]; /* bit i % 8 of byte i / 8: page first_pgno + i; none set beyond count */
 };
 
 enum wire_node_state {
@@ -171,6 +188,8 @@ struct wire_msg {
 		struct wire_snapshot_begin snapshot_begin;
 		struct wire_snapshot_pages snapshot_pages;
 		struct wire_snapshot_end snapshot_end;
+		struct wire_snapshot_hashes snapshot_hashes;
+		struct wire_snapshot_want snapshot_want;
 		struct wire_position position;
 		struct wire_ack ack;
 		struct wire_node_status status;
@@ -181,7 +200,7 @@ struct wire_msg {
 /* Appends the encoded message to b; a failed allocation, or a text longer than WIRE_CHUNK_MAX, shows in b->failed.
  * Control characters in strings travel as '?': the decoder refuses them, because names and reasons end up in logs. */
 void wire_encode(struct buf *b, const struct wire_msg *msg);
-/* The same without the borrowed bytes that end a RECORDS, SNAPSHOT_PAGES or CLI message: they are left in *tail (NULL
+/* The same without the borrowed bytes that end a RECORDS, SNAPSHOT_PAGES, SNAPSHOT_HASHES or CLI message: they are left in *tail (NULL
  * and 0 for other types) for a sender that can put them behind b's content without copying them twice. */
 void wire_encode_split(struct buf *b, const struct wire_msg *msg, const void **tail, size_t *tail_len);
 

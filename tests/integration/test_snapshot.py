@@ -1,5 +1,6 @@
 """A replica that the log cannot help gets a whole copy of the database, by itself, while everything else goes on."""
 import os
+import re
 import shutil
 import threading
 import time
@@ -43,6 +44,14 @@ def standing(c, node):
 def log_of(c, node):
     with open(os.path.join(c.data_dir, "log", node + ".log"), errors="replace") as f:
         return f.read()
+
+
+def pages_sent(c):
+    """Of each snapshot that was sent to its end, whoever was master: how many pages travelled, of how many."""
+    found = []
+    for node in ("node1", "node2", "node3"):
+        found += re.findall(r"was sent (\d+) of the snapshot's (\d+) pages", log_of(c, node))
+    return [(int(sent), int(size)) for sent, size in found]
 
 
 def lose_directory(c, node):
@@ -143,6 +152,7 @@ def replica_that_was_away_for_longer_than_the_log_gets_a_snapshot(ctx):
     c = ctx.cluster(replicas=2, settings=SMALL_LOG)
     c.start()
     c.ok("CREATE TABLE early(v); INSERT INTO early VALUES (1)")
+    fill(c, 4, table="kept")
     c.wait_converged()
     node = c.replicas()[-1]
     c.stop()
@@ -157,9 +167,29 @@ def replica_that_was_away_for_longer_than_the_log_gets_a_snapshot(ctx):
     shutil.move(old, directory)
     c.start(all_up=False)
     wait_whole(c)
-    assert "is sent a snapshot" in log_of(c, c.master())
+    sent, size = pages_sent(c)[-1]
+    assert 500 < sent < size * 0.7, "%d of %d pages, though the replica had half of them" % (sent, size)
     assert c.query("SELECT count(*) FROM big", node=node, consistency="stale").value == 40
     c.check_integrity()
+
+
+@scenario(timeout_s=120, settings=SMALL_LOG)
+def snapshot_goes_on_where_it_was_cut_short(c):
+    fill(c, 100)
+    trim(c)
+    c.wait_converged()
+    node = c.replicas()[0]
+    lose_directory(c, node)
+    arriving = os.path.join(c.data_dir, node + ".incoming", "main.db")
+
+    def some_arrived():
+        return os.path.exists(arriving) and os.stat(arriving).st_blocks * 512 > 20 << 20
+    c.wait(some_arrived, 20, "a part of the snapshot", interval_s=0.001)
+    c.kill(node)
+    wait_whole(c)
+    sent, size = pages_sent(c)[-1]
+    assert sent <= size - (20 << 20) // 4096, "all %d pages came again" % size
+    assert c.query("SELECT count(*) FROM big", node=node, consistency="stale").value == 1000
 
 
 @scenario(timeout_s=120, settings=SMALL_LOG)

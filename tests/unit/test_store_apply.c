@@ -397,12 +397,40 @@ static enum db_err copy_pages(const struct snapshot_source *src, struct snapshot
 			memcpy(run + i * WAL_PAGE_SIZE, snapshot_source_page(src, pgno + i), WAL_PAGE_SIZE);
 		if (damage >= pgno && damage < pgno + n)
 			run[(damage - pgno) * WAL_PAGE_SIZE + 77] ^= 1;
-		CU_ASSERT_EQUAL(snapshot_target_next_pgno(t), pgno);
-		CU_ASSERT_EQUAL(snapshot_target_write(t, pgno + 1, run, n * WAL_PAGE_SIZE, &em), DB_GAP);
+		CU_ASSERT_EQUAL(snapshot_target_missing(t), size - pgno + 1);
 		err = snapshot_target_write(t, pgno, run, n * WAL_PAGE_SIZE, &em);
+		CU_ASSERT_EQUAL(snapshot_target_write(t, pgno, run, WAL_PAGE_SIZE, &em), DB_GAP);
 	}
+	CU_ASSERT_EQUAL(snapshot_target_write(t, 0, run, WAL_PAGE_SIZE, &em), DB_CORRUPT);
 	CU_ASSERT_EQUAL(snapshot_target_write(t, size + 1, run, WAL_PAGE_SIZE, &em), DB_CORRUPT);
+	CU_ASSERT_EQUAL(snapshot_target_write(t, size, run, 2 * WAL_PAGE_SIZE, &em), DB_CORRUPT);
+	CU_ASSERT_EQUAL(snapshot_target_write(t, 1, run, 100, &em), DB_CORRUPT);
 	return err;
+}
+
+/* Offers all pages by their hashes and sends those wanted, but at most max of them; returns how many were wanted. */
+static uint32_t copy_wanted(const struct snapshot_source *src, struct snapshot_target *t, uint32_t max)
+{
+	uint32_t pgno, wanted = 0, size = snapshot_source_header(src)->db_size_pages;
+	struct errmsg em = {0};
+	uint8_t hash[8], want;
+
+	for (pgno = 1; pgno <= size; pgno++) {
+		want = 0;
+		store_u64le(hash, snapshot_source_hash(src, pgno));
+		UNIT_OK(snapshot_target_compare(t, pgno, 1, hash, &want, &em), &em);
+		if (want == 0)
+			continue;
+		wanted++;
+		if (max-- > 0)
+			UNIT_OK(snapshot_target_write(t, pgno, snapshot_source_page(src, pgno), WAL_PAGE_SIZE, &em),
+				&em);
+		else
+			max = 0;
+	}
+	want = 0;
+	CU_ASSERT_EQUAL(snapshot_target_compare(t, size, 2, (const uint8_t[16]){0}, &want, &em), DB_CORRUPT);
+	return wanted;
 }
 
 static void test_a_snapshot_replaces_a_store_and_the_log_goes_on(void)
@@ -426,15 +454,16 @@ static void test_a_snapshot_replaces_a_store_and_the_log_goes_on(void)
 	fixture_commit(&p.master);
 	fixture_checkpoint(&p.master);
 	CU_ASSERT(snapshot_source_header(src)->pos.lsn < store_visible_lsn(p.master.s));
-	CU_ASSERT_EQUAL(snapshot_target_create(&t, p.replica.dir, &absurd, id, &em), DB_CORRUPT);
-	CU_ASSERT_EQUAL(snapshot_target_create(&t, p.replica.dir, snapshot_source_header(src), other, &em), DB_INVALID);
+	CU_ASSERT_EQUAL(snapshot_target_create(&t, p.replica.dir, &absurd, id, NULL, &em), DB_CORRUPT);
+	CU_ASSERT_EQUAL(snapshot_target_create(&t, p.replica.dir, snapshot_source_header(src), other, NULL, &em),
+			DB_INVALID);
 	/* Damaged, incomplete, or into an open store: the replica's store stays. */
-	UNIT_OK(snapshot_target_create(&t, p.replica.dir, snapshot_source_header(src), id, &em), &em);
+	UNIT_OK(snapshot_target_create(&t, p.replica.dir, snapshot_source_header(src), id, NULL, &em), &em);
 	CU_ASSERT_EQUAL(snapshot_target_finish(t, &em), DB_CORRUPT);
 	UNIT_OK(copy_pages(src, t, 2), &em);
 	CU_ASSERT_EQUAL(snapshot_target_finish(t, &em), DB_CORRUPT);
 	snapshot_target_free(t);
-	UNIT_OK(snapshot_target_create(&t, p.replica.dir, snapshot_source_header(src), id, &em), &em);
+	UNIT_OK(snapshot_target_create(&t, p.replica.dir, snapshot_source_header(src), id, NULL, &em), &em);
 	UNIT_OK(copy_pages(src, t, 0), &em);
 	CU_ASSERT_EQUAL(snapshot_target_finish(t, &em), DB_BUSY);
 	replica_close(&p.replica);
@@ -451,7 +480,80 @@ static void test_a_snapshot_replaces_a_store_and_the_log_goes_on(void)
 	pair_close(&p);
 }
 
+static void test_a_snapshot_takes_what_is_there_already(void)
+{
+	static const uint8_t id[16] = {7};
+	struct pair p;
+	struct snapshot_source *src;
+	struct snapshot_target *t;
+	struct errmsg em = {0};
+	uint32_t wanted, again;
+
+	pair_new(&p);
+	work(p.master.w, 0);
+	SQL(p.master.w,
+	    "create table pad(v); insert into pad with recursive n(i) as (select 1 union all select i + 1 from n "
+	    "where i < 500) select randomblob(1000) from n");
+	fixture_commit(&p.master);
+	replicate(&p);
+	SQL(p.master.w, "update pad set v = randomblob(1000) where rowid %% 50 = 0");
+	fixture_commit(&p.master);
+	UNIT_OK(snapshot_source_open(&src, p.master.s, &em), &em);
+
+	/* Cut short after three pages: the next attempt wants the others only. */
+	UNIT_OK(snapshot_target_create(&t, p.replica.dir, snapshot_source_header(src), id, p.replica.s, &em), &em);
+	wanted = copy_wanted(src, t, 3);
+	CU_ASSERT(wanted > 5 && wanted < snapshot_source_header(src)->db_size_pages / 2);
+	snapshot_target_free(t);
+	UNIT_OK(snapshot_target_create(&t, p.replica.dir, snapshot_source_header(src), id, p.replica.s, &em), &em);
+	again = copy_wanted(src, t, UINT32_MAX);
+	CU_ASSERT_EQUAL(again, wanted - 3);
+	CU_ASSERT_EQUAL(snapshot_target_missing(t), 0);
+	UNIT_OK(snapshot_target_complete(t, &em), &em);
+	replica_close(&p.replica);
+	UNIT_OK(snapshot_target_finish(t, &em), &em);
+	snapshot_target_free(t);
+	snapshot_source_close(src);
+	replica_open(&p.replica);
+	CU_ASSERT(fixture_verifies(p.replica.s));
+	CU_ASSERT(fixture_is_intact(p.replica.r));
+	CU_ASSERT_EQUAL(VALUE(p.replica.r, "select count(*) from pad"), 500);
+	pair_close(&p);
+}
+
+static void test_what_a_snapshot_left_can_be_discarded(void)
+{
+	struct pair p;
+	struct snapshot_source *src;
+	struct snapshot_target *t;
+	struct errmsg em = {0};
+	uint32_t size;
+
+	pair_new(&p);
+	work(p.master.w, 0);
+	fixture_commit(&p.master);
+	UNIT_OK(snapshot_source_open(&src, p.master.s, &em), &em);
+	size = snapshot_source_header(src)->db_size_pages;
+	UNIT_OK(
+	    snapshot_target_create(&t, p.replica.dir, snapshot_source_header(src), (const uint8_t[16]){7}, NULL, &em),
+	    &em);
+	CU_ASSERT_EQUAL(copy_wanted(src, t, UINT32_MAX), size);
+	snapshot_target_free(t);
+	UNIT_OK(snapshot_target_discard(p.replica.dir, &em), &em);
+	UNIT_OK(snapshot_target_discard(p.replica.dir, &em), &em);
+	UNIT_OK(
+	    snapshot_target_create(&t, p.replica.dir, snapshot_source_header(src), (const uint8_t[16]){7}, NULL, &em),
+	    &em);
+	CU_ASSERT_EQUAL(copy_wanted(src, t, 0), size);
+	snapshot_target_free(t);
+	UNIT_OK(snapshot_target_discard(p.replica.dir, &em), &em);
+	snapshot_source_close(src);
+	pair_close(&p);
+}
+
 static const struct unit_test tests[] = {
+    {"a snapshot takes what is there already", test_a_snapshot_takes_what_is_there_already},
+    {"what a snapshot left can be discarded", test_what_a_snapshot_left_can_be_discarded},
     {"a replica becomes byte-identical", test_a_replica_becomes_byte_identical},
     {"gaps, forks, old terms and bad bytes are refused", test_gaps_forks_old_terms_and_bad_bytes_are_refused},
     {"forged records are errors and change nothing", test_forged_records_are_errors_and_change_nothing},

@@ -151,14 +151,20 @@ static enum db_err sending_describe(void *arg, uint64_t lsn, uint64_t *term, uin
 	return DB_OK;
 }
 
-/* The "database" at an LSN: one page per record, which says its LSN; the last page is a short message of its own. */
-#define SNAPSHOT_PAGES 200u
+/* The "database" at an LSN: three windows of pages, the last one short. One page in CHANGING says the LSN, the others are the
+ * same at every LSN. */
+#define SNAPSHOT_PAGES (2 * WIRE_WINDOW_PAGES + 99)
+#define CHANGING       10u
+
+static uint64_t page_value(uint64_t lsn, uint32_t pgno)
+{
+	return (pgno % CHANGING == 0 ? lsn + 1 : 1) << 32 | pgno;
+}
 
 static void fill_page(uint8_t *page, uint64_t lsn, uint32_t pgno)
 {
 	memset(page, 0, WAL_PAGE_SIZE);
-	store_u64le(page, lsn);
-	store_u32le(page + 8, pgno);
+	store_u64le(page, page_value(lsn, pgno));
 }
 
 static enum db_err sending_snapshot_open(void *arg, struct wire_snapshot_begin *out, struct errmsg *em)
@@ -186,6 +192,11 @@ static const uint8_t *sending_snapshot_page(void *arg, uint32_t pgno)
 	return page;
 }
 
+static uint64_t sending_snapshot_hash(void *arg, uint32_t pgno)
+{
+	return page_value(((struct sending *)arg)->snapshot_lsn, pgno);
+}
+
 static void sending_snapshot_close(void *arg)
 {
 	struct sending *s = arg;
@@ -205,6 +216,7 @@ static void sending_start(struct sending *s, uint64_t term)
 					sending_describe,
 					sending_snapshot_open,
 					sending_snapshot_page,
+					sending_snapshot_hash,
 					sending_snapshot_close};
 	struct walsender_identity identity = {.term = term, .node_id = "node1"};
 	struct errmsg em = {0};
@@ -227,8 +239,11 @@ struct receiving {
 	size_t reply_count;
 	enum db_err append_fails, sync_fails, apply_fails, snapshot_fails;
 	struct wire_snapshot_begin snapshot; /* being received */
-	uint32_t snapshot_next;              /* the page expected; 0: none is being received */
-	bool replaced;                       /* it is complete: the owner is to start anew with it */
+	bool in_snapshot;
+	uint32_t missing, received; /* pages of it */
+	uint64_t pages[SNAPSHOT_PAGES +
+		       1]; /* what each page holds that has ever arrived and was not discarded; 0: none did */
+	bool replaced;     /* it is complete: the owner is to start anew with it */
 };
 
 static struct wal_pos receiving_tip(void *arg, uint64_t *checksum)
@@ -349,9 +364,30 @@ static enum db_err receiving_snapshot_begin(void *arg, const struct wire_snapsho
 
 	if (r->snapshot_fails != DB_OK)
 		return errmsg_set(em, r->snapshot_fails, "told to fail");
-	CU_ASSERT_EQUAL(r->snapshot_next, 0);
+	CU_ASSERT_FALSE(r->in_snapshot);
 	r->snapshot = *begin;
-	r->snapshot_next = 1;
+	r->in_snapshot = true;
+	r->missing = SNAPSHOT_PAGES;
+	r->received = 0;
+	return DB_OK;
+}
+
+static enum db_err receiving_snapshot_compare(void *arg, const struct wire_snapshot_hashes *hashes,
+					      struct wire_snapshot_want *want, struct errmsg *em)
+{
+	struct receiving *r = arg;
+	uint32_t i, pgno;
+
+	CU_ASSERT(r->in_snapshot);
+	if (hashes->first_pgno + hashes->count > SNAPSHOT_PAGES + 1)
+		return errmsg_set(em, DB_CORRUPT, "beyond the end");
+	for (i = 0; i < hashes->count; i++) {
+		pgno = hashes->first_pgno + i;
+		if (r->pages[pgno] == load_u64le(hashes->bytes + (size_t)i * 8))
+			r->missing--;
+		else
+			want->bits[i / 8] |= (uint8_t)(1u << (i % 8));
+	}
 	return DB_OK;
 }
 
@@ -359,15 +395,18 @@ static enum db_err receiving_snapshot_pages(void *arg, const struct wire_snapsho
 {
 	struct receiving *r = arg;
 	uint8_t expected[WAL_PAGE_SIZE];
+	uint32_t pgno = pages->first_pgno;
 	size_t at;
 
-	CU_ASSERT_NOT_EQUAL(r->snapshot_next, 0);
-	if (pages->first_pgno != r->snapshot_next)
-		return errmsg_set(em, DB_GAP, "a page is missing");
-	for (at = 0; at < pages->len; at += WAL_PAGE_SIZE) {
-		fill_page(expected, r->snapshot.pos.lsn, r->snapshot_next++);
+	CU_ASSERT(r->in_snapshot);
+	for (at = 0; at < pages->len; at += WAL_PAGE_SIZE, pgno++) {
+		fill_page(expected, r->snapshot.pos.lsn, pgno);
 		if (memcmp(expected, pages->bytes + at, WAL_PAGE_SIZE) != 0)
 			return errmsg_set(em, DB_CORRUPT, "another page");
+		CU_ASSERT_NOT_EQUAL(r->pages[pgno], page_value(r->snapshot.pos.lsn, pgno)); /* else it was not wanted */
+		r->pages[pgno] = page_value(r->snapshot.pos.lsn, pgno);
+		r->missing--;
+		r->received++;
 	}
 	return DB_OK;
 }
@@ -376,7 +415,7 @@ static enum db_err receiving_snapshot_end(void *arg, struct errmsg *em)
 {
 	struct receiving *r = arg;
 
-	if (r->snapshot_next != r->snapshot.db_size_pages + 1)
+	if (r->missing != 0)
 		return errmsg_set(em, DB_CORRUPT, "pages are missing");
 	r->replaced = true;
 	return DB_OK;
@@ -386,8 +425,16 @@ static void receiving_snapshot_drop(void *arg)
 {
 	struct receiving *r = arg;
 
-	CU_ASSERT_NOT_EQUAL(r->snapshot_next, 0);
-	r->snapshot_next = 0;
+	CU_ASSERT(r->in_snapshot);
+	r->in_snapshot = false;
+}
+
+static void receiving_snapshot_discard(void *arg)
+{
+	struct receiving *r = arg;
+
+	CU_ASSERT_FALSE(r->in_snapshot);
+	memset(r->pages, 0, sizeof(r->pages));
 }
 
 static void receiving_set_master(void *arg, const char *id, const struct wire_hello *hello)
@@ -422,9 +469,11 @@ static void receiving_start(struct receiving *r)
 					  receiving_cut,
 					  receiving_set_committed,
 					  receiving_snapshot_begin,
+					  receiving_snapshot_compare,
 					  receiving_snapshot_pages,
 					  receiving_snapshot_end,
 					  receiving_snapshot_drop,
+					  receiving_snapshot_discard,
 					  receiving_promise,
 					  receiving_set_master,
 					  receiving_send};
@@ -433,7 +482,7 @@ static void receiving_start(struct receiving *r)
 	if (r->log.first_lsn == 0)
 		r->log.first_lsn = 1;
 	r->reply_count = 0;
-	r->snapshot_next = 0;
+	r->in_snapshot = false;
 	walreceiver_free(r->walreceiver);
 	UNIT_OK(walreceiver_create(&r->walreceiver, &io, cluster_id, "node2", r->promised_term, 0, &em), &em);
 }
@@ -462,6 +511,8 @@ static void deliver_replies(struct fixture *f)
 	for (i = 0; i < f->r.reply_count; i++) {
 		if (f->r.replies[i].head.type == WIRE_POSITION)
 			walsender_on_position(f->s.walsender, &f->r.replies[i].body.position);
+		else if (f->r.replies[i].head.type == WIRE_SNAPSHOT_WANT)
+			walsender_on_want(f->s.walsender, &f->r.replies[i].body.snapshot_want);
 		else if (walsender_on_ack(f->s.walsender, &f->r.replies[i].body.ack) &&
 			 f->r.replies[i].body.ack.durable_lsn > f->s.committed_lsn)
 			f->s.committed_lsn = f->r.replies[i].body.ack.durable_lsn;
@@ -490,6 +541,7 @@ static void install_snapshot(struct fixture *f)
 static bool step(struct fixture *f)
 {
 	f->now_ms++;
+	walsender_on_tick(f->s.walsender, f->now_ms);
 	if (!walsender_next(f->s.walsender, f->s.committed_lsn, true, f->now_ms, &f->msg))
 		return false;
 	walreceiver_on_message(f->r.walreceiver, &f->msg, f->now_ms);
@@ -712,12 +764,11 @@ static void step_into_snapshot(struct fixture *f)
 {
 	int i;
 
-	for (i = 0; i < 20 && state_of(&f->r) != WALRECEIVER_SNAPSHOT; i++)
+	for (i = 0; i < 20 && (state_of(&f->r) != WALRECEIVER_SNAPSHOT || f->r.received == 0); i++)
 		step(f);
-	step(f);
 	CU_ASSERT_EQUAL(state_of(&f->r), WALRECEIVER_SNAPSHOT);
 	CU_ASSERT_EQUAL(sender_state(f), WALSENDER_SNAPSHOT);
-	CU_ASSERT(f->r.snapshot_next > 1);
+	CU_ASSERT(f->r.received > 0);
 }
 
 static void test_a_replica_too_far_behind_gets_a_snapshot_and_streams_on(void)
@@ -734,16 +785,74 @@ static void test_a_replica_too_far_behind_gets_a_snapshot_and_streams_on(void)
 	fixture_free(f);
 }
 
-static void test_a_connection_lost_inside_a_snapshot_starts_it_again(void)
+static void test_a_snapshot_goes_on_where_a_lost_connection_cut_it_short(void)
 {
 	struct fixture *f = far_behind(5);
+	uint32_t before;
+	int i;
 
 	step_into_snapshot(f);
+	for (i = 0; i < 40; i++)
+		step(f);
+	before = f->r.received;
+	CU_ASSERT(before > 1000);
 	walsender_on_connected(f->s.walsender, false, f->now_ms);
 	CU_ASSERT_FALSE(f->s.snapshot_open);
 	connect_line(f);
 	run(f);
 	CU_ASSERT_EQUAL(f->s.snapshots, 2);
+	CU_ASSERT_EQUAL(before + f->r.received, SNAPSHOT_PAGES);
+	check_equal(f);
+	fixture_free(f);
+}
+
+static void test_only_pages_that_differ_are_sent(void)
+{
+	struct fixture *f = far_behind(5);
+	uint32_t pgno;
+
+	for (pgno = 1; pgno <= SNAPSHOT_PAGES; pgno++)
+		f->r.pages[pgno] = page_value(3, pgno);
+	run(f);
+	CU_ASSERT_EQUAL(f->s.snapshots, 1);
+	CU_ASSERT_EQUAL(f->r.received, SNAPSHOT_PAGES / CHANGING);
+	check_equal(f);
+	fixture_free(f);
+}
+
+/* The replica's answer is lost: after a while the sender begins again. */
+static void test_an_answer_lost_inside_a_snapshot_starts_it_again(void)
+{
+	struct fixture *f = far_behind(5);
+	int i;
+
+	for (i = 0; i < 20 && state_of(&f->r) != WALRECEIVER_SNAPSHOT; i++)
+		step(f);
+	CU_ASSERT(walsender_next(f->s.walsender, 0, false, ++f->now_ms, &f->msg));
+	CU_ASSERT_EQUAL(f->msg.head.type, WIRE_SNAPSHOT_HASHES);
+	for (i = 0; i < 20; i++)
+		step(f);
+	CU_ASSERT_EQUAL(state_of(&f->r), WALRECEIVER_SNAPSHOT);
+	f->now_ms += WALSENDER_WANT_MS;
+	run(f);
+	CU_ASSERT_EQUAL(f->s.snapshots, 2);
+	check_equal(f);
+	fixture_free(f);
+}
+
+static void test_answers_about_pages_never_offered_are_ignored(void)
+{
+	struct fixture *f = far_behind(5);
+	struct wire_snapshot_want want = {.first_pgno = 1, .count = 1, .bits = {1}};
+
+	step_into_snapshot(f);
+	want.stream_id = f->s.walsender == NULL ? 0 : f->msg.body.snapshot_pages.stream_id;
+	walsender_on_want(f->s.walsender, &want); /* that window has another size */
+	want.first_pgno = SNAPSHOT_PAGES + 1;
+	walsender_on_want(f->s.walsender, &want);
+	run(f);
+	CU_ASSERT_EQUAL(f->s.snapshots, 1);
+	CU_ASSERT_EQUAL(f->r.received, SNAPSHOT_PAGES);
 	check_equal(f);
 	fixture_free(f);
 }
@@ -755,7 +864,7 @@ static void test_a_page_lost_inside_a_snapshot_starts_it_again(void)
 
 	step_into_snapshot(f);
 	CU_ASSERT(walsender_next(f->s.walsender, 0, false, ++f->now_ms, &f->msg)); /* dropped */
-	for (i = 0; i < 20; i++)
+	for (i = 0; i < 400 && state_of(&f->r) == WALRECEIVER_SNAPSHOT; i++)
 		step(f);
 	CU_ASSERT_NOT_EQUAL(state_of(&f->r), WALRECEIVER_SNAPSHOT);
 	CU_ASSERT_EQUAL(f->s.snapshots, 1);
@@ -789,7 +898,7 @@ static void test_a_newer_term_ends_a_snapshot(void)
 	step_into_snapshot(f);
 	UNIT_OK(walreceiver_set_term(f->r.walreceiver, 2, &em), &em);
 	CU_ASSERT_EQUAL(state_of(&f->r), WALRECEIVER_WAITING);
-	CU_ASSERT_EQUAL(f->r.snapshot_next, 0);
+	CU_ASSERT_FALSE(f->r.in_snapshot);
 	run(f);
 	CU_ASSERT_EQUAL(f->r.log.last_lsn, 0);
 	fixture_free(f);
@@ -807,6 +916,26 @@ static void test_a_snapshot_without_space_is_tried_again_later(void)
 	f->now_ms += 10000;
 	run(f);
 	check_equal(f);
+	fixture_free(f);
+}
+
+static void test_a_replica_knows_its_lag_only_once_it_has_caught_up(void)
+{
+	struct fixture *f = fixture_create(1);
+	struct walreceiver_status status;
+
+	log_seal(&f->s.log, 1, 0, 0);
+	connect_line(f);
+	walreceiver_get_status(f->r.walreceiver, &status);
+	CU_ASSERT_FALSE(status.caught_up);
+	run(f);
+	walreceiver_get_status(f->r.walreceiver, &status);
+	CU_ASSERT(status.caught_up);
+	CU_ASSERT_EQUAL(walreceiver_lag_ms(&status, f->now_ms), 0);
+	CU_ASSERT(walreceiver_lag_ms(&status, f->now_ms + 5000) >= 5000);
+	receiving_start(&f->r); /* the process starts anew, and its master is silent */
+	walreceiver_get_status(f->r.walreceiver, &status);
+	CU_ASSERT_FALSE(status.caught_up);
 	fixture_free(f);
 }
 
@@ -1029,8 +1158,13 @@ int main(void)
 	    {"committed records are never cut", test_committed_records_are_never_cut},
 	    {"a replica too far behind gets a snapshot and streams on",
 	     test_a_replica_too_far_behind_gets_a_snapshot_and_streams_on},
-	    {"a connection lost inside a snapshot starts it again",
-	     test_a_connection_lost_inside_a_snapshot_starts_it_again},
+	    {"a snapshot goes on where a lost connection cut it short",
+	     test_a_snapshot_goes_on_where_a_lost_connection_cut_it_short},
+	    {"a replica knows its lag only once it has caught up",
+	     test_a_replica_knows_its_lag_only_once_it_has_caught_up},
+	    {"only pages that differ are sent", test_only_pages_that_differ_are_sent},
+	    {"an answer lost inside a snapshot starts it again", test_an_answer_lost_inside_a_snapshot_starts_it_again},
+	    {"answers about pages never offered are ignored", test_answers_about_pages_never_offered_are_ignored},
 	    {"a page lost inside a snapshot starts it again", test_a_page_lost_inside_a_snapshot_starts_it_again},
 	    {"a master lost inside a snapshot is followed by the next",
 	     test_a_master_lost_inside_a_snapshot_is_followed_by_the_next},

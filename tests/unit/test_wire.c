@@ -11,9 +11,25 @@
 static const uint8_t cluster[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 static const enum wire_type all_types[] = {
-    WIRE_HELLO,        WIRE_START,    WIRE_RECORDS,     WIRE_COMMIT,      WIRE_SNAPSHOT_BEGIN, WIRE_SNAPSHOT_PAGES,
-    WIRE_SNAPSHOT_END, WIRE_POSITION, WIRE_ACK,         WIRE_HEARTBEAT,   WIRE_SET_TERM,       WIRE_PROMOTE,
-    WIRE_DRAIN,        WIRE_RESUME,   WIRE_NODE_STATUS, WIRE_CLI_REQUEST, WIRE_CLI_REPLY,
+    WIRE_HELLO,
+    WIRE_START,
+    WIRE_RECORDS,
+    WIRE_COMMIT,
+    WIRE_SNAPSHOT_BEGIN,
+    WIRE_SNAPSHOT_PAGES,
+    WIRE_SNAPSHOT_HASHES,
+    WIRE_SNAPSHOT_WANT,
+    WIRE_SNAPSHOT_END,
+    WIRE_POSITION,
+    WIRE_ACK,
+    WIRE_HEARTBEAT,
+    WIRE_SET_TERM,
+    WIRE_PROMOTE,
+    WIRE_DRAIN,
+    WIRE_RESUME,
+    WIRE_NODE_STATUS,
+    WIRE_CLI_REQUEST,
+    WIRE_CLI_REPLY,
 };
 #define TYPE_COUNT (sizeof(all_types) / sizeof(all_types[0]))
 
@@ -72,6 +88,13 @@ static struct wire_msg *sample(enum wire_type type)
 		break;
 	case WIRE_SNAPSHOT_PAGES:
 		msg.body.snapshot_pages = (struct wire_snapshot_pages){11, 1, pages, sizeof(pages)};
+		break;
+	case WIRE_SNAPSHOT_HASHES:
+		msg.body.snapshot_hashes =
+		    (struct wire_snapshot_hashes){11, 12, 2, (const uint8_t *)"0123456789abcdef"};
+		break;
+	case WIRE_SNAPSHOT_WANT:
+		msg.body.snapshot_want = (struct wire_snapshot_want){11, 12, 11, {0xa5, 0x07}};
 		break;
 	case WIRE_SNAPSHOT_END:
 		msg.body.snapshot_end.stream_id = 11;
@@ -182,7 +205,7 @@ static void fields_arrive_in_their_places(void)
 static void golden_bytes_of_an_ack(void)
 {
 	static const uint8_t golden[] = {
-	    'G', 'z', 'M', '1', 1, 0, 17, 0,                                         /* magic, version, type */
+	    'G', 'z', 'M', '1', 2, 0, 17, 0,                                         /* magic, version, type */
 	    0,   1,   2,   3,   4, 5, 6,  7, 8,  9, 10, 11, 12,  13,  14,  15,       /* cluster id */
 	    7,   0,   0,   0,   0, 0, 0,  0, 5,  0, 0,  0,  'n', 'o', 'd', 'e', '1', /* term, sender */
 	    11,  0,   0,   0,   0, 0, 0,  0, 12, 0, 0,  0,  0,   0,   0,   0,        /* stream id, durable_lsn */
@@ -311,9 +334,14 @@ static void lying_lengths_and_counts_are_refused(void)
 	expect_refusal_with_u32(WIRE_POSITION, body + 41, WIRE_TERMS_MAX + 1);
 	expect_refusal_with_u32(WIRE_SNAPSHOT_PAGES, body + 8, 0);          /* there is no page 0 */
 	expect_refusal_with_u32(WIRE_SNAPSHOT_PAGES, body + 8, UINT32_MAX); /* page numbers would wrap */
-	expect_refusal_with_u32(WIRE_NODE_STATUS, body, 0x01010003u);       /* no such role */
-	expect_refusal_with_u32(WIRE_NODE_STATUS, body, 0x01010601u);       /* no such state */
-	expect_refusal_with_u32(WIRE_NODE_STATUS, body, 0x02010201u);       /* a bool of 2 */
+	expect_refusal_with_u32(WIRE_SNAPSHOT_HASHES, body + 8, 0);
+	expect_refusal_with_u32(WIRE_SNAPSHOT_HASHES, body + 12, 9); /* half a hash */
+	expect_refusal_with_u32(WIRE_SNAPSHOT_WANT, body + 12, 0);
+	expect_refusal_with_u32(WIRE_SNAPSHOT_WANT, body + 12, 10); /* a bit beyond the count */
+	expect_refusal_with_u32(WIRE_SNAPSHOT_WANT, body + 12, WIRE_WINDOW_PAGES + 1);
+	expect_refusal_with_u32(WIRE_NODE_STATUS, body, 0x01010003u); /* no such role */
+	expect_refusal_with_u32(WIRE_NODE_STATUS, body, 0x01010601u); /* no such state */
+	expect_refusal_with_u32(WIRE_NODE_STATUS, body, 0x02010201u); /* a bool of 2 */
 }
 
 static void a_full_term_history_travels_and_one_more_does_not(void)
@@ -352,10 +380,10 @@ static void strangers_are_refused_by_name(void)
 	CU_ASSERT_EQUAL(wire_decode(&got, b.data, b.len, other, &em), DB_INVALID);
 	CU_ASSERT_STRING_EQUAL(em.text, "\"node1\" belongs to another cluster");
 	UNIT_OK(wire_decode(&got, b.data, b.len, NULL, &em), &em);
-	b.data[4] = 2;
+	b.data[4] = WIRE_VERSION + 1;
 	CU_ASSERT_EQUAL(wire_decode(&got, b.data, b.len, cluster, &em), DB_INVALID);
-	CU_ASSERT_STRING_EQUAL(em.text, "the peer speaks protocol version 2, we speak 1");
-	b.data[4] = 1;
+	CU_ASSERT_STRING_EQUAL(em.text, "the peer speaks protocol version 3, we speak 2");
+	b.data[4] = WIRE_VERSION;
 	b.data[6] = 99;
 	CU_ASSERT_EQUAL(wire_decode(&got, b.data, b.len, cluster, &em), DB_INVALID);
 	CU_ASSERT_STRING_EQUAL(em.text, "message of unknown type 99 from \"node1\"");
