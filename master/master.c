@@ -7,9 +7,6 @@
 
 #include "common/base/log.h"
 
-/* Batches sealed but not yet committed: one on its way while the next is being executed. */
-#define PIPELINE_DEPTH 2
-
 struct master {
 	struct master_options options;
 	uint64_t term_start_lsn;
@@ -78,7 +75,7 @@ static enum db_err start_parts(struct master *m, struct errmsg *em)
 					      .node_id = m->options.node_id,
 					      .commit_timeout_ms = m->options.config->commit_timeout_ms,
 					      .queue_max = m->options.config->query.write_queue_max,
-					      .pipeline_depth = PIPELINE_DEPTH,
+					      .pipeline_depth = m->options.config->commit_pipeline_depth,
 					      .first_lsn = m->term_start_lsn,
 					      .on_sealed = on_sealed,
 					      .on_durable = on_durable,

@@ -429,10 +429,16 @@ static uint64_t due_us(const struct writer *w)
 	return gap_us < patience_us ? gap_us : patience_us;
 }
 
+/* Without a pipeline nothing is executed while a batch is under way. */
+static bool must_wait(const struct writer *w)
+{
+	return w->options.pipeline_depth == 0 && w->in_flight > 0;
+}
+
 /* Jobs wait, and there are enough of them or they have waited enough. Mutex held, as below. */
 static bool may_run(const struct writer *w, uint64_t now_us)
 {
-	if (w->queue.head == NULL || w->draining || w->running.count >= BATCH_JOBS_MAX)
+	if (w->queue.head == NULL || w->draining || w->running.count >= BATCH_JOBS_MAX || must_wait(w))
 		return false;
 	return w->queue.count + w->running.count >= w->expected_jobs || now_us >= due_us(w) || w->queue.head->retried ||
 	       w->queue.head->alone;
@@ -441,7 +447,9 @@ static bool may_run(const struct writer *w, uint64_t now_us)
 /* A batch goes out beside another one only when it is worth a batch's costs. */
 static bool may_seal(const struct writer *w)
 {
-	if (!w->open || w->in_flight >= w->options.pipeline_depth)
+	if (!w->open)
+		return false;
+	if (w->in_flight > 0 && w->in_flight >= w->options.pipeline_depth)
 		return false;
 	return w->in_flight == 0 || w->draining || w->running.count * 2 >= w->first_batch->job_count;
 }
@@ -456,9 +464,9 @@ static void abandon_open(struct writer *w)
 /* Sleeps until something may be due; the mutex is released meanwhile. */
 static void wait_for_work(struct writer *w, uint64_t now_us)
 {
-	if (w->queue.head != NULL && !w->draining && w->running.count < BATCH_JOBS_MAX)
+	if (w->queue.head != NULL && !w->draining && w->running.count < BATCH_JOBS_MAX && !must_wait(w))
 		wait_for(&w->work, &w->mutex, due_us(w) > now_us ? (long)(due_us(w) - now_us) : 1);
-	else if (w->open)
+	else if (w->open || w->queue.head != NULL)
 		wait_for(&w->work, &w->mutex, SWEEP_MS * 1000L);
 	else
 		pthread_cond_wait(&w->work, &w->mutex);
@@ -614,8 +622,6 @@ enum db_err writer_create(struct writer **out, const struct writer_options *opti
 	if (w == NULL)
 		return errmsg_set(em, DB_NOMEM, "out of memory");
 	w->options = *options;
-	if (w->options.pipeline_depth == 0)
-		w->options.pipeline_depth = 1;
 	w->sealed_lsn = options->first_lsn;
 	pthread_mutex_init(&w->mutex, NULL);
 	pthread_condattr_init(&attr);

@@ -50,7 +50,7 @@ struct writer_options {
 	const char *node_id;          /* borrowed */
 	uint64_t commit_timeout_ms;   /* how long a write may wait for its quorum */
 	unsigned queue_max;           /* jobs waiting */
-	unsigned pipeline_depth;      /* batches under way before the next one is sealed; 0: 1 */
+	unsigned pipeline_depth;      /* batches under way at a time; 0: one, and nothing is executed meanwhile */
 	uint64_t first_lsn;           /* sealed before the writer existed (the term's first record), to be synced */
 	void (*on_sealed)(void *arg); /* writer thread: new records lie in the log */
 	void (*on_durable)(void *arg, uint64_t lsn);      /* sync thread */

@@ -43,6 +43,8 @@ static const struct number_key number_keys[] = {
      "the endpoint; node i: HTTP +i, replication +100+i, acks +200+i"},
     {"", "commit_timeout_ms", WIDTH_U64, AT(commit_timeout_ms), 1, DAY_MS,
      "how long a write may wait for its quorum (then: NO_QUORUM)"},
+    {"", "commit_pipeline_depth", WIDTH_UNSIGNED, AT(commit_pipeline_depth), 0, 64,
+     "commits under way while the next one is executed; 0: one, and nothing is executed meanwhile"},
     {"heartbeat", "interval_ms", WIDTH_U64, AT(heartbeat.interval_ms), 10, 60000, "between heartbeats"},
     {"heartbeat", "misses", WIDTH_UNSIGNED, AT(heartbeat.misses), 1, 100,
      "unanswered in a row: hung if its process stands still; 10 times that if it works"},
@@ -109,6 +111,7 @@ void config_init(struct cluster_config *c)
 	c->http_port = 8080;
 	c->durability = DURABILITY_QUORUM;
 	c->commit_timeout_ms = 5000;
+	c->commit_pipeline_depth = 2;
 	c->heartbeat.interval_ms = 100;
 	c->heartbeat.misses = 3;
 	c->http.workers = 2;

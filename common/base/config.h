@@ -24,8 +24,9 @@ struct cluster_config {
 	unsigned replicas;          /* "replicas": 0..30 */
 	char bind[CONFIG_HOST_MAX]; /* "bind": address that every socket binds to; "127.0.0.1" */
 	unsigned http_port; /* "http_port": 8080; node i: http_port + i, replication + 100 + i, acks + 200 + i */
-	enum durability durability; /* "durability": "quorum" | "all" | "async" */
-	uint64_t commit_timeout_ms; /* "commit_timeout_ms": 5000 */
+	enum durability durability;     /* "durability": "quorum" | "all" | "async" */
+	uint64_t commit_timeout_ms;     /* "commit_timeout_ms": 5000 */
+	unsigned commit_pipeline_depth; /* "commit_pipeline_depth": 2 */
 	struct {
 		uint64_t interval_ms; /* 100 */
 		unsigned misses;      /* 3 */

@@ -156,6 +156,42 @@ class Bench:
             out.append({"connections": connections, "ours": mine, "sync": theirs, "ratio": ratio})
         self.results["writes"] = out
 
+    def pipeline(self):
+        """Executing the next commit while the last one is on its way, against one after the other."""
+        statement = {"sql": "INSERT INTO w(name,amount) VALUES(?,?)", "params": ["a name", "%s"]}
+        larger = json.dumps({"statements": [statement] * 100}).replace('"%s"', "%s.5")
+        clusters, out = {}, []
+        try:
+            for depth in (0, 1, 2):
+                clusters[depth] = Cluster(self.args.build_dir, os.path.join(self.work_dir, "depth%d" % depth),
+                                          self.args.http_port + 1000 * (depth + 1), 2,
+                                          {"commit_pipeline_depth": depth})
+                clusters[depth].start()
+                clusters[depth].client().query("CREATE TABLE w(id INTEGER PRIMARY KEY, name TEXT, amount REAL)")
+            self.heading("pipelined commit, requests", "one by one")
+            for name, body, connections in (("1 row", INSERT, 16), ("1 row", INSERT, 64), ("100 rows", larger, 2),
+                                            ("100 rows", larger, 8)):
+                runs = {depth: [] for depth in clusters}
+                for _ in range(max(self.rounds, 3)):
+                    for depth, cluster in clusters.items():
+                        runs[depth].append(self.run_json(
+                            "load", "--address", cluster.endpoint, "--token-file", cluster.token_file, "--body", body,
+                            "--connections", connections, "--duration-ms", self.duration_ms, "--expect",
+                            '"status":"ok"'))
+                for depth in (1, 2):
+                    mine, theirs = middle(runs[depth]), middle(runs[0])
+                    ratio = median_ratio(runs[depth], runs[0])
+                    self.line("%s, %d connections, depth %d" % (name, connections, depth), "%.0f/s" % mine["rate"],
+                              "%.0f/s" % theirs["rate"], "%.2f" % ratio, self.ms(mine["p50_us"]),
+                              self.ms(mine["p99_us"]), "one by one: p50 %s, p99 %s ms" % (
+                                  self.ms(theirs["p50_us"]), self.ms(theirs["p99_us"])))
+                    out.append({"request": name, "connections": connections, "depth": depth, "pipelined": mine,
+                                "one_by_one": theirs, "ratio": ratio})
+        finally:
+            for cluster in clusters.values():
+                cluster.stop()
+        self.results["pipeline"] = out
+
     def bulk(self):
         statement = {"sql": "INSERT INTO w(name,amount) VALUES(?,?)", "params": ["a name", "%s"]}
         body = json.dumps({"statements": [statement] * 1000}).replace('"%s"', "%s.5")
@@ -348,7 +384,7 @@ class Bench:
 
     # -- all of it
 
-    STANDALONE = ("disk", "store")
+    STANDALONE = ("disk", "store", "pipeline")
     CLUSTERED = ("memory", "reads", "writes", "bulk", "lag", "failover", "restart")
 
     def run(self):

@@ -100,11 +100,12 @@ class Client:
 
 
 class Cluster:
-    def __init__(self, build_dir, data_dir, http_port, replicas=2):
+    def __init__(self, build_dir, data_dir, http_port, replicas=2, settings=None):
         self.supervisor_path = os.path.join(build_dir, "grizzly-supervisor")
         self.data_dir = data_dir
         self.http_port = http_port
         self.replicas = replicas
+        self.settings = settings  # keys of cluster.json for the first start
         self.endpoint = "127.0.0.1:%d" % http_port
         self.token_file = os.path.join(data_dir, "token")
         self.supervisor = None
@@ -112,11 +113,16 @@ class Cluster:
 
     def start(self):
         os.makedirs(self.data_dir, exist_ok=True)
+        more = []
+        if self.settings:
+            more = ["--config", os.path.join(self.data_dir, "bench-settings.json")]
+            with open(more[1], "w", encoding="ascii") as f:
+                json.dump(self.settings, f)
         began = time.monotonic()
         with open(os.path.join(self.data_dir, "bench-supervisor.log"), "ab") as log:
             self.supervisor = subprocess.Popen(
                 [self.supervisor_path, "run", "--data-dir", self.data_dir, "--http-port", str(self.http_port),
-                 "--replicas", str(self.replicas)],
+                 "--replicas", str(self.replicas), *more],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         deadline = began + 60
         while True:
