@@ -76,6 +76,9 @@ static enum db_err start_parts(struct master *m, struct errmsg *em)
 					      .commit_timeout_ms = m->options.config->commit_timeout_ms,
 					      .queue_max = m->options.config->query.write_queue_max,
 					      .pipeline_depth = m->options.config->commit_pipeline_depth,
+					      .receipts = {.count_max = m->options.config->retries.count_max,
+							   .age_max_ms = m->options.config->retries.age_max_ms,
+							   .bytes_max = m->options.config->retries.bytes_max},
 					      .first_lsn = m->term_start_lsn,
 					      .on_sealed = on_sealed,
 					      .on_durable = on_durable,
@@ -142,6 +145,11 @@ void master_free(struct master *m)
 enum db_err master_submit(struct master *m, struct write_job *job)
 {
 	return writer_submit(m->writer, job);
+}
+
+enum writer_knowledge master_find(struct master *m, const char *request_id)
+{
+	return writer_find(m->writer, request_id);
 }
 
 void master_on_message(struct master *m, const struct wire_msg *msg)

@@ -37,7 +37,8 @@ enum db_err master_create(struct master **out, const struct master_options *opti
 void master_stop(struct master *m);
 void master_free(struct master *m); /* stops first; NULL is fine */
 
-enum db_err master_submit(struct master *m, struct write_job *job); /* as writer_submit() */
+enum db_err master_submit(struct master *m, struct write_job *job);          /* as writer_submit() */
+enum writer_knowledge master_find(struct master *m, const char *request_id); /* as writer_find() */
 void master_on_message(struct master *m, const struct wire_msg *msg);
 void master_set_draining(struct master *m, bool draining);
 bool master_is_drained(struct master *m);

@@ -35,6 +35,7 @@ struct batch {
 	uint64_t lsn;
 	uint64_t sealed_ms;
 	unsigned job_count; /* when it was sealed */
+	bool unsure;        /* a job with a request_id was answered before its commit */
 	struct job_list jobs;
 };
 
@@ -64,6 +65,9 @@ struct writer {
 	unsigned expected_jobs;
 	uint64_t first_queued_us; /* when the queue last became non-empty */
 	uint64_t last_queued_us;
+
+	const struct write_job *current; /* on no list: taken from the queue, not in running yet; NULL: none */
+	uint64_t open_lsn;               /* what the open transaction's record will have; writer thread only */
 
 	struct job_list running; /* jobs executed in the open transaction; changed by the writer thread only */
 };
@@ -110,7 +114,7 @@ static void list_prepend(struct job_list *list, struct job_list *front)
 static void finish(struct write_job *job, enum write_outcome outcome, uint64_t lsn)
 {
 	job->outcome = outcome;
-	job->lsn = lsn;
+	job->lsn = outcome == WRITE_DONE && job->repeated_lsn != 0 ? job->repeated_lsn : lsn;
 	job->done(job);
 }
 
@@ -140,12 +144,14 @@ static void set_unknown(struct query_error *error)
 			"not enough replicas confirmed the write in time; it may still be committed");
 }
 
-/* Moves the jobs of list that have waited long enough to expired, with their error set. Mutex held. */
-static void expire_list(struct job_list *list, uint64_t now_ms, uint64_t patience_ms, bool executed, bool stalled,
+/* Moves the jobs of list that have waited long enough to expired, with their error set. True when one of them has a
+ * request_id. Mutex held. */
+static bool expire_list(struct job_list *list, uint64_t now_ms, uint64_t patience_ms, bool executed, bool stalled,
 			struct job_list *expired)
 {
 	struct job_list keep = {0};
 	struct write_job *job;
+	bool with_id = false;
 
 	while ((job = list_take(list)) != NULL) {
 		if (now_ms < job->deadline_ms && !(stalled && now_ms - job->submitted_ms >= patience_ms)) {
@@ -160,9 +166,11 @@ static void expire_list(struct job_list *list, uint64_t now_ms, uint64_t patienc
 		else
 			query_error_set(&job->error, QUERY_TIMEOUT,
 					"the write waited too long for its turn and was not executed");
+		with_id = with_id || job->request->request_id != NULL;
 		list_append(expired, job);
 	}
 	*list = keep;
+	return with_id;
 }
 
 /* Answers every waiting job whose time is up. */
@@ -177,7 +185,9 @@ static void sweep(struct writer *w)
 	pthread_mutex_lock(&w->mutex);
 	stalled = is_stalled(w, now_ms);
 	for (batch = w->first_batch; batch != NULL; batch = batch->next)
-		expire_list(&batch->jobs, now_ms, timeout_ms, true, now_ms - batch->sealed_ms >= timeout_ms, &expired);
+		if (expire_list(&batch->jobs, now_ms, timeout_ms, true, now_ms - batch->sealed_ms >= timeout_ms,
+				&expired))
+			batch->unsure = true;
 	expire_list(&w->queue, now_ms, timeout_ms, false, stalled, &expired);
 	pthread_mutex_unlock(&w->mutex);
 	finish_all(&expired, 0, NULL);
@@ -274,7 +284,17 @@ static void add_running(struct writer *w, struct write_job *job)
 {
 	pthread_mutex_lock(&w->mutex);
 	list_append(&w->running, job);
+	w->current = NULL;
 	pthread_mutex_unlock(&w->mutex);
+}
+
+/* The job that was taken from the queue ends without having been executed. */
+static void fail_current(struct writer *w, struct write_job *job)
+{
+	pthread_mutex_lock(&w->mutex);
+	w->current = NULL;
+	pthread_mutex_unlock(&w->mutex);
+	finish(job, WRITE_ERROR, 0);
 }
 
 /* The open transaction is gone with the work of several jobs: each runs again, by itself. */
@@ -284,6 +304,7 @@ static void retry_running(struct writer *w)
 
 	for (job = w->running.head; job != NULL; job = job->next) {
 		job->retried = true;
+		job->repeated_lsn = 0;
 		buf_clear(&job->answer);
 		memset(&job->error, 0, sizeof(job->error));
 	}
@@ -306,6 +327,7 @@ static bool begin(struct writer *w)
 		fail_running(w, QUERY_INTERNAL, em.text);
 		return false;
 	}
+	w->open_lsn = store_tip_lsn(w->options.store) + 1; /* until it is sealed nobody else writes the log */
 	pthread_mutex_lock(&w->mutex);
 	w->open = true;
 	pthread_mutex_unlock(&w->mutex);
@@ -325,6 +347,7 @@ static void seal(struct writer *w)
 	}
 	err = query_batch_commit(w->conn, &em);
 	if (err == DB_OK) {
+		assert(store_tip_lsn(w->options.store) <= w->open_lsn); /* or receipts would lie */
 		enqueue_batch(w, batch, store_tip_lsn(w->options.store));
 		w->options.on_sealed(w->options.arg);
 		return;
@@ -367,8 +390,10 @@ static bool run_in_batch(struct writer *w, struct write_job *job)
 	struct query_error error = {0};
 	bool batch_lost = false;
 
-	if (query_write(w->conn, job->request, job->deadline_ms, &job->answer, &job->error, &batch_lost) == QUERY_OK)
+	if (query_write(w->conn, job->request, job->deadline_ms, &job->answer, &job->error, &batch_lost) == QUERY_OK) {
 		job->error.code = QUERY_OK;
+		job->repeated_lsn = query_repeated_lsn(w->conn);
+	}
 	if (!batch_lost) {
 		add_running(w, job);
 		return true;
@@ -379,7 +404,7 @@ static bool run_in_batch(struct writer *w, struct write_job *job)
 	if (error.code == QUERY_OK)
 		query_error_set(&error, QUERY_INTERNAL, "the transaction was lost");
 	job->error = error;
-	finish(job, WRITE_ERROR, 0);
+	fail_current(w, job);
 	return false;
 }
 
@@ -390,7 +415,7 @@ static void run_job(struct writer *w, struct write_job *job)
 
 	if (clock_mono_ms() >= job->deadline_ms) {
 		query_error_set(&job->error, QUERY_TIMEOUT, "the write waited too long and was not executed");
-		finish(job, WRITE_ERROR, 0);
+		fail_current(w, job);
 		return;
 	}
 	if (apart && w->running.head != NULL)
@@ -401,7 +426,7 @@ static void run_job(struct writer *w, struct write_job *job)
 	}
 	if (w->running.head == NULL && !w->open && !begin(w)) {
 		query_error_set(&job->error, QUERY_INTERNAL, "cannot begin a transaction");
-		finish(job, WRITE_ERROR, 0);
+		fail_current(w, job);
 		return;
 	}
 	if (run_in_batch(w, job) && apart)
@@ -479,6 +504,7 @@ static void run_queue(struct writer *w)
 
 	while (!w->stopping && !w->draining && w->running.count < BATCH_JOBS_MAX &&
 	       (job = list_take(&w->queue)) != NULL) {
+		w->current = job;
 		pthread_mutex_unlock(&w->mutex);
 		run_job(w, job);
 		pthread_mutex_lock(&w->mutex);
@@ -554,6 +580,7 @@ enum db_err writer_submit(struct writer *w, struct write_job *job)
 
 	job->submitted_ms = now_us / 1000;
 	job->retried = false;
+	job->repeated_lsn = 0;
 	memset(&job->error, 0, sizeof(job->error));
 	pthread_mutex_lock(&w->mutex);
 	if (w->stopping)
@@ -591,6 +618,37 @@ bool writer_is_drained(struct writer *w)
 	return drained;
 }
 
+static bool list_has(const struct job_list *list, const char *request_id)
+{
+	const struct write_job *job;
+
+	for (job = list->head; job != NULL; job = job->next)
+		if (job->request->request_id != NULL && strcmp(job->request->request_id, request_id) == 0)
+			return true;
+	return false;
+}
+
+enum writer_knowledge writer_find(struct writer *w, const char *request_id)
+{
+	enum writer_knowledge found = WRITER_UNKNOWN;
+	const struct batch *batch;
+
+	pthread_mutex_lock(&w->mutex);
+	for (batch = w->first_batch; batch != NULL; batch = batch->next) {
+		if (list_has(&batch->jobs, request_id))
+			found = WRITER_PENDING;
+		else if (batch->unsure && found == WRITER_UNKNOWN)
+			found = WRITER_UNSURE;
+	}
+	if (list_has(&w->queue, request_id) || list_has(&w->running, request_id))
+		found = WRITER_PENDING;
+	if (w->current != NULL && w->current->request->request_id != NULL &&
+	    strcmp(w->current->request->request_id, request_id) == 0)
+		found = WRITER_PENDING;
+	pthread_mutex_unlock(&w->mutex);
+	return found;
+}
+
 void writer_get_counters(struct writer *w, struct writer_counters *out)
 {
 	pthread_mutex_lock(&w->mutex);
@@ -611,10 +669,18 @@ enum db_err writer_start(struct writer *w, struct errmsg *em)
 	return DB_OK;
 }
 
+static uint64_t open_lsn(void *arg)
+{
+	const struct writer *w = arg;
+
+	return w->open_lsn;
+}
+
 enum db_err writer_create(struct writer **out, const struct writer_options *options, struct errmsg *em)
 {
-	const struct query_conn_options conn_options = {.node_id = options->node_id};
 	struct writer *w = calloc(1, sizeof(*w));
+	const struct query_conn_options conn_options = {
+	    .node_id = options->node_id, .receipts = options->receipts, .next_lsn = open_lsn, .next_lsn_arg = w};
 	pthread_condattr_t attr;
 	enum db_err err;
 
@@ -644,6 +710,14 @@ enum db_err writer_create(struct writer **out, const struct writer_options *opti
 	return DB_OK;
 }
 
+/* Whether the job will be committed is the new master's to know. One with a request_id may be put to it again, which tells;
+ * one that failed here may have failed by what was never committed. */
+static void finish_sealed(struct write_job *job, const struct query_error *unknown)
+{
+	job->error = *unknown;
+	finish(job, job->request->request_id != NULL ? WRITE_MOVED : WRITE_ERROR, 0);
+}
+
 void writer_stop(struct writer *w)
 {
 	struct query_error unknown = {0};
@@ -671,7 +745,8 @@ void writer_stop(struct writer *w)
 	set_unknown(&unknown);
 	while ((batch = w->first_batch) != NULL) {
 		w->first_batch = batch->next;
-		finish_all(&batch->jobs, 0, &unknown);
+		while ((job = list_take(&batch->jobs)) != NULL)
+			finish_sealed(job, &unknown);
 		free(batch);
 	}
 	w->last_batch = NULL;

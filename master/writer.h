@@ -19,6 +19,7 @@
 #include "common/base/buf.h"
 #include "common/base/err.h"
 #include "common/query/answer.h"
+#include "common/query/receipts.h"
 #include "common/query/request.h"
 #include "common/store/store.h"
 
@@ -27,7 +28,9 @@ struct writer;
 enum write_outcome {
 	WRITE_DONE,  /* answer holds everything but the trailer, lsn is committed */
 	WRITE_ERROR, /* error says why */
-	WRITE_MOVED, /* not executed: this node is no longer the master */
+	/* Not executed, for this node is no longer the master; or a request with a request_id whose outcome is open, as error
+	 * then says: both may be sent to the new master. */
+	WRITE_MOVED,
 };
 
 /* One write request; owned by whoever submits it, and by the writer until done() is called. */
@@ -41,18 +44,20 @@ struct write_job {
 	enum write_outcome outcome;
 	struct buf answer;
 	struct query_error error;
-	uint64_t lsn;
+	uint64_t lsn;                        /* of the write; of a repeat: of the first time */
+	uint64_t repeated_lsn;               /* private: not 0: a repeat of what was done there */
 	void (*done)(struct write_job *job); /* any thread, no lock held; last access by the writer */
 };
 
 struct writer_options {
 	struct store *store;
-	const char *node_id;          /* borrowed */
-	uint64_t commit_timeout_ms;   /* how long a write may wait for its quorum */
-	unsigned queue_max;           /* jobs waiting */
-	unsigned pipeline_depth;      /* batches under way at a time; 0: one, and nothing is executed meanwhile */
-	uint64_t first_lsn;           /* sealed before the writer existed (the term's first record), to be synced */
-	void (*on_sealed)(void *arg); /* writer thread: new records lie in the log */
+	const char *node_id;             /* borrowed */
+	uint64_t commit_timeout_ms;      /* how long a write may wait for its quorum */
+	unsigned queue_max;              /* jobs waiting */
+	struct receipts_bounds receipts; /* how long answers are kept for repeats */
+	unsigned pipeline_depth;         /* batches under way at a time; 0: one, and nothing is executed meanwhile */
+	uint64_t first_lsn;              /* sealed before the writer existed (the term's first record), to be synced */
+	void (*on_sealed)(void *arg);    /* writer thread: new records lie in the log */
 	void (*on_durable)(void *arg, uint64_t lsn);      /* sync thread */
 	void (*on_failed)(void *arg, const char *reason); /* the log cannot be written any more; sync thread */
 	void *arg;
@@ -68,7 +73,8 @@ struct writer_counters {
 enum db_err writer_create(struct writer **out, const struct writer_options *options, struct errmsg *em);
 /* Starts both threads. On an error writer_stop() and writer_free() are still due. */
 enum db_err writer_start(struct writer *w, struct errmsg *em);
-/* Ends both threads; every job not executed yet is done as WRITE_MOVED, those sealed but not committed as WRITE_ERROR. */
+/* Ends both threads; every job not executed yet is done as WRITE_MOVED, and so are those sealed but not committed that have
+ * a request_id; the other sealed ones as WRITE_ERROR. */
 void writer_stop(struct writer *w);
 void writer_free(struct writer *w); /* after writer_stop(); NULL is fine */
 
@@ -80,6 +86,14 @@ void writer_on_committed(struct writer *w, uint64_t lsn);
 void writer_set_draining(struct writer *w, bool draining);
 /* True while draining and nothing is executed but uncommitted. */
 bool writer_is_drained(struct writer *w);
+
+enum writer_knowledge {
+	WRITER_UNKNOWN, /* nothing of that id is under way: what is committed is all there is */
+	WRITER_PENDING, /* waits for its turn or its commit */
+	WRITER_UNSURE, /* something was executed, answered as of unknown outcome, and is not settled yet: it may be that */
+};
+/* What is known of a write that is not committed. Ask before looking at what is: in between it may be committed. */
+enum writer_knowledge writer_find(struct writer *w, const char *request_id);
 void writer_get_counters(struct writer *w, struct writer_counters *out);
 
 #endif

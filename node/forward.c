@@ -7,10 +7,11 @@
  *
  * A request that the master certainly did not execute is parked and tried again, for a new master may be there in a
  * moment. A read whose connection broke before anything of its answer came is asked again a few times. A write whose
- * answer was lost ends as REMOTE_ERROR: its outcome is unknown. An answer that breaks off reaches the client as one that
- * breaks off.
- * A read that waits for a master that has been replaced is given up and asked again at once. A write is not: a master
- * that handed over answers it still (a dead one's connection breaks), and its answer is the only way to know its outcome.
+ * answer was lost is sent again if it has a request_id, and ends as REMOTE_ERROR if it has none: its outcome is unknown.
+ * An answer that breaks off reaches the client as one that breaks off.
+ * What may be repeated and waits for a master that has been replaced is given up and asked again at once. Another write is
+ * not: a master that handed over answers it still (a dead one's connection breaks), and its answer is the only way to know
+ * its outcome.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -119,7 +120,8 @@ static bool is_read(struct front_request *req)
 	struct query_error error;
 	enum query_kind kind;
 
-	return query_classify(req->worker->conn, req->query, &kind, &error) == QUERY_OK && kind == QUERY_KIND_READ;
+	return req->query == NULL ||
+	       (query_classify(req->worker->conn, req->query, &kind, &error) == QUERY_OK && kind == QUERY_KIND_READ);
 }
 
 static void end_stream(struct forward *f, enum db_err err, const struct errmsg *em)
@@ -141,6 +143,10 @@ static void relay_broken(struct forward *f, enum db_err err, const struct errmsg
 
 static void relay(struct forward *f)
 {
+	if (f->req->in_doubt && !front_status_settles(f->status)) {
+		front_request_fail(f->req, QUERY_NO_QUORUM, "");
+		return;
+	}
 	http_reply(f->req->http, f->status, f->content_type, &f->body);
 	front_request_free(f->req);
 }
@@ -151,6 +157,11 @@ static void end_unanswered(struct forward *f, enum db_err err, const struct errm
 	struct front_request *req = f->req;
 	bool reads = is_read(req);
 
+	if (!reads && err != DB_TIMEOUT && front_request_repeatable(req)) {
+		req->in_doubt = true;
+		front_request_park(req);
+		return;
+	}
 	if (err == DB_TIMEOUT && reads)
 		front_request_fail(req, QUERY_TIMEOUT, "the master did not answer in time");
 	else if (err == DB_TIMEOUT)
@@ -203,7 +214,7 @@ static enum db_err start_call(struct forward *f, struct errmsg *em)
 	char timeout[64];
 	const char *const headers[] = {"Content-Type: application/json", FORWARDED_HEADER ": 1", timeout, NULL};
 	struct http_call_request call = {.address = req->master_http,
-					 .path = "/query",
+					 .path = req->query != NULL ? "/query" : http_request_path(req->http),
 					 .bearer_token = req->worker->token,
 					 .headers = headers,
 					 .deadline_ms = req->deadline_ms};
@@ -211,7 +222,8 @@ static enum db_err start_call(struct forward *f, struct errmsg *em)
 
 	left_ms -= left_ms / 10 < MARGIN_MS_MAX ? left_ms / 10 : MARGIN_MS_MAX;
 	snprintf(timeout, sizeof(timeout), FORWARDED_TIMEOUT_HEADER ": %" PRIu64, left_ms > 0 ? left_ms : 1);
-	call.body = http_request_body(req->http, &call.body_len);
+	if (req->query != NULL)
+		call.body = http_request_body(req->http, &call.body_len);
 	return http_call_start(&f->call, req->worker->client, &call, &handler, em);
 }
 
@@ -255,7 +267,7 @@ void forward_on_master_change(struct front_worker *w, const char *address)
 	for (f = w->forwards; f != NULL; f = next) {
 		next = f->next;
 		if (f->stream == NULL && f->body.len == 0 && strcmp(f->req->master_http, address) != 0 &&
-		    is_read(f->req))
+		    front_request_repeatable(f->req))
 			http_call_cancel(f->call);
 	}
 }

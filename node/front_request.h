@@ -1,5 +1,6 @@
 /*
- * front_request.h - a /query request that is not answered yet; private to node/frontend.c and node/forward.c.
+ * front_request.h - a request that is not answered yet: a /query, or a /writes/ID, which has no query but a write_id.
+ * Private to node/frontend.c, node/forward.c and node/write_state.c.
  */
 #ifndef GRIZZLY_NODE_FRONT_REQUEST_H
 #define GRIZZLY_NODE_FRONT_REQUEST_H
@@ -14,6 +15,9 @@
 #define FORWARDED_HEADER "Grizzly-Forwarded"
 /* With it: how much of the request's time is left. */
 #define FORWARDED_TIMEOUT_HEADER "Grizzly-Timeout-Ms"
+
+/* Asks a node for what it knows of a write by itself, whatever its role. */
+#define LOCAL_HEADER "Grizzly-Local"
 
 struct forward;
 
@@ -41,7 +45,8 @@ struct front_worker {
 struct front_request {
 	struct front_request *next; /* parked or waiting list */
 	struct http_request *http;
-	struct query_request *query;
+	struct query_request *query; /* NULL: write_id is asked for */
+	char write_id[QUERY_REQUEST_ID_MAX + 1];
 	struct front_worker *worker;
 	enum query_kind kind;
 	uint64_t started_us;
@@ -49,15 +54,26 @@ struct front_request {
 	char master_http[WIRE_NAME_MAX];
 	unsigned forward_breaks; /* how often the connection broke while the master had it */
 	bool was_parked;         /* is counted */
+	bool
+	    in_doubt; /* a master that had it was lost: it may be done already. It has a request_id, so is sent again */
 	struct write_job job;
 	struct http_task task;
 };
 
 /* Each of these takes the request. */
 void front_request_free(struct front_request *req);
+/* Nothing came of it. One that is in doubt is answered as such, whatever the code. */
 void front_request_fail(struct front_request *req, enum query_code code, const char *message);
 void front_request_park(struct front_request *req); /* until the role changes, a moment passes, or its deadline */
 void forward_start(struct front_request *req);      /* to req->master_http; "" parks it */
+
+/* Whether it may be sent anywhere again though it may have been executed: it reads, or has a request_id. */
+bool front_request_repeatable(struct front_request *req);
+/* Whether an answer with that HTTP status settles what became of a request that is in doubt. */
+bool front_status_settles(int status);
+
+/* On a master that serves: answers what became of the write req->write_id. Takes the request. */
+void write_state_answer(struct front_request *req);
 
 /* Gives up reads that wait for any other master than address, so that they are asked again. */
 void forward_on_master_change(struct front_worker *w, const char *address);
@@ -65,5 +81,8 @@ void forward_on_master_change(struct front_worker *w, const char *address);
 void forward_look_after(struct front_worker *w);
 void front_worker_arm_tick(struct front_worker *w); /* there is something to look after */
 void frontend_count_forward(struct frontend *f);
+const struct frontend_options *frontend_get_options(const struct frontend *f);
+void front_request_dispatch(struct front_request *req); /* takes it: decides where it goes now */
+uint64_t front_deadline_ms(const struct cluster_config *config, uint64_t timeout_ms, const struct http_request *http);
 
 #endif

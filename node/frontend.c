@@ -3,7 +3,11 @@
  *
  * A request that is answered at once never leaves on_query(). Any other becomes a struct front_request, which is in one
  * place at a time: submitted to the writer, forwarded (node/forward.c holds the call), parked, or waiting for an LSN. Each
- * of these ends on the worker's thread with a reply or back in dispatch().
+ * of these ends on the worker's thread with a reply or back in front_request_dispatch().
+ *
+ * A write with a request_id whose outcome is open (this node stepped down with it, or the node it was forwarded to was
+ * lost) is in doubt: it goes on to the new master, who does it or knows that it is done. Until that is settled no answer
+ * says that it was not executed.
  */
 #include "node/frontend.h"
 
@@ -29,8 +33,6 @@ struct frontend {
 	atomic_uint_fast64_t reads_inline, reads_slow, writes, forwarded, parked;
 };
 
-static void dispatch(struct front_request *req);
-
 /* ---- replies */
 
 static const char *content_type_of(const struct query_request *query)
@@ -49,15 +51,39 @@ void front_request_fail(struct front_request *req, enum query_code code, const c
 {
 	struct query_error error = {.statement = -1};
 
-	query_error_set(&error, code, "%s", message);
+	if (req->in_doubt)
+		query_error_set(&error, QUERY_NO_QUORUM,
+				"the master that had the write was lost; it may have been committed: send it again "
+				"with the same request_id");
+	else
+		query_error_set(&error, code, "%s", message);
 	http_reply_error(req->http, &error);
 	front_request_free(req);
 }
 
+/* Codes that say nothing of an earlier try: too busy, out of time, no quorum, a fault of the node. */
+bool front_status_settles(int status)
+{
+	return status < 500 && status != 429;
+}
+
 static void reply_failure(struct front_request *req, const struct query_error *error)
 {
+	if (req->in_doubt && !front_status_settles(query_code_http_status(error->code))) {
+		front_request_fail(req, error->code, error->message);
+		return;
+	}
 	http_reply_error(req->http, error);
 	front_request_free(req);
+}
+
+bool front_request_repeatable(struct front_request *req)
+{
+	struct query_error error;
+	enum query_kind kind;
+
+	return req->query == NULL || req->query->request_id != NULL ||
+	       (query_classify(req->worker->conn, req->query, &kind, &error) == QUERY_OK && kind == QUERY_KIND_READ);
 }
 
 /* ---- waiting: for a master (parked), for an LSN (waiting) */
@@ -141,7 +167,7 @@ static void dispatch_all(struct front_request **newest_first)
 	}
 	while ((req = list) != NULL) {
 		list = req->next;
-		dispatch(req);
+		front_request_dispatch(req);
 	}
 }
 
@@ -163,7 +189,7 @@ static void dispatch_reached(struct front_worker *w)
 	}
 	while ((req = due) != NULL) { /* reversed above: oldest first */
 		due = req->next;
-		dispatch(req);
+		front_request_dispatch(req);
 	}
 	atomic_store(&w->waits, w->waiting != NULL);
 }
@@ -252,8 +278,9 @@ static void on_written(struct http_task *task)
 		reply_failure(req, &job->error);
 		break;
 	case WRITE_MOVED:
+		req->in_doubt = req->in_doubt || job->error.code != QUERY_OK;
 		buf_clear(&job->answer);
-		dispatch(req);
+		front_request_dispatch(req);
 		break;
 	}
 }
@@ -351,6 +378,16 @@ static bool master_may_know(const struct front_request *req, const struct query_
 	return error->code == QUERY_SQL_ERROR && req->master_http[0] != '\0' && !is_forwarded(req->http);
 }
 
+/* What cannot even be prepared may have been done before (and has dropped its table): the writer looks for its receipt. */
+static void submit_or_forward(struct front_request *req, bool is_master)
+{
+	req->kind = QUERY_KIND_WRITE;
+	if (is_master)
+		submit_write(req);
+	else
+		forward_once(req);
+}
+
 /* Classifies on our own snapshot, then reads here or hands the write on. */
 static void run_locally(struct front_request *req, bool is_master)
 {
@@ -360,6 +397,8 @@ static void run_locally(struct front_request *req, bool is_master)
 
 	if (req->query->min_lsn > visible_lsn && (!classified || req->kind == QUERY_KIND_READ))
 		wait_for_lsn(req); /* the table it names may come with that LSN, too */
+	else if (!classified && req->query->request_id != NULL)
+		submit_or_forward(req, is_master);
 	else if (!classified && !is_master && master_may_know(req, &error))
 		forward_start(req);
 	else if (!classified)
@@ -383,19 +422,20 @@ static bool may_read_on_replica(const struct query_request *query, const struct 
 	return query->max_lag_ms == UINT64_MAX || (view->lag_known && view->lag_ms <= query->max_lag_ms);
 }
 
-/* Decides where the request goes now. */
-static void dispatch(struct front_request *req)
+void front_request_dispatch(struct front_request *req)
 {
 	struct roles_view view;
 
 	roles_get_view(req->worker->frontend->options.roles, &view);
 	memcpy(req->master_http, view.master_http, sizeof(req->master_http));
 	if (view.role == WIRE_ROLE_MASTER) {
-		if (view.ready)
-			run_locally(req, true);
-		else
+		if (!view.ready)
 			front_request_park(req);
-	} else if (may_read_on_replica(req->query, &view)) {
+		else if (req->query == NULL)
+			write_state_answer(req);
+		else
+			run_locally(req, true);
+	} else if (req->query != NULL && may_read_on_replica(req->query, &view)) {
 		run_locally(req, false);
 	} else {
 		forward_once(req);
@@ -404,13 +444,13 @@ static void dispatch(struct front_request *req)
 
 /* ---- entry */
 
-static uint64_t deadline_of(const struct cluster_config *config, const struct query_request *query,
-			    const struct http_request *http)
+uint64_t front_deadline_ms(const struct cluster_config *config, uint64_t timeout_ms, const struct http_request *http)
 {
 	const char *left = is_forwarded(http) ? http_request_header(http, FORWARDED_TIMEOUT_HEADER) : NULL;
-	uint64_t timeout_ms = query->timeout_ms > 0 ? query->timeout_ms : config->query.timeout_ms;
 	uint64_t left_ms = left != NULL ? strtoull(left, NULL, 10) : 0;
 
+	if (timeout_ms == 0)
+		timeout_ms = config->query.timeout_ms;
 	if (timeout_ms > config->query.timeout_max_ms)
 		timeout_ms = config->query.timeout_max_ms;
 	if (left_ms > 0 && left_ms < timeout_ms)
@@ -458,8 +498,8 @@ void frontend_on_query(struct http_request *http)
 	req->query = query;
 	req->worker = w;
 	req->started_us = http_request_started_us(http);
-	req->deadline_ms = deadline_of(config, query, http);
-	dispatch(req);
+	req->deadline_ms = front_deadline_ms(config, query->timeout_ms, http);
+	front_request_dispatch(req);
 }
 
 /* ---- life */
@@ -577,6 +617,11 @@ void frontend_get_counters(struct frontend *f, struct frontend_counters *out)
 	out->writes = atomic_load(&f->writes);
 	out->forwarded = atomic_load(&f->forwarded);
 	out->parked = atomic_load(&f->parked);
+}
+
+const struct frontend_options *frontend_get_options(const struct frontend *f)
+{
+	return &f->options;
 }
 
 void frontend_count_forward(struct frontend *f)

@@ -16,6 +16,7 @@
 #include "common/http/server.h"
 #include "common/remote/http_client.h"
 #include "common/store/store.h"
+#include "node/lost_writes.h"
 #include "node/roles.h"
 #include "node/slow_pool.h"
 
@@ -26,8 +27,10 @@ struct frontend_options {
 	struct store *store;
 	struct roles *roles;
 	struct slow_pool *slow_pool;
-	const struct cluster_config *config; /* these four are borrowed */
+	struct lost_writes *lost_writes;
+	const struct cluster_config *config; /* these five are borrowed */
 	const char *node_id;
+	unsigned node; /* from 1 */
 	const char *token;
 };
 
@@ -49,6 +52,8 @@ void front_worker_free(struct front_worker *w);
 
 /* The route's handler; the worker's data is its front_worker. */
 void frontend_on_query(struct http_request *http);
+/* The same for GET /writes/REQUEST_ID. */
+void frontend_on_writes(struct http_request *http);
 /* The role changed: every worker tries its parked requests again. Any thread. */
 void frontend_on_role_change(struct frontend *f);
 /* The visible LSN has moved: workers with requests that wait for one look at them. Any thread. */

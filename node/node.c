@@ -60,6 +60,7 @@ struct node {
 	struct store *store;
 	enum standing standing;           /* of several nodes' cluster only: alone there is nobody to rebuild from */
 	struct snapshot_target *snapshot; /* received whole: the store's successor; NULL: none */
+	struct lost_writes *lost_writes;
 	struct roles *roles;
 	struct slow_pool *slow_pool;
 	struct frontend *frontend;
@@ -99,6 +100,12 @@ static void on_query(void *arg, struct http_request *req)
 {
 	(void)arg;
 	frontend_on_query(req);
+}
+
+static void on_writes(void *arg, struct http_request *req)
+{
+	(void)arg;
+	frontend_on_writes(req);
 }
 
 static void on_health(void *arg, struct http_request *req)
@@ -150,6 +157,7 @@ static enum db_err start_http(struct node *n, struct errmsg *em)
 {
 	static const struct http_route routes[] = {
 	    {"/query", HTTP_POST, HTTP_TOKEN_OR_BODY, on_query},
+	    {"/writes/*", HTTP_GET | HTTP_HEAD, HTTP_TOKEN, on_writes},
 	    {"/health", HTTP_GET | HTTP_HEAD, HTTP_OPEN, on_health},
 	    {"/ready", HTTP_GET | HTTP_HEAD, HTTP_OPEN, on_ready},
 	    {"/status", HTTP_GET | HTTP_HEAD, HTTP_TOKEN, on_status},
@@ -400,6 +408,14 @@ static enum db_err open_store(struct node *n, struct errmsg *em)
 	return DB_OK;
 }
 
+/* An NNG thread: what this node wrote as a deposed master is about to be cut. */
+static void on_cut(void *arg, uint64_t keep_lsn)
+{
+	struct node *n = arg;
+
+	lost_writes_note_tail(n->lost_writes, n->store, keep_lsn);
+}
+
 static enum db_err start_parts(struct node *n, struct errmsg *em)
 {
 	const struct roles_options roles = {.store = n->store,
@@ -409,19 +425,26 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 					    .dir = n->dir,
 					    .rebuilding = n->standing == STANDING_REBUILD,
 					    .on_change = wake_main,
+					    .on_cut = on_cut,
 					    .arg = n};
 	const struct control_options control = {NULL, &n->config, n->options.id, n->options.node};
 	struct control_options with_roles = control;
-	struct frontend_options frontend = {
-	    .store = n->store, .config = &n->config, .node_id = n->options.id, .token = n->token};
+	struct frontend_options frontend = {.store = n->store,
+					    .config = &n->config,
+					    .node_id = n->options.id,
+					    .node = n->options.node,
+					    .token = n->token};
 	enum db_err err;
 
-	err = roles_create(&n->roles, &roles, em);
+	err = lost_writes_create(&n->lost_writes, n->dir, em);
+	if (err == DB_OK)
+		err = roles_create(&n->roles, &roles, em);
 	if (err == DB_OK)
 		err = slow_pool_create(&n->slow_pool, n->store, n->options.id, n->config.query.slow_threads,
 				       n->config.query.slow_queue_max, em);
 	frontend.roles = n->roles;
 	frontend.slow_pool = n->slow_pool;
+	frontend.lost_writes = n->lost_writes;
 	with_roles.roles = n->roles;
 	if (err == DB_OK)
 		err = frontend_create(&n->frontend, &frontend, em);
@@ -573,6 +596,7 @@ static void stop(struct node *n, uint64_t grace_ms)
 	slow_pool_free(n->slow_pool);
 	frontend_free(n->frontend);
 	roles_free(n->roles);
+	lost_writes_free(n->lost_writes);
 	checkpointer_free(n->checkpointer);
 	store_close(n->store);
 	close_fd(n->fdpass_fd);

@@ -81,6 +81,13 @@ static void on_snapshot(void *arg, struct snapshot_target *snapshot)
 	r->options.on_change(r->options.arg);
 }
 
+static void on_cut(void *arg, uint64_t keep_lsn)
+{
+	struct roles *r = arg;
+
+	r->options.on_cut(r->options.arg, keep_lsn);
+}
+
 static void on_ready(void *arg)
 {
 	struct roles *r = arg;
@@ -121,6 +128,7 @@ static enum db_err start_replica(struct roles *r, struct errmsg *em)
 						.promise = keep_promise,
 						.on_snapshot = on_snapshot,
 						.on_master = on_master,
+						.on_cut = on_cut,
 						.arg = r};
 
 	set_master_http(r, "");
@@ -290,6 +298,17 @@ enum db_err roles_submit(struct roles *r, struct write_job *job)
 		err = master_submit(r->master, job);
 	pthread_rwlock_unlock(&r->lock);
 	return err;
+}
+
+enum writer_knowledge roles_find_write(struct roles *r, const char *request_id)
+{
+	enum writer_knowledge found = WRITER_UNSURE;
+
+	pthread_rwlock_rdlock(&r->lock);
+	if (r->master != NULL)
+		found = master_find(r->master, request_id);
+	pthread_rwlock_unlock(&r->lock);
+	return found;
 }
 
 /* Tells the main thread what the replica's message has brought about; again after a while, for it may have failed to

@@ -30,7 +30,9 @@ struct roles_options {
 	unsigned node;                       /* from 1 */
 	const char *dir;                     /* the node's directory; borrowed */
 	bool rebuilding;                     /* its log may lack what it acknowledged: see roles_take_news() */
-	void (*on_change)(void *arg);        /* the view changed or work for roles_settle() waits; any thread */
+	void (*on_cut)(void *arg,
+		       uint64_t keep_lsn); /* the records after keep_lsn are about to be cut; an NNG thread */
+	void (*on_change)(void *arg);      /* the view changed or work for roles_settle() waits; any thread */
 	void *arg;
 };
 
@@ -54,6 +56,9 @@ void roles_free(struct roles *r); /* stops first; NULL is fine */
 void roles_get_view(struct roles *r, struct roles_view *out);
 /* DB_CLOSED: not the master. Otherwise as writer_submit(). */
 enum db_err roles_submit(struct roles *r, struct write_job *job);
+
+/* As writer_find(); WRITER_UNSURE: not the master. */
+enum writer_knowledge roles_find_write(struct roles *r, const char *request_id);
 
 /* Messages of the replication socket and of the ack socket, decoded. */
 void roles_on_replication_message(struct roles *r, const struct wire_msg *msg);

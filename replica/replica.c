@@ -240,6 +240,8 @@ static enum db_err io_cut(void *arg, uint64_t keep_lsn, struct errmsg *em)
 {
 	struct replica *r = arg;
 
+	if (r->options.on_cut != NULL)
+		r->options.on_cut(r->options.arg, keep_lsn);
 	return store_cut(r->options.store, keep_lsn, em);
 }
 

@@ -28,6 +28,8 @@ struct replica_options {
 	/* A snapshot has been received whole and is the callee's now: to put it in the store's place, which must be closed
 	 * for that. Until then the replica stands still. */
 	void (*on_snapshot)(void *arg, struct snapshot_target *snapshot);
+	/* The records after keep_lsn, which no master acknowledged, are about to be cut from the store. NULL: not told. */
+	void (*on_cut)(void *arg, uint64_t keep_lsn);
 	void (*on_master)(void *arg, const char *id, const char *http_address, uint64_t term); /* who to forward to */
 	void *arg;
 };

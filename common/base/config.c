@@ -70,12 +70,16 @@ static const struct number_key number_keys[] = {
      "of pages that one transaction may change"},
     {"store", "keep_bytes", WIDTH_U64, AT(store.keep_bytes), 65536, 1024 * GIB,
      "of log kept for replicas that are behind"},
+    {"retries", "count_max", WIDTH_U64, AT(retries.count_max), 1, 10000000,
+     "writes with a request_id that are remembered"},
+    {"retries", "age_max_ms", WIDTH_U64, AT(retries.age_max_ms), 1000, 366 * DAY_MS, "for how long"},
+    {"retries", "bytes_max", WIDTH_U64, AT(retries.bytes_max), 65536, 64 * GIB, "of their answers"},
     {"remote", "max_connections", WIDTH_UNSIGNED, AT(remote.max_connections), 1, 1000, "to each other node"},
 };
 
 #define NUMBER_KEY_COUNT (sizeof(number_keys) / sizeof(number_keys[0]))
 
-static const char *const section_names[] = {"heartbeat", "http", "query", "store", "remote"};
+static const char *const section_names[] = {"heartbeat", "http", "query", "store", "retries", "remote"};
 #define SECTION_COUNT (sizeof(section_names) / sizeof(section_names[0]))
 
 static const char *const durability_names[] = {"quorum", "all", "async"};
@@ -131,6 +135,9 @@ void config_init(struct cluster_config *c)
 	c->store.checkpoint_bytes = (uint64_t)64 << 20;
 	c->store.transaction_bytes_max = GIB;
 	c->store.keep_bytes = GIB;
+	c->retries.count_max = 100000;
+	c->retries.age_max_ms = DAY_MS;
+	c->retries.bytes_max = (uint64_t)64 << 20;
 	c->remote.max_connections = 10;
 }
 

@@ -55,6 +55,11 @@ struct cluster_config {
 		uint64_t keep_bytes;            /* 1 GiB: log kept for replicas that are behind */
 	} store;
 	struct {
+		uint64_t count_max;  /* 100000: writes with a request_id that are remembered */
+		uint64_t age_max_ms; /* one day */
+		uint64_t bytes_max;  /* 64 MiB: of their answers */
+	} retries;
+	struct {
 		unsigned max_connections; /* 10 */
 	} remote;
 };

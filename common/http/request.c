@@ -247,12 +247,19 @@ bool http_token_ok(const struct http_server *s, const char *token, size_t len)
 	return differs == 0;
 }
 
+static bool is_at(const struct http_route *route, const char *path)
+{
+	size_t len = strlen(route->path);
+
+	return route->path[len - 1] == '*' ? strncmp(route->path, path, len - 1) == 0 : strcmp(route->path, path) == 0;
+}
+
 static const struct http_route *find_route(const struct http_server *s, const char *path)
 {
 	const struct http_route *route;
 
 	for (route = s->options.routes; route->path != NULL; route++)
-		if (strcmp(route->path, path) == 0)
+		if (is_at(route, path))
 			return route;
 	return NULL;
 }

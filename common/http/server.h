@@ -33,7 +33,7 @@ enum http_access {
 };
 
 struct http_route {
-	const char *path; /* exact */
+	const char *path; /* exact, or what begins so when it ends with '*' */
 	unsigned methods; /* enum http_method values or-ed; others get METHOD_NOT_ALLOWED */
 	enum http_access access;
 	void (*handle)(void *arg, struct http_request *req); /* arg: http_options.arg */

@@ -2,13 +2,15 @@
  * authorizer.c - see authorizer.h. The rules, as tables. The callback allocates nothing and cannot fail.
  *
  * PRAGMAs go by an allow-list: a new SQLite may bring one that changes storage or the shared connection's state.
- * VACUUM INTO is not seen by an authorizer at all; statement_cache.c refuses it by its text.
+ * VACUUM INTO is not seen by an authorizer at all; statement_cache.c refuses it by its text, and DDL that names our tables.
  */
 #include "common/query/authorizer.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+
+#include "common/query/receipts.h"
 
 enum pragma_rule {
 	PRAGMA_DENIED,
@@ -107,6 +109,14 @@ static int check_schema(struct authorizer *a, const char *schema)
 	return SQLITE_OK;
 }
 
+/* Whose rows or whose shape a statement changes. */
+static int check_table(struct authorizer *a, const char *table)
+{
+	if (table != NULL && strncasecmp(table, RECEIPTS_PREFIX, sizeof(RECEIPTS_PREFIX) - 1) == 0)
+		return deny(a, AUTHORIZER_OURS);
+	return SQLITE_OK;
+}
+
 static int authorize(void *arg, int action, const char *name, const char *detail, const char *schema,
 		     const char *trigger)
 {
@@ -139,8 +149,13 @@ static int authorize(void *arg, int action, const char *name, const char *detail
 	case SQLITE_CREATE_TRIGGER:
 	case SQLITE_CREATE_VIEW:
 	case SQLITE_CREATE_VTABLE:
-	case SQLITE_INSERT: /* CREATE TRIGGER temp.x shows only in what it puts into the temporary schema */
 		return check_schema(a, schema);
+	case SQLITE_INSERT: /* CREATE TRIGGER temp.x shows only in what it puts into the temporary schema */
+		return check_schema(a, schema) == SQLITE_OK ? check_table(a, name) : SQLITE_DENY;
+	case SQLITE_UPDATE:
+	case SQLITE_DELETE:
+	case SQLITE_DROP_TABLE:
+		return check_table(a, name);
 	case SQLITE_READ:
 		if (name != NULL && strcasecmp(name, "sqlite_stmt") == 0)
 			return deny(a, "sqlite_stmt is not readable: it shows what others run");

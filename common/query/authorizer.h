@@ -17,11 +17,17 @@ enum authorizer_phase {
 	AUTHORIZER_TRUSTED, /* our own statements, and VACUUM's inner ones: everything is allowed */
 };
 
+/* Said of tables whose names begin with RECEIPTS_PREFIX. */
+#define AUTHORIZER_OURS                                                                                                \
+	"tables named _grizzly_... are the cluster's own: they may be read, not written, and no CREATE, ALTER or "     \
+	"DROP "                                                                                                        \
+	"may name them"
+
 struct authorizer {
 	enum authorizer_phase phase;
 	bool pragma_writes;         /* seen while preparing: the statement is a PRAGMA that changes the database */
 	bool pragma_writes_allowed; /* in phase STEP: the running statement is such a PRAGMA itself */
-	char reason[160];           /* of the last denial, for the client */
+	char reason[192];           /* of the last denial, for the client */
 };
 
 void authorizer_install(struct authorizer *a, sqlite3 *db); /* a outlives db's use of it */

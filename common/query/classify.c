@@ -39,6 +39,8 @@ static enum query_code judge(struct classifier *k, const struct statement *s)
 	if (s->alone && k->several)
 		return blame(k, query_error_set(k->error, QUERY_BAD_REQUEST,
 						"VACUUM must be the only statement of its request"));
+	if (s->alone && k->request->request_id != NULL)
+		return query_error_set(k->error, QUERY_BAD_REQUEST, "%s", CONN_ALONE_WITH_ID);
 	if (s->writes)
 		k->kind = s->alone ? QUERY_KIND_WRITE_ALONE : QUERY_KIND_WRITE;
 	return QUERY_OK;

@@ -50,6 +50,7 @@ static void release(struct query_conn *c)
 
 	for (i = 0; i < CONN_CONTROL_COUNT; i++)
 		sqlite3_finalize(c->control[i]); /* returns an old step's error, already dealt with */
+	receipts_fini(&c->receipts);
 	statement_cache_free(c->cache);
 	sqlite3_set_authorizer(c->db, NULL, NULL);
 	sqlite3_progress_handler(c->db, 0, NULL, NULL);
@@ -73,6 +74,12 @@ enum db_err query_conn_create(struct query_conn **out, sqlite3 *db, const struct
 		c->options.statement_cache_max = STATEMENT_CACHE_MAX_DEFAULT;
 	if (c->options.result_bytes_max == 0)
 		c->options.result_bytes_max = RESULT_BYTES_MAX_DEFAULT;
+	if (c->options.receipts.count_max == 0)
+		c->options.receipts.count_max = RECEIPTS_COUNT_MAX;
+	if (c->options.receipts.age_max_ms == 0)
+		c->options.receipts.age_max_ms = RECEIPTS_AGE_MAX_MS;
+	if (c->options.receipts.bytes_max == 0)
+		c->options.receipts.bytes_max = RECEIPTS_BYTES_MAX;
 	rc = configure(db);
 	for (i = 0; i < CONN_CONTROL_COUNT && rc == SQLITE_OK; i++)
 		rc = sqlite3_prepare_v3(db, control_sql[i], -1, SQLITE_PREPARE_PERSISTENT, &c->control[i], NULL);

@@ -10,7 +10,10 @@
 #include "common/query/authorizer.h"
 #include "common/query/exec.h"
 #include "common/query/guard.h"
+#include "common/query/receipts.h"
 #include "common/query/statement_cache.h"
+
+#define CONN_ALONE_WITH_ID "VACUUM takes no request_id: it runs outside any transaction, and is harmless to repeat"
 
 /* Our own statements, prepared once. */
 enum conn_control {
@@ -31,6 +34,8 @@ struct query_conn {
 	struct guard guard;
 	struct statement_cache *cache;
 	sqlite3_stmt *control[CONN_CONTROL_COUNT];
+	struct receipts receipts;
+	uint64_t repeated_lsn; /* see query_repeated_lsn() */
 	bool in_batch; /* between query_batch_begin() and commit or rollback, even when SQLite lost the transaction */
 };
 

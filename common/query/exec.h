@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/query/receipts.h"
 #include "common/query/request.h"
 
 #define QUERY_VALUE_BYTES_MAX (64 << 20) /* of one text, blob or row; larger: TOO_LARGE */
@@ -24,6 +25,10 @@ struct query_conn_options {
 	size_t statement_cache_max;            /* prepared statements kept; 0: 256 */
 	size_t result_bytes_max;               /* bytes of a write's RETURNING rows; 0: 64 MiB */
 	uint64_t (*snapshot_lsn)(sqlite3 *db); /* LSN of the current read snapshot; NULL: always 0 */
+	/* Of a connection that writes: */
+	struct receipts_bounds receipts;
+	uint64_t (*next_lsn)(void *arg); /* what the open transaction's record will have, for its receipts; NULL: 0 */
+	void *next_lsn_arg;
 };
 
 /* Takes db on DB_OK (query_conn_free() closes it); on error it stays the caller's. Foreign keys are enforced, the schema is
@@ -94,5 +99,14 @@ void query_batch_rollback(struct query_conn *c);
  *    statement that writes): this request's alone. Run the others again, without it, in a new batch. */
 enum query_code query_write(struct query_conn *c, const struct query_request *request, uint64_t deadline_ms,
 			    struct buf *out, struct query_error *error, bool *batch_lost);
+
+/* A request with a request_id that was done before, by the transaction's own or any earlier record, is not done again:
+ * out has the first answer and "repeated". The LSN of that first time, after query_write() returned QUERY_OK; 0: it was
+ * done now. Whatever was done is to be answered when everything the connection saw is committed. */
+uint64_t query_repeated_lsn(const struct query_conn *c);
+
+/* Whether the snapshot that c sees has the write of request_id (NUL-terminated), and at which LSN. */
+enum query_code query_find_write(struct query_conn *c, const char *request_id, bool *found, uint64_t *lsn,
+				 struct query_error *error);
 
 #endif

@@ -72,6 +72,34 @@ static enum query_code run_guarded(struct run *r, uint64_t deadline_ms)
 	return outcome == QUERY_ANSWERED ? QUERY_OK : r->error->code;
 }
 
+uint64_t query_repeated_lsn(const struct query_conn *c)
+{
+	return c->repeated_lsn;
+}
+
+static enum query_code run_and_check(struct run *r, uint64_t deadline_ms)
+{
+	enum query_code code = run_guarded(r, deadline_ms);
+
+	return code == QUERY_OK ? check_deferred(r->c, r->error) : code;
+}
+
+/* The same for a request with a request_id: not twice, and with a receipt. */
+static enum query_code run_once(struct run *r, uint64_t deadline_ms)
+{
+	struct query_conn *c = r->c;
+	bool found;
+	enum query_code code;
+
+	code = receipts_find(c, r->request, r->out, &found, &c->repeated_lsn, r->error);
+	if (code != QUERY_OK || found)
+		return code;
+	code = run_and_check(r, deadline_ms);
+	if (code == QUERY_OK && r->wrote)
+		code = receipts_keep(c, r->request, r->out->data + r->start, r->out->len - r->start, r->error);
+	return code;
+}
+
 /* Runs the request between a savepoint and its release. */
 static enum query_code run_in_savepoint(struct run *r, uint64_t deadline_ms)
 {
@@ -81,9 +109,7 @@ static enum query_code run_in_savepoint(struct run *r, uint64_t deadline_ms)
 
 	if (rc != SQLITE_OK)
 		return conn_error(c, rc, r->error);
-	code = run_guarded(r, deadline_ms);
-	if (code == QUERY_OK)
-		code = check_deferred(c, r->error);
+	code = r->request->request_id != NULL ? run_once(r, deadline_ms) : run_and_check(r, deadline_ms);
 	if (code != QUERY_OK)
 		return code;
 	rc = conn_control(c, CONN_RELEASE); /* outside a batch this commits */
@@ -115,6 +141,7 @@ enum query_code query_write(struct query_conn *c, const struct query_request *re
 	enum query_code code;
 
 	*batch_lost = false;
+	c->repeated_lsn = 0;
 	if (c->in_batch && !conn_in_transaction(c)) {
 		*batch_lost = true;
 		return query_error_set(error, QUERY_INTERNAL, "the transaction of this batch was rolled back before");

@@ -18,6 +18,7 @@
 /* The top-level values by key; NULL: not given. Borrowed from the document. */
 struct body {
 	const json_t *sql, *token, *params, *statements, *consistency, *min_lsn, *max_lag_ms, *timeout_ms, *format;
+	const json_t *request_id;
 };
 
 /* Parsing state: where the next parameter and the next decoded byte go. */
@@ -73,6 +74,7 @@ static enum query_code collect_body(struct body *body, json_t *root, struct quer
 	    {"max_lag_ms", &body->max_lag_ms},
 	    {"timeout_ms", &body->timeout_ms},
 	    {"format", &body->format},
+	    {"request_id", &body->request_id},
 	};
 	const size_t known_count = sizeof(known) / sizeof(known[0]);
 	const char *key;
@@ -412,6 +414,20 @@ static enum query_code fill_token(struct parser *p, const json_t *token)
 	return QUERY_OK;
 }
 
+static enum query_code fill_request_id(struct parser *p, const json_t *id)
+{
+	if (id == NULL)
+		return QUERY_OK;
+	if (!json_is_string(id))
+		return bad_type(p->error, "request_id", "a string", id);
+	if (!query_request_id_ok(json_string_value(id), json_string_length(id)))
+		return query_error_set(p->error, QUERY_BAD_REQUEST,
+				       "\"request_id\" must have 1 to %d bytes and no control characters",
+				       QUERY_REQUEST_ID_MAX);
+	p->request->request_id = json_string_value(id);
+	return QUERY_OK;
+}
+
 /* One block: the request, its statements, its parameters, the bytes of its blobs. */
 static enum query_code allocate(struct parser *p, const struct body *body)
 {
@@ -472,6 +488,8 @@ enum query_code query_request_parse(struct query_request **out, const void *body
 		code = allocate(&p, &body);
 	if (code == QUERY_OK)
 		code = fill_token(&p, body.token);
+	if (code == QUERY_OK)
+		code = fill_request_id(&p, body.request_id);
 	if (code == QUERY_OK)
 		code = fill_options(&p, &body);
 	if (code == QUERY_OK)

@@ -4,7 +4,8 @@
  * Takes the contract's JSON and refuses everything else with BAD_REQUEST: unknown keys, wrong types, both `sql` and
  * `statements`, invalid UTF-8, integers beyond 64 bits, bad base64. Integers stay exact. Pure; may fail on memory.
  *
- * Keys: sql, token, params, statements (each with sql and params), consistency, min_lsn, max_lag_ms, timeout_ms, format.
+ * Keys: sql, token, params, statements (each with sql and params), consistency, min_lsn, max_lag_ms, timeout_ms, format,
+ * request_id.
  * `params` beside `sql`: an array is dealt out in order, each statement of the text taking the next as many values as it
  * has parameters; an object serves all of its statements by name. Either way every parameter must get a value and every
  * value must be used; that is checked at execution (bind.h). `min_lsn` contradicts "stale", `max_lag_ms` "session".
@@ -22,6 +23,8 @@ enum query_consistency { QUERY_LINEARIZABLE, QUERY_SESSION, QUERY_STALE };
 enum query_format { QUERY_ROWS, QUERY_OBJECTS, QUERY_NDJSON };
 
 #define QUERY_NAMED_PARAMS_MAX 1000 /* names in one `params` object */
+#define QUERY_REQUEST_ID_MAX   64   /* bytes of a request_id */
+#define QUERY_FINGERPRINT_SIZE 16
 
 enum query_value_type { QUERY_NULL, QUERY_INTEGER, QUERY_REAL, QUERY_TEXT, QUERY_BLOB };
 
@@ -60,7 +63,8 @@ struct query_request {
 	uint64_t max_lag_ms; /* UINT64_MAX: not given */
 	uint64_t timeout_ms; /* 0: not given */
 	enum query_format format;
-	void *document; /* private: the parsed JSON the pointers point into */
+	const char *request_id; /* NUL-terminated, as query_request_id_ok() has it; NULL: not given */
+	void *document;         /* private: the parsed JSON the pointers point into */
 };
 
 struct query_request_limits {
@@ -72,5 +76,14 @@ struct query_request_limits {
 enum query_code query_request_parse(struct query_request **out, const void *body, size_t len,
 				    const struct query_request_limits *limits, struct query_error *error);
 void query_request_free(struct query_request *r); /* NULL is fine */
+
+/* 1 to QUERY_REQUEST_ID_MAX bytes of UTF-8 without control characters (U+0000 to U+001F, U+007F to U+009F). */
+bool query_request_id_ok(const char *id, size_t len);
+
+/* What the request asks, in a few bytes: equal for equal statements, parameters and format, whatever the order of named
+ * parameters; anything else of the request does not count. Stored with receipts (receipts.h): never change what it yields
+ * without changing QUERY_FINGERPRINT_VERSION, which is part of it. */
+#define QUERY_FINGERPRINT_VERSION 1
+void query_request_fingerprint(const struct query_request *r, uint8_t out[QUERY_FINGERPRINT_SIZE]);
 
 #endif

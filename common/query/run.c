@@ -206,8 +206,10 @@ static enum query_outcome run_statement(struct run *r, struct statement *s)
 	if (s->dml)
 		sqlite3_set_last_insert_rowid(c->db, 0);
 	outcome = run_rows(r, s);
-	if (outcome == QUERY_ANSWERED && s->writes)
+	if (outcome == QUERY_ANSWERED && s->writes) {
 		put_changes(r, s);
+		r->wrote = true;
+	}
 	sqlite3_reset(s->stmt); /* returns the step's error again */
 	c->authorizer.phase = AUTHORIZER_STEP;
 	if (outcome != QUERY_ANSWERED)
@@ -245,6 +247,8 @@ static enum query_outcome check_statement(struct run *r, const struct statement 
 	if (r->reading && s->writes)
 		return fail(r, query_error_set(r->error, QUERY_INTERNAL,
 					       "a statement that writes came to a connection that only reads"));
+	if (s->alone && r->request->request_id != NULL)
+		return fail(r, query_error_set(r->error, QUERY_BAD_REQUEST, "%s", CONN_ALONE_WITH_ID));
 	if (s->alone && (r->several || !r->alone_allowed))
 		return fail(r, query_error_set(r->error, QUERY_BAD_REQUEST,
 					       "VACUUM must be the only statement of its request"));

@@ -17,6 +17,7 @@ struct run {
 	const struct query_sink *sink; /* NULL: the whole answer stays in out */
 	size_t bytes_max;              /* of the answer without a sink; 0: no limit */
 	bool reading;                  /* statements that write are refused */
+	bool wrote;                    /* some statement was one that writes */
 	bool alone_allowed;            /* outside a transaction: VACUUM may run, if it is the only statement */
 
 	size_t start; /* out->len before the answer; 0 once flushed */

@@ -125,3 +125,20 @@ enum sql_verb sql_verb(const char *sql, const char *end)
 			return verbs[i].verb;
 	return SQL_VERB_OTHER;
 }
+
+static bool is_name_byte(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '$' ||
+	       (unsigned char)c >= 0x80;
+}
+
+bool sql_has_word(const char *sql, const char *end, const char *prefix)
+{
+	size_t len = strlen(prefix);
+	const char *p;
+
+	for (p = sql; (size_t)(end - p) >= len; p++)
+		if ((p == sql || !is_name_byte(p[-1])) && strncasecmp(p, prefix, len) == 0)
+			return true;
+	return false;
+}

@@ -30,6 +30,10 @@ const char *sql_skip_blank(const char *p, const char *end);
  * For texts that SQLite could not parse; else ask what it left over. */
 bool sql_looks_several(const char *sql, const char *end);
 
+/* Whether a word that begins with prefix (ASCII, in any case of letters) stands anywhere in the text, quoted or not: as SQL
+ * has no escapes in names, no name that begins so can be written without. Comments and texts count, too. */
+bool sql_has_word(const char *sql, const char *end, const char *prefix);
+
 /* What kind of statement begins at sql. */
 enum sql_verb sql_verb(const char *sql, const char *end);
 

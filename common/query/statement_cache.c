@@ -12,6 +12,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "common/query/receipts.h"
 #include "common/query/sql_text.h"
 
 struct script {
@@ -176,6 +177,11 @@ static int examine(struct statement_cache *c, struct statement *s, const char *s
 	if (verb == SQL_VERB_VACUUM_INTO) {
 		sqlite3_snprintf(sizeof(c->authorizer->reason), c->authorizer->reason,
 				 "VACUUM INTO is not allowed: it writes a file on the server");
+		return SQLITE_AUTH;
+	}
+	/* What a foreign key refers to, and what a table is renamed to, no authorizer is told. */
+	if (verb == SQL_VERB_OTHER && sql_has_word(sql, end, RECEIPTS_PREFIX)) {
+		sqlite3_snprintf(sizeof(c->authorizer->reason), c->authorizer->reason, "%s", AUTHORIZER_OURS);
 		return SQLITE_AUTH;
 	}
 	s->pragma_writes = c->authorizer->pragma_writes;

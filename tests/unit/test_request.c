@@ -131,7 +131,7 @@ static void test_what_is_wrong_is_named(void)
 	    {"{\"sql\":\"\xFF\"}", "UTF-8"},
 	    {"{}", "\"sql\" or \"statements\" is required"},
 	    {"{\"sq\":\"SELECT 1\"}", "unknown key \"sq\""},
-	    {"{\"sql\":\"SELECT 1\",\"request_id\":\"a\"}", "unknown key \"request_id\""},
+	    {"{\"sql\":\"SELECT 1\",\"requestid\":\"a\"}", "unknown key \"requestid\""},
 	    {"{\"sql\":5}", "\"sql\" must be a string, not an integer"},
 	    {"{\"sql\":null}", "not null"},
 	    {"{\"sql\":\"a\",\"statements\":[]}", "exclude each other"},
