@@ -116,7 +116,7 @@ static void on_done(struct write_job *job)
 	pthread_mutex_unlock(&f->mutex);
 }
 
-static void submit_within(struct fixture *f, struct test_job *t, const char *sql, uint64_t timeout_ms)
+static void submit_with(struct fixture *f, struct test_job *t, const char *sql, const char *id, uint64_t timeout_ms)
 {
 	const struct query_request_limits limits = {0};
 	struct query_error error = {0};
@@ -126,6 +126,8 @@ static void submit_within(struct fixture *f, struct test_job *t, const char *sql
 	t->f = f;
 	buf_puts(&body, "{\"sql\":");
 	json_put_string(&body, sql, strlen(sql));
+	if (id != NULL)
+		buf_printf(&body, ",\"request_id\":\"%s\"", id);
 	buf_puts(&body, "}");
 	CU_ASSERT_EQUAL_FATAL(query_request_parse(&t->request, body.data, body.len, &limits, &error), QUERY_OK);
 	buf_fini(&body);
@@ -135,9 +137,19 @@ static void submit_within(struct fixture *f, struct test_job *t, const char *sql
 	CU_ASSERT_EQUAL(writer_submit(f->writer, &t->job), DB_OK);
 }
 
+static void submit_within(struct fixture *f, struct test_job *t, const char *sql, uint64_t timeout_ms)
+{
+	submit_with(f, t, sql, NULL, timeout_ms);
+}
+
 static void submit(struct fixture *f, struct test_job *t, const char *sql)
 {
 	submit_within(f, t, sql, 20000);
+}
+
+static void submit_id(struct fixture *f, struct test_job *t, const char *sql, const char *id)
+{
+	submit_with(f, t, sql, id, 20000);
 }
 
 static void await(struct test_job *t)
@@ -415,6 +427,195 @@ static void test_a_job_that_waits_too_long_is_not_executed(void)
 	fixture_free(f);
 }
 
+/* ---- request_ids */
+
+static bool says_repeated(const struct test_job *t)
+{
+	static const char text[] = ",\"repeated\":true";
+
+	return t->job.answer.len >= sizeof(text) - 1 &&
+	       memcmp(t->job.answer.data + t->job.answer.len - (sizeof(text) - 1), text, sizeof(text) - 1) == 0;
+}
+
+/* The LSN in the receipt of id; -1: none. */
+static int64_t receipt_lsn(struct fixture *f, const char *id)
+{
+	char sql[128];
+
+	snprintf(sql, sizeof(sql), "select lsn from _grizzly_receipts where request_id = '%s'", id);
+	return value(f, sql);
+}
+
+static void set_commit_at_once(struct fixture *f, bool at_once)
+{
+	pthread_mutex_lock(&f->mutex);
+	f->commit_at_once = at_once;
+	pthread_mutex_unlock(&f->mutex);
+}
+
+static void await_all(struct test_job *jobs, unsigned count)
+{
+	unsigned i;
+
+	for (i = 0; i < count; i++)
+		await(&jobs[i]);
+}
+
+static void drop_all(struct test_job *jobs, unsigned count)
+{
+	unsigned i;
+
+	for (i = 0; i < count; i++)
+		drop(&jobs[i]);
+}
+
+static void test_repeats_in_one_batch_are_done_once_and_their_neighbours_too(void)
+{
+	struct fixture *f = fixture_create(5000, 0, true);
+	struct test_job jobs[6];
+	unsigned i;
+
+	run(f, "create table t(a integer primary key)");
+	writer_set_draining(f->writer, true); /* until all of them wait */
+	submit_id(f, &jobs[0], "insert into t values(1)", "a");
+	submit_id(f, &jobs[1], "insert into t values(1)", "b"); /* fails */
+	submit_id(f, &jobs[2], "insert into t values(1)", "a");
+	submit_id(f, &jobs[3], "insert into t values(2)", "a"); /* another request */
+	submit_id(f, &jobs[4], "insert into t values(3)", "b"); /* the id is free: its first request failed */
+	submit_id(f, &jobs[5], "insert into t values(1)", "a");
+	CU_ASSERT_EQUAL(writer_find(f->writer, "b"), WRITER_PENDING);
+	CU_ASSERT_EQUAL(writer_find(f->writer, "c"), WRITER_UNKNOWN);
+	writer_set_draining(f->writer, false);
+	await_all(jobs, 6);
+	for (i = 0; i < 6; i++)
+		CU_ASSERT_EQUAL(jobs[i].job.outcome, i == 1 || i == 3 ? WRITE_ERROR : WRITE_DONE);
+	CU_ASSERT_EQUAL(jobs[1].job.error.code, QUERY_CONSTRAINT);
+	CU_ASSERT_EQUAL(jobs[3].job.error.code, QUERY_BAD_REQUEST);
+	CU_ASSERT_FALSE(says_repeated(&jobs[0]));
+	CU_ASSERT(says_repeated(&jobs[2]));
+	CU_ASSERT(says_repeated(&jobs[5]));
+	CU_ASSERT_EQUAL(jobs[5].job.lsn, jobs[0].job.lsn);
+	CU_ASSERT_EQUAL(receipt_lsn(f, "a"), (int64_t)jobs[0].job.lsn);
+	CU_ASSERT_EQUAL(receipt_lsn(f, "b"), (int64_t)jobs[4].job.lsn);
+	CU_ASSERT_EQUAL(value(f, "select sum(a) from t"), 4);
+	CU_ASSERT_EQUAL(writer_find(f->writer, "b"), WRITER_UNKNOWN); /* committed: no matter of the writer's */
+	drop_all(jobs, 6);
+	fixture_free(f);
+}
+
+/* Runs a batch of which one job takes the whole transaction down; the first receipts ever go down with it, table and all. */
+static void lose_a_batch(struct fixture *f, const char *guilty)
+{
+	struct test_job jobs[5];
+	unsigned i;
+
+	writer_set_draining(f->writer, true);
+	submit_id(f, &jobs[0], "insert into t(b) values(1)", "a");
+	submit_id(f, &jobs[1], "insert into t(b) values(1)", "a");
+	submit_id(f, &jobs[2], guilty, "guilty");
+	submit_id(f, &jobs[3], "insert into t(b) values(2)", "b");
+	submit_id(f, &jobs[4], "insert into t(b) values(1)", "a");
+	writer_set_draining(f->writer, false);
+	await_all(jobs, 5);
+	for (i = 0; i < 5; i++)
+		CU_ASSERT_EQUAL(jobs[i].job.outcome, i == 2 ? WRITE_ERROR : WRITE_DONE);
+	CU_ASSERT_FALSE(says_repeated(&jobs[0]));
+	CU_ASSERT(says_repeated(&jobs[1]));
+	CU_ASSERT(says_repeated(&jobs[4]));
+	CU_ASSERT_EQUAL(jobs[4].job.lsn, jobs[0].job.lsn);
+	CU_ASSERT_EQUAL(receipt_lsn(f, "a"), (int64_t)jobs[0].job.lsn);
+	CU_ASSERT_EQUAL(receipt_lsn(f, "b"), (int64_t)jobs[3].job.lsn);
+	CU_ASSERT_EQUAL(receipt_lsn(f, "guilty"), -1);
+	CU_ASSERT_EQUAL(value(f, "select sum(b) from t where b < 100"), 3);
+	CU_ASSERT_EQUAL(value(f, "select count(*) from _grizzly_receipts"), 2);
+	drop_all(jobs, 5);
+}
+
+static void test_a_lost_batch_is_done_again_once_each(void)
+{
+	struct fixture *f = fixture_create(5000, 0, true);
+
+	run(f, "create table t(a integer primary key, b unique)");
+	run(f, "insert into t(b) values(100)");
+	lose_a_batch(f, "insert or rollback into t(b) values(100)");
+	fixture_free(f);
+	f = fixture_create(5000, 1 << 20, true);
+	run(f, "create table t(a integer primary key, b)");
+	lose_a_batch(f, "insert into t(b) values(zeroblob(3000000))");
+	fixture_free(f);
+}
+
+static void test_a_repeat_waits_for_the_commit_of_the_first(void)
+{
+	struct fixture *f = fixture_create(60000, 0, true);
+	struct test_job first, again;
+	uint64_t lsn;
+
+	run(f, "create table t(a)");
+	set_commit_at_once(f, false);
+	lsn = store_durable_lsn(f->store);
+	submit_id(f, &first, "insert into t values(1)", "a");
+	while (store_durable_lsn(f->store) == lsn)
+		sched_yield();
+	CU_ASSERT_EQUAL(writer_find(f->writer, "a"), WRITER_PENDING);
+	submit_id(f, &again, "insert into t values(1)", "a");
+	CU_ASSERT_FALSE(is_done(&again));
+	CU_ASSERT_EQUAL(value(f, "select count(*) from t"), 0);
+	commit(f, store_durable_lsn(f->store));
+	await(&first);
+	await(&again);
+	CU_ASSERT_EQUAL(first.job.outcome, WRITE_DONE);
+	CU_ASSERT_EQUAL(again.job.outcome, WRITE_DONE);
+	CU_ASSERT(says_repeated(&again));
+	CU_ASSERT_EQUAL(again.job.lsn, first.job.lsn);
+	CU_ASSERT_EQUAL(value(f, "select count(*) from t"), 1);
+	drop(&first);
+	drop(&again);
+	fixture_free(f);
+}
+
+static void test_without_a_quorum_an_id_is_unsure_until_it_is_back(void)
+{
+	struct fixture *f = fixture_create(100, 0, false);
+	struct test_job sealed, again;
+
+	submit_id(f, &sealed, "create table t(a)", "a");
+	await(&sealed);
+	CU_ASSERT_EQUAL(sealed.job.error.code, QUERY_NO_QUORUM);
+	CU_ASSERT_EQUAL(writer_find(f->writer, "a"), WRITER_UNSURE);
+	CU_ASSERT_EQUAL(writer_find(f->writer, "b"), WRITER_UNSURE);
+	set_commit_at_once(f, true);
+	commit(f, store_durable_lsn(f->store));
+	CU_ASSERT_EQUAL(writer_find(f->writer, "a"), WRITER_UNKNOWN);
+	submit_id(f, &again, "create table t(a)", "a");
+	await(&again);
+	CU_ASSERT_EQUAL(again.job.outcome, WRITE_DONE);
+	CU_ASSERT(says_repeated(&again));
+	drop(&sealed);
+	drop(&again);
+	fixture_free(f);
+}
+
+static void test_stopping_gives_back_sealed_jobs_that_may_be_repeated(void)
+{
+	struct fixture *f = fixture_create(60000, 0, true);
+	struct test_job sealed;
+	uint64_t lsn;
+
+	run(f, "create table t(a)");
+	set_commit_at_once(f, false);
+	lsn = store_durable_lsn(f->store);
+	submit_id(f, &sealed, "insert into t values(1)", "a");
+	while (store_durable_lsn(f->store) == lsn)
+		sched_yield();
+	writer_stop(f->writer);
+	await(&sealed);
+	CU_ASSERT_EQUAL(sealed.job.outcome, WRITE_MOVED);
+	CU_ASSERT_EQUAL(sealed.job.error.code, QUERY_NO_QUORUM); /* in doubt */
+	drop(&sealed);
+	fixture_free(f);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -431,6 +632,14 @@ int main(void)
 	    {"stopping gives back what was not executed", test_stopping_gives_back_what_was_not_executed},
 	    {"a full queue is refused", test_a_full_queue_is_refused},
 	    {"a job that waits too long is not executed", test_a_job_that_waits_too_long_is_not_executed},
+	    {"repeats in one batch are done once, and their neighbours too",
+	     test_repeats_in_one_batch_are_done_once_and_their_neighbours_too},
+	    {"a lost batch is done again, once each", test_a_lost_batch_is_done_again_once_each},
+	    {"a repeat waits for the commit of the first", test_a_repeat_waits_for_the_commit_of_the_first},
+	    {"without a quorum an id is unsure until it is back",
+	     test_without_a_quorum_an_id_is_unsure_until_it_is_back},
+	    {"stopping gives back sealed jobs that may be repeated",
+	     test_stopping_gives_back_sealed_jobs_that_may_be_repeated},
 	    {NULL, NULL},
 	};
 
