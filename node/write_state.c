@@ -217,6 +217,7 @@ void frontend_on_writes(struct http_request *http)
 	struct query_error error = {.statement = -1};
 	struct front_request *req = calloc(1, sizeof(*req));
 	uint64_t lsn = 0;
+	bool lost;
 
 	if (req == NULL || !decode_id(req->write_id, http_request_path(http) + strlen("/writes/"))) {
 		query_error_set(&error, req == NULL ? QUERY_INTERNAL : QUERY_BAD_REQUEST, "%s",
@@ -231,8 +232,10 @@ void frontend_on_writes(struct http_request *http)
 	req->worker = w;
 	req->started_us = http_request_started_us(http);
 	req->deadline_ms = front_deadline_ms(config, 0, http);
-	if (http_request_header(http, LOCAL_HEADER) != NULL)
-		reply_state(req, lost_here(req, &lsn) ? "lost" : "unknown", lsn);
-	else
+	if (http_request_header(http, LOCAL_HEADER) == NULL) {
 		front_request_dispatch(req);
+		return;
+	}
+	lost = lost_here(req, &lsn);
+	reply_state(req, lost ? "lost" : "unknown", lsn);
 }

@@ -1,8 +1,12 @@
 """Writes with a request_id: sent again they change nothing and are answered as the first time, whatever happened between."""
 import http.client
+import os
+import signal
+import socket
 import threading
 import urllib.parse
 
+from cluster import alive, wait_until
 from harness import scenario
 
 SHARED = {"replicas": 2}
@@ -248,4 +252,117 @@ def retries_while_the_master_is_killed_write_exactly_once(c):
     assert {k: kept.get(k) for k in done} == done, "an answer's lsn is not its write's"
     c.ctx.note("%d rows, %d retries, %d answered as repeats" % (len(done), sum(t.retries for t in clients),
                                                                  sum(t.repeated for t in clients)))
+    c.wait_converged()
+
+
+@scenario(replicas=2, timeout_s=90, settings={"commit_timeout_ms": 3000})
+def a_write_that_a_deposed_master_cut_is_lost_until_it_is_sent_again(c):
+    table(c, "cut", "k TEXT")
+    c.ok("INSERT INTO cut VALUES ('kept')", request_id="kept")
+    c.wait_converged()
+    c.wait_all_up()
+    supervisor, old = c.freeze("supervisor"), c.last_master
+    for node in c.last_replicas:  # dead, not frozen: nothing is left in their sockets
+        os.kill(c.last_pids[node], signal.SIGKILL)
+        wait_until(lambda n=node: not alive(c.last_pids[n]), 10, "%s to end" % node)
+    insert = {"sql": "INSERT INTO cut VALUES ('lost')", "request_id": "lost"}
+    answers = []
+    writer = threading.Thread(target=lambda: answers.append(c.query(**insert)))
+    writer.start()
+    c.wait(lambda: state(c, "lost", old)["state"] == "pending", 10, "the write to be pending")
+    writer.join()
+    answers[0].must_fail(503, "NO_QUORUM")
+    c.client(old).request("GET", "/writes/lost").must_fail(503, "NO_QUORUM")
+    assert state(c, "kept", old)["state"] == "committed"
+    os.kill(c.last_pids[old], signal.SIGKILL)
+    with socket.socket() as s:  # keeps the old master from coming back too early
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        wait_until(lambda: s.bind(("127.0.0.1", c.node_port(old))) is None, 10, "the old master's port")
+        s.listen(1)
+        c.thaw(supervisor)
+        c.wait_writable()
+    c.wait_all_up(40)
+    c.wait_converged()
+    assert c.master() != old
+    for node in (None, *c.last_pids):
+        answer = state(c, "lost", node)
+        assert answer["state"] == "lost" and answer["lsn"] > state(c, "kept", node)["lsn"], answer
+    local = c.client(old).request("GET", "/writes/lost", headers={"Grizzly-Local": "1"}).must()
+    assert local["state"] == "lost", local
+    assert c.query("SELECT count(*) FROM cut").value == 1
+    first = c.ok(**insert)
+    assert "repeated" not in first
+    same(first, c.ok(**insert))
+    for node in (None, *c.last_pids):
+        assert state(c, "lost", node) == {"status": "ok", "request_id": "lost", "state": "committed",
+                                          "lsn": first["lsn"]}
+    c.kill(old)  # its list lies on its disk
+    c.wait_all_up(30)
+    local = c.client(old).request("GET", "/writes/lost", headers={"Grizzly-Local": "1"}).must()
+    assert local["state"] == "lost", local
+    assert c.query("SELECT count(*) FROM cut").value == 2
+
+
+@scenario(replicas=2, timeout_s=60, settings={"durability": "all", "commit_timeout_ms": 40000})
+def a_node_sends_a_forwarded_write_again_by_itself(c):
+    table(c, "again", "k TEXT")
+    c.wait_all_up()
+    old, (node, other) = c.last_master, c.last_replicas
+    stopped = [c.freeze("supervisor"), c.freeze_pid(c.last_pids[other])]  # nothing can be committed
+    insert = {"sql": "INSERT INTO again VALUES ('a')", "request_id": "again"}
+    answers = []
+    writer = threading.Thread(target=lambda: answers.append(c.query(node=node, timeout_ms=40000, **insert)))
+    writer.start()
+    c.wait(lambda: state(c, "again", old)["state"] == "pending", 10, "the write to be pending")
+    os.kill(c.last_pids[old], signal.SIGKILL)
+    for pid in stopped:
+        c.thaw(pid)
+    writer.join()
+    answers[0].must()
+    assert c.query("SELECT count(*) FROM again").value == 1
+    assert state(c, "again")["lsn"] == answers[0].json["lsn"]
+    c.wait_all_up(30)
+
+
+@scenario(replicas=2, timeout_s=60)
+def a_switchover_fails_no_write_with_an_id(c):
+    table(c, "moved", "k TEXT")
+    stopping, wrong, done = threading.Event(), [], []
+
+    def run(i):
+        client = c.client(None if i % 2 else "node%d" % (i % 3 + 1), keep_alive=True)
+        n = 0
+        while not stopping.is_set():
+            n += 1
+            answer = client.query("INSERT INTO moved VALUES (?)", ["%d-%d" % (i, n)], request_id="m%d-%d" % (i, n))
+            (done if answer.ok else wrong).append(answer.text)
+    clients = [threading.Thread(target=run, args=(i,)) for i in range(6)]
+    for t in clients:
+        t.start()
+    for _ in range(3):
+        goal = len(done) + 50
+        c.wait(lambda: len(done) >= goal or wrong, 20, "writes")
+        assert c.command("switchover").returncode == 0
+        c.wait_all_up()
+    stopping.set()
+    for t in clients:
+        t.join()
+    assert not wrong, wrong[:3]
+    assert c.query("SELECT count(*), count(DISTINCT k) FROM moved").rows == [[len(done), len(done)]]
+
+
+@scenario(replicas=1, settings={"retries": {"count_max": 20, "bytes_max": 65536}})
+def the_oldest_are_forgotten(c):
+    table(c, "few", "k TEXT")
+    for n in range(60):
+        c.ok("INSERT INTO few VALUES (?)", [str(n)], request_id="few %d" % n)
+    assert c.query("SELECT count(*), min(seq) FROM _grizzly_receipts").rows == [[20, 41]]
+    assert state(c, "few 39")["state"] == "unknown" and state(c, "few 40")["state"] == "committed"
+    assert c.ok("INSERT INTO few VALUES (?)", ["40"], request_id="few 40")["repeated"]
+    for n in range(20):
+        c.ok("INSERT INTO few VALUES (?) RETURNING k, hex(zeroblob(10000))", ["l"], request_id="large %d" % n)
+        assert c.query("SELECT sum(bytes) FROM _grizzly_receipts").value <= 65536
+    c.query("INSERT INTO few VALUES ('x') RETURNING hex(zeroblob(600000))", request_id="x").must_fail(413, "TOO_LARGE")
+    assert c.query("SELECT count(*) FROM few").value == 80
+    c.check_integrity()
     c.wait_converged()
