@@ -147,6 +147,81 @@ static void test_a_write_that_runs_out_of_memory_leaves_whole_requests(void)
 	fixture_fini(&b);
 }
 
+/* Rows of t and receipts, of the second request: both or neither. */
+static void assert_receipt_with_write(struct query_fixture *b, bool wrote, bool with_table)
+{
+	const char *expected = wrote && !b->batch_lost ? "\"rows\":[[1,1]]" : "\"rows\":[[0,0]]";
+
+	if (!with_table) { /* of receipts: gone with the failed request */
+		CU_ASSERT_EQUAL(fixture_read(b, "{\"sql\":\"SELECT count(*) FROM _grizzly_receipts\"}"), QUERY_FAILED);
+		return;
+	}
+	CU_ASSERT_EQUAL(fixture_read(b, "{\"sql\":\"SELECT (SELECT count(*) FROM t WHERE a=2), (SELECT count(*) FROM "
+					"_grizzly_receipts WHERE request_id='x')\"}"),
+			QUERY_ANSWERED);
+	CU_ASSERT_PTR_NOT_NULL(memmem(b->out.data, b->out.len, expected, strlen(expected)));
+}
+
+/* Fails every allocation in turn until the write is done: with_table, where there are receipts already. */
+static void fail_until_done(struct query_fixture *b, const struct query_request *first, const struct query_request *r,
+			    bool with_table)
+{
+	bool wrote = false;
+	long n;
+
+	for (n = 0; n < ATTEMPTS_MAX && !wrote; n++) {
+		bool lost;
+
+		wrote = write_with_failure(b, first, r, n);
+		lost = b->batch_lost;
+		assert_receipt_with_write(b, wrote, with_table || wrote);
+		b->batch_lost = lost;
+		fixture_write_ok(b, "DELETE FROM t WHERE a=1");
+	}
+	CU_ASSERT(wrote);
+	CU_ASSERT_EQUAL(query_repeated_lsn(b->writer), 0);
+}
+
+static void test_a_receipt_that_runs_out_of_memory_undoes_its_write(void)
+{
+	struct query_request *first = fixture_parse("{\"sql\":\"INSERT INTO t VALUES(1)\"}");
+	struct query_request *r = fixture_parse("{\"sql\":\"INSERT INTO t VALUES(2)\",\"request_id\":\"x\"}");
+	struct query_fixture b;
+	bool repeated = false;
+	long n;
+
+	fixture_init(&b);
+	fixture_write_ok(&b, "CREATE TABLE t(a)");
+	fail_until_done(&b, first, r, false);
+	for (n = 0; n < ATTEMPTS_MAX && !repeated; n++) { /* and the repeat, which must not write either way */
+		repeated = write_with_failure(&b, first, r, n);
+		fixture_write_ok(&b, "DELETE FROM t WHERE a=1");
+		b.batch_lost = false;
+		assert_receipt_with_write(&b, true, true);
+	}
+	CU_ASSERT(repeated);
+	query_request_free(first);
+	query_request_free(r);
+	fixture_fini(&b);
+}
+
+static void test_a_receipt_among_others_that_runs_out_of_memory_undoes_its_write(void)
+{
+	struct query_request *first = fixture_parse("{\"sql\":\"INSERT INTO t VALUES(1)\",\"request_id\":\"first\"}");
+	struct query_request *other = fixture_parse("{\"sql\":\"INSERT INTO t VALUES(1)\"}");
+	struct query_request *r = fixture_parse("{\"sql\":\"INSERT INTO t VALUES(2)\",\"request_id\":\"x\"}");
+	struct query_fixture b;
+
+	fixture_init(&b);
+	fixture_write_ok(&b, "CREATE TABLE t(a)");
+	CU_ASSERT(write_with_failure(&b, other, first, -1));
+	fail_until_done(&b, other, r, true);
+	query_request_free(first);
+	query_request_free(other);
+	query_request_free(r);
+	fixture_fini(&b);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -154,6 +229,10 @@ int main(void)
 	    {"a read that runs out of memory answers an error", test_a_read_that_runs_out_of_memory_answers_an_error},
 	    {"a write that runs out of memory leaves whole requests",
 	     test_a_write_that_runs_out_of_memory_leaves_whole_requests},
+	    {"a receipt that runs out of memory undoes its write",
+	     test_a_receipt_that_runs_out_of_memory_undoes_its_write},
+	    {"a receipt among others that runs out of memory undoes its write",
+	     test_a_receipt_among_others_that_runs_out_of_memory_undoes_its_write},
 	    {NULL, NULL},
 	};
 	sqlite3_mem_methods failing;
