@@ -2,9 +2,10 @@
  * write_state.c - GET /writes/REQUEST_ID: what became of a write, for a client whose connection broke.
  *
  * Asked of any node and answered by the master, as of a linearizable read. What is under way there is looked at before
- * what is committed, so that a write which is committed in between is not missed. Only when the master has nothing does
- * `lost` matter: its own list of cut writes first, then each other node's, one after the other (LOCAL_HEADER: such a node
- * answers from its list alone). A node that does not answer within ASK_MS cannot contribute: the answer is `unknown` then.
+ * what is committed, so that a write which is committed in between is not missed. Only when the master has nothing
+ * does `lost` matter: its own list of cut writes first, then each other node's, one after the other (LOCAL_HEADER:
+ * such a node answers from its list alone). A node that does not answer within ASK_MS cannot contribute: the answer
+ * is `unknown` then.
  *
  * On a worker's thread. An ask holds its front_request until its last call has ended.
  */

@@ -1,4 +1,4 @@
-"""Writes with a request_id: sent again they change nothing and are answered as the first time, whatever happened between."""
+"""Writes with a request_id: sent again they change nothing and are answered as at first, whatever happened between."""
 import http.client
 import os
 import signal

@@ -1,5 +1,6 @@
 /*
- * test_lost_writes.c - the list of cut writes: what it keeps, over restarts and damage, and how a store's tail comes into it.
+ * test_lost_writes.c - the list of cut writes: what it keeps, over restarts and damage, and how a store's tail comes
+ * into it.
  */
 #include "node/lost_writes.h"
 
