@@ -232,7 +232,7 @@ def retries_while_the_master_is_killed_write_exactly_once(c):
     clients = [Retrier(c, i, stopping) for i in range(6)]
     for t in clients:
         t.start()
-    for _ in range(5):
+    for _ in range(4):
         goal = sum(len(t.done) for t in clients) + 60
         c.wait(lambda: sum(len(t.done) for t in clients) >= goal or any(t.wrong for t in clients), 30, "inserts")
         c.kill(c.master())
@@ -255,7 +255,7 @@ def retries_while_the_master_is_killed_write_exactly_once(c):
     c.wait_converged()
 
 
-@scenario(replicas=2, timeout_s=90, settings={"commit_timeout_ms": 3000})
+@scenario(replicas=2, timeout_s=90, settings={"commit_timeout_ms": 1500})
 def a_write_that_a_deposed_master_cut_is_lost_until_it_is_sent_again(c):
     table(c, "cut", "k TEXT")
     c.ok("INSERT INTO cut VALUES ('kept')", request_id="kept")
