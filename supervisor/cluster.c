@@ -106,6 +106,21 @@ void cluster_log(struct cluster *c, enum log_level level, const char *fmt, ...)
 	va_end(ap);
 }
 
+struct timeline_note *cluster_note(struct cluster *c, enum timeline_kind kind, unsigned node, const char *fmt, ...)
+{
+	struct cluster_action *a = cluster_emit(c, CLUSTER_NOTE, node);
+	va_list ap;
+
+	a->u.note = timeline_note_of(kind);
+	a->u.note.term = c->term;
+	if (node != CLUSTER_NOBODY)
+		a->u.note.last = c->members[node].status.last;
+	va_start(ap, fmt);
+	vsnprintf(a->text, sizeof(a->text), fmt, ap);
+	va_end(ap);
+	return &a->u.note;
+}
+
 /* Why there is no master; logged when it changes. */
 void cluster_set_reason(struct cluster *c, const char *fmt, ...)
 {
@@ -118,8 +133,10 @@ void cluster_set_reason(struct cluster *c, const char *fmt, ...)
 	if (strcmp(text, c->reason) == 0)
 		return;
 	memcpy(c->reason, text, sizeof(text));
-	if (text[0] != '\0')
-		cluster_log(c, LOG_LEVEL_INFO, "no master: %.200s", text);
+	if (text[0] == '\0')
+		return;
+	cluster_log(c, LOG_LEVEL_INFO, "no master: %.200s", text);
+	cluster_note(c, TIMELINE_NO_MASTER, CLUSTER_NOBODY, "%s", text);
 }
 
 void cluster_set_phase(struct cluster *c, enum cluster_phase phase, uint64_t now_ms)
@@ -167,6 +184,7 @@ void member_kill(struct cluster *c, unsigned n, const char *why)
 {
 	struct member *m = &c->members[n];
 
+	cluster_note(c, TIMELINE_NODE_KILLED, n, "%s", why);
 	member_set_phase(c, n, MEMBER_ENDING, why);
 	m->seq = 0;
 	m->promised = false;
@@ -181,6 +199,7 @@ static void member_forget_process(struct member *m)
 	m->refused = false;
 	m->seq = 0;
 	m->distrusted = false;
+	m->told = false;
 	memset(&m->status, 0, sizeof(m->status));
 }
 
@@ -193,6 +212,7 @@ static void member_spawn(struct cluster *c, unsigned n, bool as_master, uint64_t
 	m->restarts += m->fresh ? 0 : 1;
 	m->fresh = false;
 	m->started_ms = now_ms;
+	m->good_ms = now_ms;
 	member_heard(m, now_ms);
 	m->next_send_ms = now_ms;
 	member_set_phase(c, n, MEMBER_STARTING, "");
@@ -207,8 +227,10 @@ static void member_adopt(struct cluster *c, unsigned n, bool answered, uint64_t 
 	m->may_serve = true; /* until it says what it is, it may be the master */
 	m->fresh = false;
 	m->started_ms = now_ms;
+	m->good_ms = now_ms;
 	member_heard(m, now_ms);
 	m->next_send_ms = now_ms;
+	cluster_note(c, TIMELINE_NODE_ADOPTED, n, "taken over from the supervisor before");
 	member_set_phase(c, n, answered ? MEMBER_ALIVE : MEMBER_STARTING, "adopted");
 }
 
@@ -294,6 +316,24 @@ static void describe_exit(const struct cluster *c, unsigned n, const struct clus
 		snprintf(out, size, "process is gone");
 }
 
+static void note_exit(struct cluster *c, unsigned n, const struct cluster_event *ev, const char *why, uint64_t now_ms)
+{
+	const struct member *m = &c->members[n];
+	uint64_t restart_ms = m->restart_ms - now_ms;
+	struct timeline_note *note;
+
+	if (c->phase == PHASE_STOPPING || restart_ms == 0)
+		note = cluster_note(c, TIMELINE_NODE_EXIT, n, "%s", why);
+	else
+		note = cluster_note(c, TIMELINE_NODE_EXIT, n, "%.200s; restarts in %" PRIu64 " ms", why, restart_ms);
+	note->code = ev->u.exited.code;
+	note->signal = ev->u.exited.signal;
+	if (c->phase != PHASE_STOPPING)
+		note->restart_ms = restart_ms;
+	if (m->phase == MEMBER_ENDING && m->may_serve)
+		cluster_note(c, TIMELINE_FENCED, n, "it may have been master of an older term: its end is confirmed");
+}
+
 static void on_exited(struct cluster *c, const struct cluster_event *ev, uint64_t now_ms)
 {
 	unsigned n = ev->node;
@@ -304,8 +344,9 @@ static void on_exited(struct cluster *c, const struct cluster_event *ev, uint64_
 	if (m->phase == MEMBER_DOWN)
 		return;
 	describe_exit(c, n, ev, why, sizeof(why));
-	member_set_phase(c, n, MEMBER_DOWN, why);
 	m->restart_ms = now_ms + restart_delay_ms(c, n, ev->u.exited.code, was_master || n == c->last_failed, now_ms);
+	note_exit(c, n, ev, why, now_ms);
+	member_set_phase(c, n, MEMBER_DOWN, why);
 	member_forget_process(m);
 	if (was_master && c->phase != PHASE_STOPPING)
 		election_master_lost(c, now_ms, why);
@@ -342,6 +383,8 @@ static bool learn_term(struct cluster *c, unsigned n, uint64_t now_ms)
 		return false;
 	snprintf(why, sizeof(why), NODE_NAME_FMT " knows of term %" PRIu64, NODE_NAME(n), seen);
 	switchover_cancel(c, now_ms, why);
+	if (c->phase == PHASE_SERVING)
+		election_note_outage(c, false, now_ms, why);
 	election_start(c, ELECTION_FAILURE, now_ms, why);
 	return true;
 }
@@ -355,6 +398,24 @@ static uint64_t poll_ms(const struct cluster *c, unsigned n, uint64_t now_ms)
 	return c->opt.interval_ms;
 }
 
+/* What is worth a line of history: another role, or that it can or cannot be relied on, and why. Catching up is not. */
+static void note_state(struct cluster *c, unsigned n)
+{
+	struct member *m = &c->members[n];
+	const struct wire_node_status *s = &m->status;
+	bool unfit = s->state == WIRE_STATE_DIVERGED || s->state == WIRE_STATE_FAILED;
+	bool changed = s->role != m->told_role || unfit != m->told_unfit || strcmp(s->reason, m->told_reason) != 0;
+
+	if (s->role == 0 || !s->accepted || (m->told && !changed))
+		return; /* what is refused is noted where it was asked for */
+	cluster_note(c, TIMELINE_NODE_STATE, n, "%s %s%s%.180s", s->role == WIRE_ROLE_MASTER ? "master" : "replica",
+		     wire_state_name(s->state), s->reason[0] == '\0' ? "" : ": ", s->reason);
+	m->told = true;
+	m->told_role = s->role;
+	m->told_unfit = unfit;
+	memcpy(m->told_reason, s->reason, sizeof(m->told_reason));
+}
+
 static void on_reply(struct cluster *c, const struct cluster_event *ev, uint64_t now_ms)
 {
 	unsigned n = ev->node;
@@ -365,13 +426,16 @@ static void on_reply(struct cluster *c, const struct cluster_event *ev, uint64_t
 		return; /* late: superseded, or of a process that is gone */
 	m->seq = 0;
 	m->status = *ev->u.reply.status;
+	m->good_ms = now_ms;
 	member_heard(m, now_ms);
 	m->next_send_ms = now_ms + poll_ms(c, n, now_ms);
 	if (m->phase == MEMBER_STARTING) {
 		snprintf(took, sizeof(took), "answers after %" PRIu64 " ms", now_ms - m->started_ms);
 		member_set_phase(c, n, MEMBER_ALIVE, took);
+		cluster_note(c, TIMELINE_NODE_ANSWERS, n, "%s", took);
 	}
 	distrust(c, n);
+	note_state(c, n);
 	if (learn_term(c, n, now_ms))
 		return;
 	if (m->asked == WIRE_SET_TERM)

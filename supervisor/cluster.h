@@ -30,11 +30,13 @@
 #include "common/base/err.h"
 #include "common/base/log.h"
 #include "common/wire/wire.h"
+#include "supervisor/timeline.h"
 
 #define CLUSTER_NODES_MAX   CONFIG_NODES_MAX
 #define CLUSTER_NOBODY      UINT_MAX
 #define CLUSTER_TEXT_MAX    256
-#define CLUSTER_ACTIONS_MAX 256
+#define CLUSTER_REASON_MAX  1024
+#define CLUSTER_ACTIONS_MAX 512
 #define CLUSTER_TERM_MAX    ((uint64_t)1 << 62) /* a peer that names a higher one is not believed */
 
 /* Budgets that are not configuration; the shell's tests and the simulator want to know them. */
@@ -106,13 +108,14 @@ enum cluster_action_type {
 	CLUSTER_PROBE, /* take a sample of the process; compare: tell by PROGRESS what it did since the one before */
 	CLUSTER_PERSIST,
 	CLUSTER_LOG,
+	CLUSTER_NOTE,            /* for the timeline */
 	CLUSTER_SWITCHOVER_DONE, /* ok and text: the result of the last CLUSTER_SWITCHOVER event */
 	CLUSTER_STOPPED,         /* every process is gone; nothing follows */
 };
 
 struct cluster_action {
 	enum cluster_action_type type;
-	unsigned node; /* SPAWN, KILL, SEND, PROBE */
+	unsigned node; /* SPAWN, KILL, SEND, PROBE; NOTE: whom it is about, or CLUSTER_NOBODY */
 	union {
 		bool as_master; /* SPAWN: as the master of term 1 */
 		int signal;     /* KILL */
@@ -128,9 +131,10 @@ struct cluster_action {
 			uint64_t failovers;
 		} persist;
 		enum log_level level; /* LOG */
-		bool ok;              /* SWITCHOVER_DONE */
+		struct timeline_note note;
+		bool ok; /* SWITCHOVER_DONE */
 	} u;
-	char text[CLUSTER_TEXT_MAX]; /* LOG, SWITCHOVER_DONE; else empty */
+	char text[CLUSTER_TEXT_MAX]; /* LOG, NOTE, SWITCHOVER_DONE; else empty */
 };
 
 struct cluster_actions {
@@ -173,6 +177,8 @@ struct cluster_view {
 };
 
 void cluster_view(const struct cluster *c, struct cluster_view *out);
+/* Why there is no master, with what each node lacks for it as of now_ms; empty when there is one. At most size - 1 bytes. */
+void cluster_reason(const struct cluster *c, uint64_t now_ms, char *out, size_t size);
 void cluster_node_view(const struct cluster *c, unsigned node, uint64_t now_ms, struct cluster_node_view *out);
 
 #endif

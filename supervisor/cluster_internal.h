@@ -28,9 +28,15 @@ struct member {
 	bool excused;    /* it did, which was logged */
 	bool distrusted; /* named an impossible term: a restart would not help */
 	uint64_t probed_ms;
+	/* what the timeline was last told of it */
+	bool told;
+	enum wire_role told_role;
+	bool told_unfit; /* diverged or failed */
+	char told_reason[WIRE_REASON_MAX];
 	struct wal_pos promised_pos; /* its position after the promise: no older master can change it any more */
 	uint64_t started_ms;
 	uint64_t heard_ms;   /* last answer, or when waiting for one began anew */
+	uint64_t good_ms;    /* last answer; started_ms before the first */
 	uint64_t restart_ms; /* DOWN */
 	uint64_t backoff_ms; /* delay of the next restart */
 	uint64_t restarts;
@@ -72,7 +78,15 @@ struct cluster {
 	uint64_t phase_ms;  /* when phase began */
 	uint64_t window_ms; /* ELECTING */
 	uint64_t lost_ms;   /* when the last master was lost, for the log */
-	uint64_t burst_ms;  /* elections are counted since; too many in a second are slowed down */
+	struct {
+		bool open;    /* a master was lost, or drained, and none is ready since */
+		bool counted; /* in failovers */
+		bool planned; /* began as a switchover */
+		uint64_t detected_ms;
+		uint64_t heard_ms; /* the lost master's last good heartbeat */
+		char why[CLUSTER_TEXT_MAX];
+	} outage;
+	uint64_t burst_ms; /* elections are counted since; too many in a second are slowed down */
 	unsigned burst;
 	uint32_t last_seq;
 	uint64_t stop_ms;   /* STOPPING: since */
@@ -82,6 +96,7 @@ struct cluster {
 		enum switchover_stage stage;
 		unsigned target;
 		bool drain_accepted;
+		uint64_t begun_ms;
 		struct wal_pos goal; /* the master's last record, once drained */
 		uint64_t deadline_ms;
 	} switchover;
@@ -97,6 +112,9 @@ struct cluster {
 /* cluster.c */
 struct cluster_action *cluster_emit(struct cluster *c, enum cluster_action_type type, unsigned node);
 void cluster_log(struct cluster *c, enum log_level level, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* For the timeline: a note about node, or CLUSTER_NOBODY, with the present term. The caller may fill in more. */
+struct timeline_note *cluster_note(struct cluster *c, enum timeline_kind kind, unsigned node, const char *fmt, ...)
+    PRINTF_LIKE(4, 5);
 void cluster_set_reason(struct cluster *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void cluster_set_phase(struct cluster *c, enum cluster_phase phase, uint64_t now_ms);
 bool member_runs(const struct member *m);   /* STARTING or ALIVE */
@@ -123,6 +141,7 @@ void election_on_promoted(struct cluster *c, unsigned n, uint64_t now_ms);
 void election_on_no_promotion(struct cluster *c, uint64_t now_ms);
 void election_persist_failed(struct cluster *c, uint64_t now_ms);
 void election_observe(struct cluster *c, unsigned n, uint64_t now_ms);
+void election_note_outage(struct cluster *c, bool planned, uint64_t now_ms, const char *why);
 void election_master_lost(struct cluster *c, uint64_t now_ms, const char *why);
 void gathering_progress(struct cluster *c, uint64_t now_ms);
 uint64_t election_wake_ms(const struct cluster *c, uint64_t now_ms);

@@ -4,6 +4,8 @@
 #include "supervisor/cluster.h"
 
 #include <assert.h>
+#include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -53,4 +55,138 @@ void cluster_node_view(const struct cluster *c, unsigned n, uint64_t now_ms, str
 	out->status = m->status;
 	snprintf(out->reason, sizeof(out->reason), "%s",
 		 m->phase == MEMBER_ALIVE && m->status.role != 0 ? m->status.reason : m->reason);
+}
+
+/* ---- why there is no master */
+
+struct text {
+	char *at;
+	size_t left; /* with the terminating NUL; what does not fit is cut */
+};
+
+static void PRINTF_LIKE(2, 3) put(struct text *t, const char *fmt, ...)
+{
+	va_list ap;
+	int len;
+
+	va_start(ap, fmt);
+	len = vsnprintf(t->at, t->left, fmt, ap);
+	va_end(ap);
+	if (len < 0)
+		return;
+	if ((size_t)len >= t->left)
+		len = (int)t->left - 1;
+	t->at += len;
+	t->left -= (size_t)len;
+}
+
+static const char *unusable_word(const struct member *m)
+{
+	return m->status.state == WIRE_STATE_DIVERGED ? "cannot be counted on" : "has failed";
+}
+
+/* What keeps n from helping, or how it helps. */
+static void put_member(struct text *t, const struct cluster *c, unsigned n, uint64_t now_ms)
+{
+	const struct member *m = &c->members[n];
+	bool electing = c->phase == PHASE_ELECTING && !c->held;
+
+	put(t, NODE_NAME_FMT " ", NODE_NAME(n));
+	if (m->phase == MEMBER_DOWN) {
+		put(t, "is down (%.160s", m->reason);
+		if (m->restart_ms > now_ms)
+			put(t, "; restarts in %.1f s", (double)(m->restart_ms - now_ms) / 1000);
+		put(t, ")");
+	} else if (m->phase == MEMBER_ENDING) {
+		put(t, "is being killed (%.160s)", m->reason);
+	} else if (m->phase == MEMBER_STARTING) {
+		put(t, "has been starting for %.1f s", (double)(now_ms - m->started_ms) / 1000);
+	} else if (member_silent(c, m, now_ms)) {
+		put(t, "hangs (no answer for %.1f s)", (double)(now_ms - m->heard_ms) / 1000);
+	} else if (m->status.role != 0 && !member_usable(m)) {
+		put(t, "%s (%.160s)", unusable_word(m), m->status.reason);
+	} else if (electing && m->promised) {
+		put(t, "promised");
+	} else if (electing && m->refused) {
+		put(t, "refused (%.160s)", m->status.reason);
+	} else if (electing) {
+		put(t, "was asked");
+	} else {
+		put(t, "%s", m->status.role == 0 ? "was asked" : wire_state_name(m->status.state));
+	}
+}
+
+static void put_members(struct text *t, const struct cluster *c, uint64_t now_ms)
+{
+	unsigned n;
+
+	for (n = 0; n < c->opt.node_count; n++) {
+		put(t, "%s", n == 0 ? ": " : ", ");
+		put_member(t, c, n, now_ms);
+	}
+}
+
+static void put_stopping(struct text *t, const struct cluster *c)
+{
+	const char *separator = ", waiting for ";
+	unsigned n;
+
+	put(t, "the cluster is being stopped");
+	for (n = 0; n < c->opt.node_count; n++) {
+		if (c->members[n].phase == MEMBER_DOWN)
+			continue;
+		put(t, "%s" NODE_NAME_FMT, separator, NODE_NAME(n));
+		separator = ", ";
+	}
+}
+
+/* c->reason names each node in an election that lacks promises; said here with more, and up to date. */
+static void put_electing(struct text *t, const struct cluster *c)
+{
+	unsigned promised = 0;
+	unsigned n;
+
+	for (n = 0; n < c->opt.node_count; n++)
+		promised += c->members[n].promised && member_usable(&c->members[n]);
+	if (promised < c->need)
+		put(t, "election for term %" PRIu64 " waits for enough nodes, %u of the %u needed promised", c->term,
+		    promised, c->need);
+	else
+		put(t, "%s", c->reason);
+	if (c->outage.open)
+		put(t, " (%.120s)", c->outage.why);
+}
+
+void cluster_reason(const struct cluster *c, uint64_t now_ms, char *out, size_t size)
+{
+	struct text t = {out, size};
+
+	out[0] = '\0';
+	switch (c->phase) {
+	case PHASE_SERVING:
+		return;
+	case PHASE_IDLE:
+		put(&t, "the supervisor is starting");
+		return;
+	case PHASE_STOPPING:
+		put_stopping(&t, c);
+		return;
+	case PHASE_ENDED:
+		put(&t, "the cluster has been stopped");
+		return;
+	case PHASE_ELECTING:
+		if (!c->held) {
+			put_electing(&t, c);
+			break;
+		}
+		put(&t, "%s", c->reason);
+		if (c->retry_ms > now_ms)
+			put(&t, "; the next election is in %" PRIu64 " ms", c->retry_ms - now_ms);
+		break;
+	case PHASE_GATHERING:
+	case PHASE_PROMOTING:
+		put(&t, "%s", c->reason);
+		break;
+	}
+	put_members(&t, c, now_ms);
 }

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,10 @@ static const char usage_text[] =
     "  switchover  hand over to another master without losing a request\n"
     "      --to ID         to this node, e.g. node2 (the most advanced replica)\n"
     "  stop        end all nodes and the supervisor\n"
+    "  events      show what has happened; needs no running supervisor\n"
+    "      --json          as JSON, one object a line\n"
+    "      --last N        only the last N events (all)\n"
+    "      --follow        go on with what comes\n"
     "\n"
     "  --help, --version\n"
     "\n"
@@ -52,7 +57,9 @@ enum option_id {
 	OPT_DAEMON,
 	OPT_JSON,
 	OPT_WATCH,
-	OPT_TO
+	OPT_TO,
+	OPT_LAST,
+	OPT_FOLLOW
 };
 
 struct arguments {
@@ -60,6 +67,8 @@ struct arguments {
 	bool json;
 	bool watch;
 	const char *to;
+	unsigned last;
+	bool follow;
 };
 
 static enum exit_code usage_error(const char *why, const char *what)
@@ -110,6 +119,11 @@ static bool take_option(struct arguments *a, int id, const char *value)
 	case OPT_JSON:
 		a->json = true;
 		return true;
+	case OPT_LAST:
+		return parse_number(value, 1, UINT_MAX, &a->last);
+	case OPT_FOLLOW:
+		a->follow = true;
+		return true;
 	case OPT_WATCH:
 		a->watch = true;
 		return true;
@@ -159,6 +173,11 @@ static const struct option status_options[] = {
 static const struct option switchover_options[] = {
     COMMON_OPTIONS, {"to", required_argument, NULL, OPT_TO}, END_OF_OPTIONS};
 static const struct option stop_options[] = {COMMON_OPTIONS, END_OF_OPTIONS};
+static const struct option events_options[] = {COMMON_OPTIONS,
+					       {"json", no_argument, NULL, OPT_JSON},
+					       {"last", required_argument, NULL, OPT_LAST},
+					       {"follow", no_argument, NULL, OPT_FOLLOW},
+					       END_OF_OPTIONS};
 
 static enum exit_code run_command(const struct arguments *a)
 {
@@ -180,6 +199,13 @@ static enum exit_code stop_command(const struct arguments *a)
 	return command_stop(a->run.data_dir);
 }
 
+static enum exit_code events_command(const struct arguments *a)
+{
+	const struct timeline_view view = {.json = a->json, .follow = a->follow, .last = a->last};
+
+	return command_events(a->run.data_dir, &view);
+}
+
 static const struct command {
 	const char *name;
 	const struct option *options;
@@ -189,6 +215,7 @@ static const struct command {
     {"status", status_options, status_command},
     {"switchover", switchover_options, switchover_command},
     {"stop", stop_options, stop_command},
+    {"events", events_options, events_command},
 };
 
 static bool asks_for(int argc, char **argv, const char *option)

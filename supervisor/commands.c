@@ -1,5 +1,6 @@
 /*
- * commands.c - status, switchover and stop: requests over the supervisor's control socket, and what to do without one.
+ * commands.c - status, switchover and stop: requests over the supervisor's control socket, and what to do without one;
+ * events, which needs none.
  */
 #include "supervisor/commands.h"
 
@@ -407,4 +408,19 @@ enum exit_code command_stop(const char *data_dir)
 	else if (code == EXIT_OK)
 		printf("stopped %u node%s that ran without a supervisor\n", count, count == 1 ? "" : "s");
 	return code;
+}
+
+/* ---- events */
+
+enum exit_code command_events(const char *data_dir, const struct timeline_view *view)
+{
+	struct errmsg em = {0};
+	enum db_err err = datadir_enter(data_dir, false, &em);
+
+	if (err == DB_OK)
+		err = timeline_show(view, &em);
+	if (err == DB_OK)
+		return EXIT_OK;
+	fprintf(stderr, "grizzly-supervisor: %s\n", em.text);
+	return EXIT_FAILED;
 }

@@ -1,5 +1,5 @@
 /*
- * commands.h - the command line: run, status, switchover, stop. Each returns the exit code of the program.
+ * commands.h - the command line: run, status, switchover, stop, events, salvage, recover. Each returns the exit code of the program.
  *
  * Messages for people go to stderr, results to stdout. Main thread.
  */
@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "supervisor/datadir.h"
+#include "supervisor/timeline_show.h"
 
 enum exit_code { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 3 };
 
@@ -28,5 +29,6 @@ enum exit_code command_run(const struct run_options *o);
 enum exit_code command_status(const char *data_dir, bool json, bool watch);
 enum exit_code command_switchover(const char *data_dir, const char *to); /* to NULL: the best replica */
 enum exit_code command_stop(const char *data_dir);
+enum exit_code command_events(const char *data_dir, const struct timeline_view *view);
 
 #endif

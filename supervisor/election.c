@@ -63,6 +63,7 @@ void election_start(struct cluster *c, enum election_cause cause, uint64_t now_m
 	persist_term(c, term); /* (1) before any SET_TERM */
 	cluster_set_phase(c, PHASE_ELECTING, now_ms);
 	cluster_log(c, LOG_LEVEL_INFO, "election for term %" PRIu64 " why=\"%.200s\"", term, why);
+	cluster_note(c, TIMELINE_ELECTION, CLUSTER_NOBODY, "%s", why);
 	snprintf(c->reason, sizeof(c->reason), "election for term %" PRIu64 ": %.180s", term, why);
 	c->master = CLUSTER_NOBODY;
 	c->held = false;
@@ -97,16 +98,35 @@ void election_persist_failed(struct cluster *c, uint64_t now_ms)
 	election_hold(c, PERSIST_RETRY_MS, now_ms);
 }
 
+/* From here on nobody serves. One that ends the outage is measured against its beginning, whatever goes wrong between. */
+void election_note_outage(struct cluster *c, bool planned, uint64_t now_ms, const char *why)
+{
+	if (c->outage.open)
+		return;
+	c->outage.open = true;
+	c->outage.counted = false;
+	c->outage.planned = planned;
+	c->outage.detected_ms = now_ms;
+	c->outage.heard_ms = planned || c->master == CLUSTER_NOBODY ? now_ms : c->members[c->master].good_ms;
+	snprintf(c->outage.why, sizeof(c->outage.why), "%s", why);
+}
+
 void election_master_lost(struct cluster *c, uint64_t now_ms, const char *why)
 {
 	char text[CLUSTER_TEXT_MAX];
 
 	snprintf(text, sizeof(text), "master " NODE_NAME_FMT ": %.200s", NODE_NAME(c->master), why);
 	c->last_failed = c->master;
-	if (c->phase == PHASE_SERVING) {
-		c->failovers++;
+	if (c->phase == PHASE_SERVING)
 		c->lost_ms = now_ms;
+	/* One that was promoted may have served before its answer said so. What is lost before anybody serves again is the
+	 * same failover. */
+	if (c->promote_asked) {
+		election_note_outage(c, false, now_ms, text);
+		c->failovers += !c->outage.counted;
+		c->outage.counted = true;
 	}
+	cluster_note(c, TIMELINE_MASTER_LOST, c->master, "%s", why);
 	switchover_cancel(c, now_ms, text);
 	election_start(c, ELECTION_FAILURE, now_ms, text);
 }
@@ -124,6 +144,8 @@ void election_on_promise(struct cluster *c, unsigned n, uint64_t now_ms)
 		m->promised = c->phase == PHASE_ELECTING;
 		m->refused = false;
 		m->promised_pos = s->last;
+		if (m->may_serve)
+			cluster_note(c, TIMELINE_FENCED, n, "it promised term %" PRIu64 " as a replica", c->term);
 		m->may_serve = false;
 		return;
 	}
@@ -156,6 +178,9 @@ void election_on_promoted(struct cluster *c, unsigned n, uint64_t now_ms)
 void election_on_no_promotion(struct cluster *c, uint64_t now_ms)
 {
 	c->last_failed = c->master;
+	cluster_note(c, TIMELINE_NOT_PROMOTED, c->master, "%s",
+		     c->members[c->master].status.accepted ? "no answer to its promotion"
+							   : c->members[c->master].status.reason);
 	cluster_set_reason(c, NODE_NAME_FMT " did not accept its promotion in term %" PRIu64, NODE_NAME(c->master),
 			   c->term);
 	election_hold(c, REFUSED_RETRY_MS, now_ms);
@@ -172,10 +197,30 @@ static bool replaceable(const struct cluster *c, unsigned n, uint64_t now_ms)
 	return usable >= c->need;
 }
 
+static void note_ready(struct cluster *c, uint64_t now_ms)
+{
+	struct timeline_note *note;
+
+	if (!c->outage.open) {
+		cluster_note(c, TIMELINE_MASTER_READY, c->master, "serves, %" PRIu64 " ms after the start",
+			     now_ms - c->lost_ms);
+		return;
+	}
+	note =
+	    cluster_note(c, TIMELINE_MASTER_READY, c->master,
+			 "serves; outage %" PRIu64 " ms since %s, %" PRIu64 " ms since the last good heartbeat: %.120s",
+			 now_ms - c->outage.detected_ms, c->outage.planned ? "writes were held" : "it was noticed",
+			 now_ms - c->outage.heard_ms, c->outage.why);
+	note->outage_ms = now_ms - c->outage.detected_ms;
+	note->outage_heard_ms = now_ms - c->outage.heard_ms;
+	c->outage.open = false;
+}
+
 static void master_is_ready(struct cluster *c, uint64_t now_ms)
 {
 	cluster_log(c, LOG_LEVEL_INFO, NODE_NAME_FMT " is master of term %" PRIu64 ", ready after %" PRIu64 " ms",
 		    NODE_NAME(c->master), c->term, now_ms - c->lost_ms);
+	note_ready(c, now_ms);
 	cluster_set_phase(c, PHASE_SERVING, now_ms);
 	cluster_set_reason(c, "%s", "");
 }
@@ -350,10 +395,40 @@ static bool waits_for(const struct cluster *c, unsigned n, uint64_t now_ms)
 	       now_ms - c->phase_ms < window_ms;
 }
 
+/* Who stood where when the election was decided. */
+static void note_candidates(struct cluster *c, unsigned winner, uint64_t now_ms)
+{
+	unsigned n;
+
+	for (n = 0; n < c->opt.node_count; n++) {
+		const struct member *m = &c->members[n];
+		struct timeline_note *note = cluster_note(c, TIMELINE_CANDIDATE, n, "%s%s", member_word(c, n, now_ms),
+							  n == winner ? ", wins" : "");
+
+		note->last = m->promised ? m->promised_pos : (struct wal_pos){0, 0};
+	}
+}
+
+static const char *why_it_wins(const struct cluster *c, unsigned winner)
+{
+	unsigned n;
+
+	for (n = 0; n < c->opt.node_count; n++)
+		if (n != winner && c->members[n].promised && member_usable(&c->members[n]) &&
+		    wal_pos_cmp(c->members[n].promised_pos, c->members[winner].promised_pos) == 0)
+			return winner == c->preferred ? "being the switchover's target, at an equal position"
+						      : "being the first at an equal position";
+	return "its position, the highest";
+}
+
 static void promote(struct cluster *c, unsigned n, unsigned count, uint64_t now_ms)
 {
 	struct member *m = &c->members[n];
 
+	note_candidates(c, n, now_ms);
+	cluster_note(c, TIMELINE_PROMOTION, n, "chosen for %s; %u promises, %u needed", why_it_wins(c, n), count,
+		     c->need)
+	    ->last = m->promised_pos;
 	cluster_log(c, LOG_LEVEL_INFO,
 		    NODE_NAME_FMT " is promoted in term %" PRIu64 " at (%" PRIu64 ", %" PRIu64
 				  "), promises %u of %u needed",

@@ -103,6 +103,12 @@ void health_on_progress(struct cluster *c, const struct cluster_event *ev, uint6
 	if (m->phase != MEMBER_ALIVE || !m->probed)
 		return; /* it answered meanwhile, or is another process */
 	m->stuck = !ev->u.advancing;
+	if (m->stuck || !m->excused)
+		cluster_note(c, TIMELINE_HEARTBEAT_MISSED, ev->node, "no answer for %" PRIu64 " ms; %s",
+			     now_ms - m->heard_ms,
+			     m->stuck ? "its process stands still: it counts as hung"
+				      : "but its process works: it gets more time")
+		    ->silent_ms = now_ms - m->heard_ms;
 	if (m->stuck || m->excused)
 		return;
 	m->excused = true;
@@ -125,6 +131,8 @@ void health_notice_pause(struct cluster *c, uint64_t now_ms)
 	late_ms = now_ms - c->wake_ms;
 	cluster_log(c, LOG_LEVEL_WARN, "supervisor was paused for %" PRIu64 " ms: missed heartbeats do not count",
 		    late_ms);
+	cluster_note(c, TIMELINE_SUPERVISOR_PAUSED, CLUSTER_NOBODY,
+		     "it was not scheduled for %" PRIu64 " ms: missed heartbeats do not count", late_ms);
 	for (n = 0; n < c->opt.node_count; n++) {
 		struct member *m = &c->members[n];
 

@@ -18,6 +18,7 @@
 
 #include "common/base/log.h"
 #include "supervisor/supervisor.h"
+#include "supervisor/timeline.h"
 
 #define REPORT_MAX 2048
 
@@ -70,6 +71,19 @@ static enum exit_code report_running(int report_fd, pid_t holder)
 	return report(report_fd, EXIT_OK, text);
 }
 
+/* A start that the configuration forbids is part of the story too. */
+static void note_refusal(const char *text)
+{
+	struct timeline_note note = timeline_note_of(TIMELINE_CONFIG_REFUSED);
+	struct timeline *t = NULL;
+	struct errmsg em = {0};
+
+	if (timeline_open(&t, &em) != DB_OK)
+		log_error("%s", em.text);
+	timeline_append(t, &note, TIMELINE_NOBODY, text);
+	timeline_close(t);
+}
+
 /* In the data directory; original_dir is where the command was given. */
 static enum exit_code run_here(const struct run_options *o, int original_dir, int report_fd)
 {
@@ -96,6 +110,8 @@ static enum exit_code run_here(const struct run_options *o, int original_dir, in
 		err = datadir_config(&config, &o->config, original_dir, &em);
 	if (err == DB_OK)
 		err = datadir_token(&em);
+	if (err != DB_OK && lock_fd >= 0)
+		note_refusal(em.text);
 	if (err == DB_OK)
 		err = supervisor_create(&s, &config, data_dir, &em);
 	if (err != DB_OK) {

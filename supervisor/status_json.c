@@ -55,11 +55,13 @@ static json_t *cluster_to_json(const struct cluster *c, const struct cluster_con
 	struct cluster_view v;
 	char endpoint[CONFIG_ADDRESS_MAX];
 	char cluster_id[33];
+	char reason[CLUSTER_REASON_MAX];
 	char master[16];
 	json_t *nodes = json_array();
 	unsigned i;
 
 	cluster_view(c, &v);
+	cluster_reason(c, now_ms, reason, sizeof(reason));
 	config_endpoint_address(config, endpoint);
 	for (i = 0; i < 16; i++)
 		snprintf(cluster_id + 2 * i, 3, "%02x", config->cluster_id[i]);
@@ -73,7 +75,7 @@ static json_t *cluster_to_json(const struct cluster *c, const struct cluster_con
 	return json_pack("{s:s, s:o, s:o, s:s, s:o, s:i, s:b, s:b, s:o, s:o}", "cluster", cluster_id, "term",
 			 number(v.term), "master", v.master == CLUSTER_NOBODY ? json_null() : json_string(master),
 			 "endpoint", endpoint, "failovers", number(v.failovers), "supervisor_pid", (int)getpid(),
-			 "switchover", (int)v.switching, "stopping", (int)v.stopping, "reason", text_or_null(v.reason),
+			 "switchover", (int)v.switching, "stopping", (int)v.stopping, "reason", text_or_null(reason),
 			 "nodes", nodes);
 }
 

@@ -18,6 +18,7 @@ void stop_begin(struct cluster *c, uint64_t now_ms)
 		return;
 	switchover_cancel(c, now_ms, "the cluster is being stopped");
 	cluster_log(c, LOG_LEVEL_INFO, "stopping every node");
+	cluster_note(c, TIMELINE_STOPPING, CLUSTER_NOBODY, "every node is stopped");
 	cluster_set_phase(c, PHASE_STOPPING, now_ms);
 	c->stop_ms = now_ms;
 	cluster_set_reason(c, "the cluster is being stopped");

@@ -30,6 +30,7 @@
 #include "supervisor/managed.h"
 #include "supervisor/membership.h"
 #include "supervisor/roster.h"
+#include "supervisor/timeline.h"
 
 #define QUEUE_MAX       (4 * CLUSTER_NODES_MAX)
 #define ROSTER_DELAY_MS 20 /* run/supervisor.json follows a change after this, out of a failover's way */
@@ -57,6 +58,7 @@ struct supervisor {
 	bool stepping;
 	size_t queue_count;
 	struct cluster_event queue[QUEUE_MAX];
+	struct timeline *timeline; /* NULL: it cannot be written */
 	struct answers answers;
 	struct cluster_actions actions; /* of the step under way */
 	struct managed nodes[CLUSTER_NODES_MAX];
@@ -159,6 +161,14 @@ static void on_node_exit(evutil_socket_t fd, short what, void *arg)
 	roster_changed(m->owner);
 }
 
+static void note_start(struct supervisor *s, const struct cluster_action *a)
+{
+	struct timeline_note note = timeline_note_of(TIMELINE_NODE_START);
+
+	note.pid = (uint64_t)s->nodes[a->node].process.pid;
+	timeline_append(s->timeline, &note, a->node, a->u.as_master ? "started as the first master" : "started");
+}
+
 static void do_spawn(struct supervisor *s, const struct cluster_action *a)
 {
 	const struct managed_start start = {.program = a->u.as_master ? s->master_program : s->replica_program,
@@ -172,6 +182,7 @@ static void do_spawn(struct supervisor *s, const struct cluster_action *a)
 	if (managed_start(m, &start, &em) == DB_OK) {
 		log_info("node%u started pid=%d as=%s", a->node + 1, (int)m->process.pid,
 			 a->u.as_master ? "master" : "replica");
+		note_start(s, a);
 		roster_changed(s);
 		return;
 	}
@@ -307,6 +318,9 @@ static void carry_out(struct supervisor *s)
 			break;
 		case CLUSTER_LOG:
 			do_log(a);
+			break;
+		case CLUSTER_NOTE:
+			timeline_append(s->timeline, &a->u.note, a->node, a->text);
 			break;
 		case CLUSTER_PROBE:
 			do_probe(s, a);
@@ -513,6 +527,15 @@ static enum db_err adopt_nodes(struct supervisor *s, struct cluster_event *ev, s
 	return err;
 }
 
+static void note_supervisor(struct supervisor *s, enum timeline_kind kind, const char *text)
+{
+	struct timeline_note note = timeline_note_of(kind);
+
+	note.term = s->stored.term;
+	note.pid = (uint64_t)getpid();
+	timeline_append(s->timeline, &note, TIMELINE_NOBODY, text);
+}
+
 enum db_err supervisor_create(struct supervisor **out, const struct cluster_config *config, const char *data_dir,
 			      struct errmsg *em)
 {
@@ -531,6 +554,9 @@ enum db_err supervisor_create(struct supervisor **out, const struct cluster_conf
 	for (n = 0; n < CLUSTER_NODES_MAX; n++)
 		s->nodes[n] =
 		    (struct managed){.owner = s, .index = n, .process = PROCESS_NONE, .on_exit = on_node_exit};
+	/* A cluster goes on without its history. */
+	if (timeline_open(&s->timeline, em) != DB_OK)
+		log_error("no event will be recorded: %s", em->text);
 	err = launcher_find(s->master_program, "grizzly-master", em);
 	if (err == DB_OK)
 		err = launcher_find(s->replica_program, "grizzly-replica", em);
@@ -545,9 +571,11 @@ enum db_err supervisor_create(struct supervisor **out, const struct cluster_conf
 	if (err == DB_OK)
 		err = create_control(s, em);
 	if (err != DB_OK) {
+		note_supervisor(s, TIMELINE_CONFIG_REFUSED, em->text);
 		supervisor_free(s);
 		return err;
 	}
+	note_supervisor(s, TIMELINE_SUPERVISOR_START, ev.u.begin.adopted != 0 ? "took over running nodes" : "started");
 	ev.u.begin.first_start = s->stored.term == 0 && ev.u.begin.adopted == 0 && !datadir_has_nodes();
 	feed(s, &ev);
 	write_roster(s);
@@ -559,6 +587,7 @@ enum db_err supervisor_run(struct supervisor *s, struct errmsg *em)
 {
 	if (event_base_dispatch(s->base) < 0)
 		return errmsg_set(em, DB_IO, "the event loop failed");
+	note_supervisor(s, TIMELINE_SUPERVISOR_STOP, "every node has ended");
 	write_roster(s);
 	return DB_OK;
 }
@@ -588,6 +617,7 @@ void supervisor_free(struct supervisor *s)
 	if (s->base != NULL)
 		event_base_free(s->base);
 	cluster_free(s->cluster);
+	timeline_close(s->timeline);
 	if (s->coordinator_is_open)
 		coordinator_close(&s->coordinator);
 	if (s->endpoint_fd >= 0)

@@ -26,6 +26,7 @@ static void PRINTF_LIKE(3, 4) finish(struct cluster *c, bool ok, const char *fmt
 	a->u.ok = ok;
 	c->switchover.stage = SWITCHOVER_NONE;
 	c->preferred = CLUSTER_NOBODY;
+	cluster_note(c, ok ? TIMELINE_SWITCHOVER_END : TIMELINE_SWITCHOVER_FAILED, CLUSTER_NOBODY, "%s", a->text);
 	cluster_log(c, ok ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, "switchover %s: %.200s", ok ? "done" : "failed", a->text);
 }
 
@@ -97,7 +98,10 @@ void switchover_begin(struct cluster *c, unsigned target, uint64_t now_ms)
 	}
 	cluster_log(c, LOG_LEVEL_INFO, "switchover " NODE_NAME_FMT "->" NODE_NAME_FMT " begins", NODE_NAME(c->master),
 		    NODE_NAME(target));
+	cluster_note(c, TIMELINE_SWITCHOVER_BEGIN, target, "from " NODE_NAME_FMT " to " NODE_NAME_FMT,
+		     NODE_NAME(c->master), NODE_NAME(target));
 	c->switchover.stage = SWITCHOVER_DRAIN;
+	c->switchover.begun_ms = now_ms;
 	c->switchover.target = target;
 	c->switchover.drain_accepted = false;
 	c->switchover.deadline_ms = now_ms + CLUSTER_SWITCHOVER_MS;
@@ -147,6 +151,7 @@ static void catch_up_progress(struct cluster *c, uint64_t now_ms)
 	c->last_failed = CLUSTER_NOBODY;
 	c->lost_ms = now_ms;
 	snprintf(why, sizeof(why), "switchover to " NODE_NAME_FMT, NODE_NAME(c->switchover.target));
+	election_note_outage(c, true, c->switchover.begun_ms, why);
 	election_start(c, ELECTION_SWITCHOVER, now_ms, why);
 }
 

@@ -167,6 +167,13 @@ void rig_step(struct rig *r, const struct cluster_event *ev)
 		case CLUSTER_LOG:
 			r->warnings += a->u.level >= LOG_LEVEL_WARN;
 			break;
+		case CLUSTER_NOTE:
+			CU_ASSERT_FATAL(a->u.note.kind < RIG_NOTES);
+			r->notes[a->u.note.kind].count++;
+			r->notes[a->u.note.kind].node = a->node;
+			r->notes[a->u.note.kind].note = a->u.note;
+			memcpy(r->notes[a->u.note.kind].text, a->text, sizeof(a->text));
+			break;
 		case CLUSTER_SWITCHOVER_DONE:
 			CU_ASSERT(!r->switchover_done);
 			r->switchover_done = true;

@@ -36,6 +36,8 @@ struct rig_node {
 	bool probed;
 };
 
+#define RIG_NOTES 64
+
 struct rig {
 	struct cluster *c;
 	struct cluster_options opt;
@@ -51,6 +53,12 @@ struct rig {
 	char switchover_text[CLUSTER_TEXT_MAX];
 	bool stopped;
 	unsigned warnings; /* log lines of level warn and above */
+	struct {           /* by timeline kind: how many, and the last one */
+		unsigned count;
+		unsigned node;
+		struct timeline_note note;
+		char text[CLUSTER_TEXT_MAX];
+	} notes[RIG_NOTES];
 	struct rig_node nodes[CLUSTER_NODES_MAX];
 	struct cluster_actions out; /* of the last step */
 };
