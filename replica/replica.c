@@ -10,6 +10,10 @@
 #include "common/base/log.h"
 #include "common/base/spill.h"
 #include "common/wire/pump.h"
+#include "replica/salvage.h"
+
+/* A disk without space for what is to be salvaged shall not keep the node out for ever. */
+#define SALVAGE_PATIENCE_MS 30000u
 
 /* More windows of a snapshot than this are never offered at a time; the master asks again when an answer is lost. */
 #define WANTS_MAX 4
@@ -36,6 +40,8 @@ struct replica {
 	pthread_mutex_t mutex; /* guards walreceiver, piece, snapshot and the pump's exchange */
 	struct walreceiver *walreceiver;
 	struct spill piece;
+	uint64_t salvage_failed_ms;       /* when keeping the tail failed first; 0: it did not */
+	struct wal_pos snapshot_pos;      /* of the one being received */
 	struct snapshot_target *snapshot; /* being received; NULL: none */
 	struct outbox outbox;
 	pthread_mutex_t status_mutex; /* guards status, the published one; taken last */
@@ -236,10 +242,48 @@ static enum db_err io_apply(void *arg, uint64_t lsn, struct errmsg *em)
 	return store_apply(r->options.store, lsn, em);
 }
 
+/* Keeps the records after keep_lsn, which are about to go. While that fails the caller waits and tries again, but not for
+ * ever: then they go, and the log says so. DB_FULL: not yet. */
+static enum db_err salvage_tail(struct replica *r, uint64_t keep_lsn, bool certain, const char *reason,
+				struct errmsg *em)
+{
+	const struct salvage salvage = {.store = r->options.store,
+					.dir = r->dir,
+					.node_id = r->node_id,
+					.cluster_id = r->cluster_id,
+					.keep_lsn = keep_lsn,
+					.certain = certain,
+					.reason = reason};
+	uint64_t tip_lsn = store_tip_lsn(r->options.store);
+	uint64_t now_ms;
+	struct errmsg why = {0};
+	bool kept;
+
+	if (salvage_keep(&salvage, &kept, &why) == DB_OK) {
+		r->salvage_failed_ms = 0;
+		return DB_OK;
+	}
+	now_ms = clock_mono_ms();
+	if (r->salvage_failed_ms == 0)
+		r->salvage_failed_ms = now_ms;
+	if (now_ms - r->salvage_failed_ms < SALVAGE_PATIENCE_MS) {
+		log_error("records %llu..%llu, which only this node has, cannot be kept yet: %s",
+			  (unsigned long long)keep_lsn + 1, (unsigned long long)tip_lsn, why.text);
+		return errmsg_set(em, DB_FULL, "the log's tail cannot be kept: %.400s", why.text);
+	}
+	log_error("records %llu..%llu, which only this node has, are given up WITHOUT having been kept: %s",
+		  (unsigned long long)keep_lsn + 1, (unsigned long long)tip_lsn, why.text);
+	r->salvage_failed_ms = 0;
+	return DB_OK;
+}
+
 static enum db_err io_cut(void *arg, uint64_t keep_lsn, struct errmsg *em)
 {
 	struct replica *r = arg;
+	enum db_err err = salvage_tail(r, keep_lsn, true, "the master of a newer term does not have these records", em);
 
+	if (err != DB_OK)
+		return err;
 	if (r->options.on_cut != NULL)
 		r->options.on_cut(r->options.arg, keep_lsn);
 	return store_cut(r->options.store, keep_lsn, em);
@@ -278,6 +322,7 @@ static enum db_err io_snapshot_begin(void *arg, const struct wire_snapshot_begin
 					       .db_size_pages = begin->db_size_pages};
 
 	io_snapshot_drop(r);
+	r->snapshot_pos = begin->pos;
 	return snapshot_target_create(&r->snapshot, r->dir, &header, r->cluster_id, r->options.store, em);
 }
 
@@ -301,6 +346,11 @@ static enum db_err io_snapshot_end(void *arg, struct errmsg *em)
 	struct replica *r = arg;
 	enum db_err err = snapshot_target_complete(r->snapshot, em);
 
+	/* Within a term there is one log, and a snapshot is never older than what it replaces. */
+	if (err == DB_OK && r->snapshot_pos.term != io_tip(r, NULL).term)
+		err = salvage_tail(
+		    r, store_visible_lsn(r->options.store), false,
+		    "the master's log does not reach back to these records, its database replaces this one", em);
 	if (err != DB_OK)
 		return err;
 	r->options.on_snapshot(r->options.arg, r->snapshot);

@@ -380,7 +380,28 @@ struct wal *store_wal(struct store *s)
 
 enum db_err store_open_reader(struct store *s, sqlite3 **out, struct errmsg *em)
 {
-	return vfs_connect(s->vfs, false, out, em);
+	return vfs_connect(s->vfs, false, NULL, out, em);
+}
+
+enum db_err store_open_reader_at(struct store *s, uint64_t lsn, sqlite3 **out, struct errmsg *em)
+{
+	struct snapshot fixed = {.lsn = lsn};
+	const struct change *c;
+	bool found;
+
+	*out = NULL;
+	if (lsn < store_visible_lsn(s) || lsn > s->applied.lsn)
+		return errmsg_set(em, DB_INVALID, "lsn=%" PRIu64 " cannot be looked at, only %" PRIu64 " to %" PRIu64,
+				  lsn, store_visible_lsn(s), s->applied.lsn);
+	pthread_mutex_lock(&s->lock);
+	for (c = s->first; c != NULL && c->pos.lsn != lsn; c = c->next)
+		;
+	found = c != NULL || lsn == s->meta.checkpoint.lsn;
+	fixed.db_size_pages = c != NULL ? c->db_size_pages : s->meta.db_size_pages;
+	pthread_mutex_unlock(&s->lock);
+	if (!found)
+		return errmsg_set(em, DB_NOTFOUND, "record %" PRIu64 " is not in the index any more", lsn);
+	return vfs_connect(s->vfs, false, &fixed, out, em);
 }
 
 enum db_err store_open_writer(struct store *s, sqlite3 **out, struct errmsg *em)
@@ -389,7 +410,7 @@ enum db_err store_open_writer(struct store *s, sqlite3 **out, struct errmsg *em)
 	if (store_tip_lsn(s) != s->applied.lsn)
 		return errmsg_set(em, DB_INVALID, "records up to %" PRIu64 " wait to be applied, %" PRIu64 " is",
 				  store_tip_lsn(s), s->applied.lsn);
-	return vfs_connect(s->vfs, true, out, em);
+	return vfs_connect(s->vfs, true, NULL, out, em);
 }
 
 uint64_t store_snapshot_lsn(sqlite3 *db)

@@ -78,6 +78,10 @@ uint64_t store_durable_lsn(struct store *s);
 /* A read-only connection; every transaction on it sees the snapshot at visible_lsn of its start. No create, no write:
  * SQLite answers SQLITE_READONLY. The caller closes it with sqlite3_close(). */
 enum db_err store_open_reader(struct store *s, sqlite3 **out, struct errmsg *em);
+/* A read-only connection that sees the database as of lsn, visible_lsn <= lsn <= applied_lsn, whatever is committed: for
+ * comparing states before a cut. Owner thread, which neither applies, cuts nor commits while the connection is open.
+ * DB_INVALID: lsn is outside. DB_NOTFOUND: the checkpoint has passed it. */
+enum db_err store_open_reader_at(struct store *s, uint64_t lsn, sqlite3 **out, struct errmsg *em);
 /* The LSN of the snapshot that db's current read transaction holds; visible_lsn when it holds none. */
 uint64_t store_snapshot_lsn(sqlite3 *db);
 

@@ -377,7 +377,7 @@ static enum db_err configure(sqlite3 *db, bool writer, struct errmsg *em)
 	return DB_OK;
 }
 
-enum db_err vfs_connect(struct vfs *v, bool writer, sqlite3 **out, struct errmsg *em)
+enum db_err vfs_connect(struct vfs *v, bool writer, const struct snapshot *fixed, sqlite3 **out, struct errmsg *em)
 {
 	int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE | SQLITE_OPEN_EXRESCODE;
 	struct db_file *f;
@@ -393,6 +393,11 @@ enum db_err vfs_connect(struct vfs *v, bool writer, sqlite3 **out, struct errmsg
 	rc = sqlite3_open_v2(VFS_DB_NAME, out, flags, v->name);
 	atomic_store(&v->connecting, false);
 	pthread_mutex_unlock(&v->connect_lock);
+	f = rc == SQLITE_OK ? db_file_of(*out) : NULL;
+	if (f != NULL && fixed != NULL) { /* before anything is read */
+		f->is_fixed = true;
+		f->fixed = *fixed;
+	}
 	err = rc == SQLITE_OK ? configure(*out, writer, em) : sqlite_failed(*out, rc, "open", em);
 	f = err == DB_OK ? db_file_of(*out) : NULL;
 	if (f == NULL) {

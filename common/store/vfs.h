@@ -25,11 +25,13 @@ struct db_file {
 	struct snapshot snapshot; /* valid while lock >= SQLITE_LOCK_SHARED; a writer sees the tip instead */
 	int lock;                 /* SQLITE_LOCK_... */
 	bool writer;
-	bool configured; /* the connection is set up: pragmas that would undo that are refused */
+	bool is_fixed;         /* sees `fixed` always, whatever is visible: see store_open_reader_at() */
+	struct snapshot fixed; /* valid when is_fixed */
+	bool configured;       /* the connection is set up: pragmas that would undo that are refused */
 };
 
-/* Opens a connection through v. Called under no lock; any thread. */
-enum db_err vfs_connect(struct vfs *v, bool writer, sqlite3 **out, struct errmsg *em);
+/* Opens a connection through v; a reader that sees only *fixed, unless that is NULL. Called under no lock; any thread. */
+enum db_err vfs_connect(struct vfs *v, bool writer, const struct snapshot *fixed, sqlite3 **out, struct errmsg *em);
 
 /* SQLite's xOpen for the main database. pMethods is NULL when it fails. */
 int db_file_open(struct db_file *f, struct store *s, bool writer);

@@ -58,6 +58,8 @@ static void pin(struct db_file *f)
 		snapshots_pin_memory(&f->store->snapshots, f->pin);
 	else
 		f->snapshot = snapshots_pin(&f->store->snapshots, f->pin);
+	if (f->is_fixed)
+		f->snapshot = f->fixed; /* not older than what is pinned: every version it needs is kept */
 }
 
 static int db_close(sqlite3_file *file)
@@ -175,7 +177,9 @@ static int db_size(sqlite3_file *file, sqlite3_int64 *size)
 {
 	struct db_file *f = (struct db_file *)file;
 
-	if (f->lock == SQLITE_LOCK_NONE && !f->writer)
+	if (f->is_fixed)
+		*size = (sqlite3_int64)f->fixed.db_size_pages * WAL_PAGE_SIZE;
+	else if (f->lock == SQLITE_LOCK_NONE && !f->writer)
 		*size = (sqlite3_int64)snapshots_visible(&f->store->snapshots).db_size_pages * WAL_PAGE_SIZE;
 	else
 		*size = (sqlite3_int64)size_seen(f) * WAL_PAGE_SIZE;
