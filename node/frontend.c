@@ -20,6 +20,7 @@
 #include "common/base/log.h"
 #include "common/query/exec.h"
 #include "node/front_request.h"
+#include "node/no_master.h"
 
 #define RETRY_MS         10 /* parked requests are tried again this often, besides every change of role */
 #define INLINE_BYTES_MAX ((size_t)256 << 10)
@@ -104,19 +105,25 @@ void front_worker_arm_tick(struct front_worker *w)
 		log_error("cannot add a timer: requests that wait may wait too long");
 }
 
-/* True when nobody waits for the answer or nothing will come of it any more: the request has been answered. */
+/* True when nobody waits for the answer or nothing will come of it any more: the request has been answered. timeout_message
+ * NULL: why there is no master. */
 static bool ended_waiting(struct front_request *req, enum query_code code, const char *timeout_message)
 {
 	struct front_worker *w = req->worker;
+	char reason[ERRMSG_TEXT_MAX];
 
 	if (w->stopping || atomic_load(&w->frontend->stopping))
 		front_request_fail(req, QUERY_NO_MASTER, "the node is stopping; the request was not executed");
 	else if (atomic_load(http_request_gone(req->http)))
 		front_request_fail(req, QUERY_TIMEOUT, "the client has gone");
-	else if (clock_mono_ms() >= req->deadline_ms)
-		front_request_fail(req, code, timeout_message);
-	else
+	else if (clock_mono_ms() < req->deadline_ms)
 		return false;
+	else if (timeout_message == NULL) {
+		no_master_message(reason, sizeof(reason));
+		front_request_fail(req, code, reason);
+	} else {
+		front_request_fail(req, code, timeout_message);
+	}
 	return true;
 }
 
@@ -124,7 +131,7 @@ void front_request_park(struct front_request *req)
 {
 	struct front_worker *w = req->worker;
 
-	if (ended_waiting(req, QUERY_NO_MASTER, "there is no master at the moment; the request was not executed"))
+	if (ended_waiting(req, QUERY_NO_MASTER, NULL))
 		return;
 	if (!req->was_parked)
 		atomic_fetch_add(&w->frontend->parked, 1);

@@ -38,6 +38,7 @@
 #include "node/checkpointer.h"
 #include "node/control.h"
 #include "node/frontend.h"
+#include "node/no_master.h"
 #include "node/roles.h"
 #include "node/slow_pool.h"
 #include "node/standing.h"
@@ -122,15 +123,19 @@ static void on_ready(void *arg, struct http_request *req)
 	struct node *n = arg;
 	struct buf body = {0};
 	struct roles_view view;
+	char reason[1024];
 	bool is_master;
 
 	roles_get_view(n->roles, &view);
 	is_master = view.role == WIRE_ROLE_MASTER;
 	buf_printf(&body, "{\"status\":\"%s\"", view.ready ? "ok" : "error");
-	if (!view.ready)
-		buf_printf(&body, ",\"code\":\"%s\",\"message\":\"%s\"", query_code_name(QUERY_NO_MASTER),
-			   is_master ? "this master does not have a quorum for its term yet"
-				     : "this replica is not being streamed to by a master");
+	if (!view.ready) {
+		no_master_reason(reason, sizeof(reason),
+				 is_master ? "this master does not have a quorum for its term yet"
+					   : "this replica is not being streamed to by a master");
+		buf_printf(&body, ",\"code\":\"%s\",\"message\":", query_code_name(QUERY_NO_MASTER));
+		json_put_string(&body, reason, strlen(reason));
+	}
 	buf_printf(&body, ",\"role\":\"%s\",\"term\":%" PRIu64 "}\n", is_master ? "master" : "replica", view.term);
 	http_reply(req, view.ready ? 200 : 503, "application/json", &body);
 }

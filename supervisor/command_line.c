@@ -43,6 +43,8 @@ static const char usage_text[] =
     "      --json          as JSON, one object a line\n"
     "      --last N        only the last N events (all)\n"
     "      --follow        go on with what comes\n"
+    "  salvage     list the changes that only a deposed master had, kept before they were cut\n"
+    "      --json          as JSON\n"
     "\n"
     "  --help, --version\n"
     "\n"
@@ -206,6 +208,13 @@ static enum exit_code events_command(const struct arguments *a)
 	return command_events(a->run.data_dir, &view);
 }
 
+static const struct option salvage_options[] = {COMMON_OPTIONS, {"json", no_argument, NULL, OPT_JSON}, END_OF_OPTIONS};
+
+static enum exit_code salvage_command(const struct arguments *a)
+{
+	return command_salvage(a->run.data_dir, a->json);
+}
+
 static const struct command {
 	const char *name;
 	const struct option *options;
@@ -216,6 +225,7 @@ static const struct command {
     {"switchover", switchover_options, switchover_command},
     {"stop", stop_options, stop_command},
     {"events", events_options, events_command},
+    {"salvage", salvage_options, salvage_command},
 };
 
 static bool asks_for(int argc, char **argv, const char *option)

@@ -31,4 +31,7 @@ enum exit_code command_switchover(const char *data_dir, const char *to); /* to N
 enum exit_code command_stop(const char *data_dir);
 enum exit_code command_events(const char *data_dir, const struct timeline_view *view);
 
+/* salvage.c */
+enum exit_code command_salvage(const char *data_dir, bool json);
+
 #endif

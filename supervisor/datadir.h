@@ -16,14 +16,15 @@
 #include "common/base/config.h"
 #include "common/base/err.h"
 
-#define DATADIR_CONFIG  "cluster.json"
-#define DATADIR_TOKEN   "token"
-#define DATADIR_TERM    "supervisor.term"
-#define DATADIR_RUN     "run"
-#define DATADIR_ROSTER  "run/supervisor.json"
-#define DATADIR_LOCK    "run/supervisor.lock"
-#define DATADIR_CONTROL "run/supervisor.ctl"
-#define DATADIR_LOG     "log/supervisor.log"
+#define DATADIR_CONFIG    "cluster.json"
+#define DATADIR_TOKEN     "token"
+#define DATADIR_TERM      "supervisor.term"
+#define DATADIR_RUN       "run"
+#define DATADIR_ROSTER    "run/supervisor.json"
+#define DATADIR_LOCK      "run/supervisor.lock"
+#define DATADIR_CONTROL   "run/supervisor.ctl"
+#define DATADIR_NO_MASTER "run/no-master" /* why there is none, while there is none */
+#define DATADIR_LOG       "log/supervisor.log"
 
 /* What the command line says about the configuration; the rest is cluster.json's business. */
 struct datadir_options {

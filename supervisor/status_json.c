@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "supervisor/salvage_list.h"
+
 static json_t *number(uint64_t v)
 {
 	return json_integer(v > INT64_MAX ? INT64_MAX : (json_int_t)v); /* a peer's number: it may be anything */
@@ -21,6 +23,23 @@ static json_t *number_or_null(bool known, uint64_t v)
 static json_t *text_or_null(const char *text)
 {
 	return text[0] == '\0' ? json_null() : json_string(text);
+}
+
+/* The change files that a node left; null when they cannot be listed. */
+static json_t *salvage_to_json(unsigned n)
+{
+	struct salvage_files *files = malloc(sizeof(*files));
+	struct errmsg em = {0};
+	json_t *list = NULL;
+	size_t i;
+
+	if (files != NULL && salvage_list(files, n, &em) == DB_OK)
+		list = json_array();
+	for (i = 0; list != NULL && i < files->count; i++)
+		if (json_array_append_new(list, json_string(files->items[i].path)) != 0)
+			break;
+	free(files);
+	return list == NULL ? json_null() : list;
 }
 
 static json_t *node_to_json(const struct cluster *c, const struct cluster_config *config, unsigned n, pid_t pid,
@@ -37,16 +56,16 @@ static json_t *node_to_json(const struct cluster *c, const struct cluster_config
 	config_node_address(config, n + 1, CONFIG_REPLICATION, replication);
 	snprintf(id, sizeof(id), "node%u", n + 1);
 	snprintf(checksum, sizeof(checksum), "%016" PRIx64, v.status.db_checksum);
-	return json_pack("{s:s, s:s, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "id", id,
-			 "role", v.role, "state", v.state, "pid", number_or_null(pid > 0, (uint64_t)pid), "http", http,
-			 "replication", replication, "term", number_or_null(v.answered, v.status.promised_term),
+	return json_pack("{s:s, s:s, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o}", "id",
+			 id, "role", v.role, "state", v.state, "pid", number_or_null(pid > 0, (uint64_t)pid), "http",
+			 http, "replication", replication, "term", number_or_null(v.answered, v.status.promised_term),
 			 "durable_lsn", number_or_null(v.answered, v.status.durable_lsn), "applied_lsn",
 			 number_or_null(v.answered, v.status.applied_lsn), "committed_lsn",
 			 number_or_null(v.answered, v.status.committed_lsn), "lag_ms",
 			 number_or_null(v.answered, v.status.lag_ms), "heartbeat_age_ms",
 			 number_or_null(v.answered, now_ms - v.heard_ms), "restarts", number(v.restarts), "db_checksum",
 			 v.answered ? json_string(checksum) : json_null(), "draining", (int)v.status.draining, "reason",
-			 text_or_null(v.reason));
+			 text_or_null(v.reason), "salvage", salvage_to_json(n));
 }
 
 static json_t *cluster_to_json(const struct cluster *c, const struct cluster_config *config, const pid_t *pids,
@@ -171,6 +190,16 @@ static void put_headline(struct buf *b, json_t *json)
 		buf_printf(b, "no master: %s\n", string_of(json, "reason", "no reason given"));
 }
 
+static void put_salvage(struct buf *b, json_t *node)
+{
+	json_t *list = json_object_get(node, "salvage");
+	size_t i;
+
+	for (i = 0; i < json_array_size(list); i++)
+		buf_printf(b, "%s: had changes that the cluster lacks, kept in %s\n", string_of(node, "id", "-"),
+			   json_string_value(json_array_get(list, i)));
+}
+
 enum db_err status_text_put(struct buf *b, const char *text, size_t len, struct errmsg *em)
 {
 	static const char *const titles[COLUMNS] = {"ID",      "ROLE",    "STATE",     "PID", "HTTP",    "TERM",
@@ -203,6 +232,7 @@ enum db_err status_text_put(struct buf *b, const char *text, size_t len, struct 
 
 		if (why != NULL)
 			buf_printf(b, "%s: %s\n", string_of(node, "id", "-"), why);
+		put_salvage(b, node);
 	}
 free_all:
 	json_decref(json);

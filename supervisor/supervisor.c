@@ -25,6 +25,7 @@
 #include "supervisor/coordinator.h"
 #include "supervisor/datadir.h"
 #include "supervisor/endpoint.h"
+#include "supervisor/housekeeping.h"
 #include "supervisor/launcher.h"
 #include "supervisor/mailbox.h"
 #include "supervisor/managed.h"
@@ -58,6 +59,7 @@ struct supervisor {
 	bool stepping;
 	size_t queue_count;
 	struct cluster_event queue[QUEUE_MAX];
+	struct housekeeping *housekeeping;
 	struct timeline *timeline; /* NULL: it cannot be written */
 	struct answers answers;
 	struct cluster_actions actions; /* of the step under way */
@@ -470,6 +472,17 @@ static enum db_err create_control(struct supervisor *s, struct errmsg *em)
 			 em);
 }
 
+static enum db_err create_housekeeping(struct supervisor *s, struct errmsg *em)
+{
+	const struct housekeeping_options o = {.base = s->base,
+					       .cluster = s->cluster,
+					       .timeline = s->timeline,
+					       .node_count = s->node_count,
+					       .endpoint_fd = s->endpoint_fd};
+
+	return housekeeping_create(&s->housekeeping, &o, em);
+}
+
 static enum db_err create_cluster(struct supervisor *s, struct errmsg *em)
 {
 	struct cluster_options o = {.node_count = s->node_count,
@@ -570,6 +583,8 @@ enum db_err supervisor_create(struct supervisor **out, const struct cluster_conf
 		err = adopt_nodes(s, &ev, em);
 	if (err == DB_OK)
 		err = create_control(s, em);
+	if (err == DB_OK)
+		err = create_housekeeping(s, em);
 	if (err != DB_OK) {
 		note_supervisor(s, TIMELINE_CONFIG_REFUSED, em->text);
 		supervisor_free(s);
@@ -605,6 +620,7 @@ void supervisor_free(struct supervisor *s)
 	if (s == NULL)
 		return;
 	control_free(s->control);
+	housekeeping_free(s->housekeeping);
 	for (n = 0; n < CLUSTER_NODES_MAX; n++)
 		managed_fini(&s->nodes[n]);
 	free_event(s->control_event);
