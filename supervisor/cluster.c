@@ -240,11 +240,14 @@ static void on_begin(struct cluster *c, const struct cluster_event *ev, uint64_t
 {
 	struct cluster_action *persist;
 	bool first = ev->u.begin.first_start;
+	bool chosen = first || ev->u.begin.recover; /* the master is known without an election */
+	unsigned heir = first ? 0 : ev->u.begin.heir;
 	unsigned n;
 
-	assert(c->phase == PHASE_IDLE && !(first && ev->u.begin.adopted != 0));
-	if (first) {
-		c->term = 1;
+	assert(c->phase == PHASE_IDLE && !(chosen && ev->u.begin.adopted != 0));
+	assert(!(first && ev->u.begin.recover) && (!chosen || heir < c->opt.node_count));
+	if (chosen) {
+		c->term++;
 		persist = cluster_emit(c, CLUSTER_PERSIST, CLUSTER_NOBODY);
 		persist->u.persist.term = c->term;
 		persist->u.persist.failovers = c->failovers;
@@ -257,14 +260,20 @@ static void on_begin(struct cluster *c, const struct cluster_event *ev, uint64_t
 		if (ev->u.begin.adopted >> n & 1)
 			member_adopt(c, n, ev->u.begin.answered >> n & 1, now_ms);
 		else
-			member_spawn(c, n, first && n == 0, now_ms);
+			member_spawn(c, n, chosen && n == heir, now_ms);
 	}
-	if (first) {
-		c->master = 0;
+	if (chosen) {
+		c->master = heir;
 		c->promote_asked = true; /* its command line says so */
 		c->lost_ms = now_ms;
 		cluster_set_phase(c, PHASE_PROMOTING, now_ms);
-		cluster_set_reason(c, "the cluster is being started for the first time");
+		if (first)
+			cluster_set_reason(c, "the cluster is being started for the first time");
+		else
+			cluster_set_reason(c,
+					   NODE_NAME_FMT " was ordered to be master of term %" PRIu64
+							 " by a recovery, and waits for its quorum",
+					   NODE_NAME(heir), c->term);
 	} else if (ev->u.begin.adopted != 0) {
 		cluster_set_phase(c, PHASE_GATHERING, now_ms);
 		cluster_set_reason(c, "the running nodes are asked which of them is master");

@@ -83,7 +83,10 @@ struct cluster_event {
 	    node; /* NODE_EXITED, REPLY, NO_REPLY, PROGRESS; SWITCHOVER: the target, or CLUSTER_NOBODY for the best */
 	union {
 		struct {
-			bool first_start;  /* nothing was ever started here: node 0 begins as the master of term 1 */
+			bool first_start; /* nothing was ever started here: node 0 begins as the master of term 1 */
+			bool recover;     /* an operator accepted a loss: node `heir` begins as the master of a new
+			                      term without an election. Not with first_start or adopted */
+			unsigned heir;
 			uint32_t adopted;  /* bit n: node n runs already, started by an earlier supervisor */
 			uint32_t answered; /* bit n: that process is known to have answered before */
 			uint64_t restarts[CLUSTER_NODES_MAX]; /* so far; looked at when any was adopted */
@@ -117,7 +120,7 @@ struct cluster_action {
 	enum cluster_action_type type;
 	unsigned node; /* SPAWN, KILL, SEND, PROBE; NOTE: whom it is about, or CLUSTER_NOBODY */
 	union {
-		bool as_master; /* SPAWN: as the master of term 1 */
+		bool as_master; /* SPAWN: as the master of the term that was persisted just before */
 		int signal;     /* KILL */
 		bool compare;   /* PROBE */
 		struct {

@@ -82,7 +82,7 @@ static void PRINTF_LIKE(2, 3) put(struct text *t, const char *fmt, ...)
 
 static const char *unusable_word(const struct member *m)
 {
-	return m->status.state == WIRE_STATE_DIVERGED ? "cannot be counted on" : "has failed";
+	return m->status.state == WIRE_STATE_DIVERGED ? "cannot be used" : "has failed";
 }
 
 /* What keeps n from helping, or how it helps. */

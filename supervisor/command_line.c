@@ -45,6 +45,8 @@ static const char usage_text[] =
     "      --follow        go on with what comes\n"
     "  salvage     list the changes that only a deposed master had, kept before they were cut\n"
     "      --json          as JSON\n"
+    "  recover     when too few nodes are left for ever: show what survives and what may be missing\n"
+    "      --accept-loss   start again from the best surviving node, the others are made anew\n"
     "\n"
     "  --help, --version\n"
     "\n"
@@ -61,7 +63,8 @@ enum option_id {
 	OPT_WATCH,
 	OPT_TO,
 	OPT_LAST,
-	OPT_FOLLOW
+	OPT_FOLLOW,
+	OPT_ACCEPT_LOSS
 };
 
 struct arguments {
@@ -71,6 +74,7 @@ struct arguments {
 	const char *to;
 	unsigned last;
 	bool follow;
+	bool accept_loss;
 };
 
 static enum exit_code usage_error(const char *why, const char *what)
@@ -125,6 +129,9 @@ static bool take_option(struct arguments *a, int id, const char *value)
 		return parse_number(value, 1, UINT_MAX, &a->last);
 	case OPT_FOLLOW:
 		a->follow = true;
+		return true;
+	case OPT_ACCEPT_LOSS:
+		a->accept_loss = true;
 		return true;
 	case OPT_WATCH:
 		a->watch = true;
@@ -215,6 +222,14 @@ static enum exit_code salvage_command(const struct arguments *a)
 	return command_salvage(a->run.data_dir, a->json);
 }
 
+static const struct option recover_options[] = {
+    COMMON_OPTIONS, {"accept-loss", no_argument, NULL, OPT_ACCEPT_LOSS}, END_OF_OPTIONS};
+
+static enum exit_code recover_command(const struct arguments *a)
+{
+	return command_recover(a->run.data_dir, a->accept_loss);
+}
+
 static const struct command {
 	const char *name;
 	const struct option *options;
@@ -226,6 +241,7 @@ static const struct command {
     {"stop", stop_options, stop_command},
     {"events", events_options, events_command},
     {"salvage", salvage_options, salvage_command},
+    {"recover", recover_options, recover_command},
 };
 
 static bool asks_for(int argc, char **argv, const char *option)

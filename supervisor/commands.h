@@ -34,4 +34,7 @@ enum exit_code command_events(const char *data_dir, const struct timeline_view *
 /* salvage.c */
 enum exit_code command_salvage(const char *data_dir, bool json);
 
+/* recover.c */
+enum exit_code command_recover(const char *data_dir, bool accept_loss);
+
 #endif

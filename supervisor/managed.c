@@ -1,6 +1,7 @@
 /* managed.c - see managed.h. */
 #include "supervisor/managed.h"
 
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -60,16 +61,18 @@ static enum db_err expel_stranger(struct managed *m, struct errmsg *em)
 enum db_err managed_start(struct managed *m, const struct managed_start *start, struct errmsg *em)
 {
 	char id[16];
+	char term[24];
 	char log_path[64];
 	struct launch launch = {.program = start->program,
 				.args = {start->as_master ? "grizzly-master" : "grizzly-replica", "--data-dir",
 					 start->data_dir, "--id", id, start->as_master ? "--term" : NULL,
-					 start->as_master ? "1" : NULL},
+					 start->as_master ? term : NULL},
 				.log_path = log_path,
 				.listen_fd = start->listen_fd};
 	enum db_err err;
 
 	snprintf(id, sizeof(id), "node%u", m->index + 1);
+	snprintf(term, sizeof(term), "%" PRIu64, start->term);
 	snprintf(log_path, sizeof(log_path), "log/%s.log", id);
 	err = expel_stranger(m, em);
 	if (err == DB_OK)

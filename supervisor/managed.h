@@ -32,6 +32,7 @@ struct managed {
 struct managed_start {
 	const char *program;
 	bool as_master;
+	uint64_t term; /* as_master: of which term */
 	const char *data_dir;
 	int listen_fd;
 };

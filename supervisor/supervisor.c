@@ -30,6 +30,7 @@
 #include "supervisor/mailbox.h"
 #include "supervisor/managed.h"
 #include "supervisor/membership.h"
+#include "supervisor/recovery_mark.h"
 #include "supervisor/roster.h"
 #include "supervisor/timeline.h"
 
@@ -56,6 +57,7 @@ struct supervisor {
 	struct event *term_event;
 	struct event *int_event;
 	struct event *roster_event;
+	bool recovering; /* the recovery mark is still there */
 	bool stepping;
 	size_t queue_count;
 	struct cluster_event queue[QUEUE_MAX];
@@ -175,6 +177,7 @@ static void do_spawn(struct supervisor *s, const struct cluster_action *a)
 {
 	const struct managed_start start = {.program = a->u.as_master ? s->master_program : s->replica_program,
 					    .as_master = a->u.as_master,
+					    .term = s->stored.term,
 					    .data_dir = s->data_dir,
 					    .listen_fd = s->endpoint_fd};
 	struct managed *m = &s->nodes[a->node];
@@ -210,6 +213,35 @@ static void do_probe(struct supervisor *s, const struct cluster_action *a)
 		enqueue(s, &ev);
 }
 
+/* The order to begin without an election has been carried out, or is about to be overtaken by one. False: it stands. */
+static bool end_recovery(struct supervisor *s)
+{
+	struct errmsg em = {0};
+
+	if (s->recovering && recovery_mark_remove(&em) != DB_OK)
+		log_error("%s", em.text);
+	else
+		s->recovering = false;
+	return !s->recovering;
+}
+
+static enum db_err begin_recovery(struct supervisor *s, struct cluster_event *ev, struct errmsg *em)
+{
+	unsigned heir;
+	enum db_err err = recovery_mark_read(&heir, s->node_count, em);
+
+	if (err == DB_NOTFOUND)
+		return DB_OK;
+	if (err != DB_OK)
+		return err;
+	s->recovering = true;
+	if (ev->u.begin.adopted != 0) /* they were started since */
+		return end_recovery(s) ? DB_OK : errmsg_set(em, DB_IO, "\"%s\" stands", RECOVERY_MARK_PATH);
+	ev->u.begin.recover = true;
+	ev->u.begin.heir = heir;
+	return DB_OK;
+}
+
 /* ---- requests */
 
 static void do_send(struct supervisor *s, const struct cluster_action *a)
@@ -219,7 +251,7 @@ static void do_send(struct supervisor *s, const struct cluster_action *a)
 
 	memcpy(head.cluster_id, s->config.cluster_id, sizeof(head.cluster_id));
 	memcpy(head.sender, "supervisor", sizeof("supervisor"));
-	if (m->process.pidfd < 0 || m->link == NULL ||
+	if ((a->u.send.type == WIRE_PROMOTE && !end_recovery(s)) || m->process.pidfd < 0 || m->link == NULL ||
 	    mailbox_ask(s->mailbox, m->link, &head, a->node, a->u.send.seq, a->u.send.timeout_ms) != DB_OK)
 		enqueue_no_reply(s, a->node, a->u.send.seq);
 }
@@ -323,6 +355,8 @@ static void carry_out(struct supervisor *s)
 			break;
 		case CLUSTER_NOTE:
 			timeline_append(s->timeline, &a->u.note, a->node, a->text);
+			if (a->u.note.kind == TIMELINE_MASTER_READY)
+				end_recovery(s);
 			break;
 		case CLUSTER_PROBE:
 			do_probe(s, a);
@@ -582,6 +616,8 @@ enum db_err supervisor_create(struct supervisor **out, const struct cluster_conf
 	if (err == DB_OK)
 		err = adopt_nodes(s, &ev, em);
 	if (err == DB_OK)
+		err = begin_recovery(s, &ev, em);
+	if (err == DB_OK)
 		err = create_control(s, em);
 	if (err == DB_OK)
 		err = create_housekeeping(s, em);
@@ -591,7 +627,8 @@ enum db_err supervisor_create(struct supervisor **out, const struct cluster_conf
 		return err;
 	}
 	note_supervisor(s, TIMELINE_SUPERVISOR_START, ev.u.begin.adopted != 0 ? "took over running nodes" : "started");
-	ev.u.begin.first_start = s->stored.term == 0 && ev.u.begin.adopted == 0 && !datadir_has_nodes();
+	ev.u.begin.first_start =
+	    !ev.u.begin.recover && s->stored.term == 0 && ev.u.begin.adopted == 0 && !datadir_has_nodes();
 	feed(s, &ev);
 	write_roster(s);
 	*out = s;
