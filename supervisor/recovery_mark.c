@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/log.h"
 #include "common/store/dirs.h"
 
 #define TEMP_PATH RECOVERY_MARK_PATH ".new"
@@ -61,4 +62,29 @@ enum db_err recovery_mark_remove(struct errmsg *em)
 	if (unlink(RECOVERY_MARK_PATH) != 0)
 		return errno == ENOENT ? DB_OK : errmsg_errno(em, errno, "cannot remove \"%s\"", RECOVERY_MARK_PATH);
 	return dirs_sync(".", em);
+}
+
+enum db_err recovery_mark_begin(struct recovery_mark *m, unsigned node_count, bool adopted, bool *obey, unsigned *heir,
+				struct errmsg *em)
+{
+	enum db_err err = recovery_mark_read(heir, node_count, em);
+
+	*obey = false;
+	m->stands = err == DB_OK;
+	if (err == DB_OK && adopted)
+		err = recovery_mark_end(m) ? DB_OK : errmsg_set(em, DB_IO, "\"%s\" stands", RECOVERY_MARK_PATH);
+	else if (err == DB_OK)
+		*obey = true;
+	return err == DB_NOTFOUND ? DB_OK : err;
+}
+
+bool recovery_mark_end(struct recovery_mark *m)
+{
+	struct errmsg em = {0};
+
+	if (m->stands && recovery_mark_remove(&em) != DB_OK)
+		log_error("%s", em.text);
+	else
+		m->stands = false;
+	return !m->stands;
 }

@@ -9,6 +9,8 @@
 #ifndef GRIZZLY_SUPERVISOR_RECOVERY_MARK_H
 #define GRIZZLY_SUPERVISOR_RECOVERY_MARK_H
 
+#include <stdbool.h>
+
 #include "common/base/err.h"
 
 #define RECOVERY_MARK_PATH "supervisor.recover"
@@ -19,5 +21,17 @@ enum db_err recovery_mark_write(unsigned node, struct errmsg *em);
 enum db_err recovery_mark_read(unsigned *node, unsigned node_count, struct errmsg *em);
 /* DB_OK also when there is none. */
 enum db_err recovery_mark_remove(struct errmsg *em);
+
+/* The supervisor's side of it. */
+struct recovery_mark {
+	bool stands; /* it was found, and is not removed yet */
+};
+
+/* At a start: *obey says whether *heir is to begin as the master. An order given before nodes were started that run now
+ * (adopted) has been carried out, and is removed. Errors as above. */
+enum db_err recovery_mark_begin(struct recovery_mark *m, unsigned node_count, bool adopted, bool *obey, unsigned *heir,
+				struct errmsg *em);
+/* The order has been carried out, or is about to be overtaken by a promotion. False, and logged: it still stands. */
+bool recovery_mark_end(struct recovery_mark *m);
 
 #endif

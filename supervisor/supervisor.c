@@ -57,7 +57,7 @@ struct supervisor {
 	struct event *term_event;
 	struct event *int_event;
 	struct event *roster_event;
-	bool recovering; /* the recovery mark is still there */
+	struct recovery_mark recovery;
 	bool stepping;
 	size_t queue_count;
 	struct cluster_event queue[QUEUE_MAX];
@@ -165,14 +165,6 @@ static void on_node_exit(evutil_socket_t fd, short what, void *arg)
 	roster_changed(m->owner);
 }
 
-static void note_start(struct supervisor *s, const struct cluster_action *a)
-{
-	struct timeline_note note = timeline_note_of(TIMELINE_NODE_START);
-
-	note.pid = (uint64_t)s->nodes[a->node].process.pid;
-	timeline_append(s->timeline, &note, a->node, a->u.as_master ? "started as the first master" : "started");
-}
-
 static void do_spawn(struct supervisor *s, const struct cluster_action *a)
 {
 	const struct managed_start start = {.program = a->u.as_master ? s->master_program : s->replica_program,
@@ -187,7 +179,8 @@ static void do_spawn(struct supervisor *s, const struct cluster_action *a)
 	if (managed_start(m, &start, &em) == DB_OK) {
 		log_info("node%u started pid=%d as=%s", a->node + 1, (int)m->process.pid,
 			 a->u.as_master ? "master" : "replica");
-		note_start(s, a);
+		timeline_append_process(s->timeline, TIMELINE_NODE_START, a->node, 0, (uint64_t)m->process.pid,
+					a->u.as_master ? "started as the master" : "started");
 		roster_changed(s);
 		return;
 	}
@@ -213,35 +206,6 @@ static void do_probe(struct supervisor *s, const struct cluster_action *a)
 		enqueue(s, &ev);
 }
 
-/* The order to begin without an election has been carried out, or is about to be overtaken by one. False: it stands. */
-static bool end_recovery(struct supervisor *s)
-{
-	struct errmsg em = {0};
-
-	if (s->recovering && recovery_mark_remove(&em) != DB_OK)
-		log_error("%s", em.text);
-	else
-		s->recovering = false;
-	return !s->recovering;
-}
-
-static enum db_err begin_recovery(struct supervisor *s, struct cluster_event *ev, struct errmsg *em)
-{
-	unsigned heir;
-	enum db_err err = recovery_mark_read(&heir, s->node_count, em);
-
-	if (err == DB_NOTFOUND)
-		return DB_OK;
-	if (err != DB_OK)
-		return err;
-	s->recovering = true;
-	if (ev->u.begin.adopted != 0) /* they were started since */
-		return end_recovery(s) ? DB_OK : errmsg_set(em, DB_IO, "\"%s\" stands", RECOVERY_MARK_PATH);
-	ev->u.begin.recover = true;
-	ev->u.begin.heir = heir;
-	return DB_OK;
-}
-
 /* ---- requests */
 
 static void do_send(struct supervisor *s, const struct cluster_action *a)
@@ -251,7 +215,8 @@ static void do_send(struct supervisor *s, const struct cluster_action *a)
 
 	memcpy(head.cluster_id, s->config.cluster_id, sizeof(head.cluster_id));
 	memcpy(head.sender, "supervisor", sizeof("supervisor"));
-	if ((a->u.send.type == WIRE_PROMOTE && !end_recovery(s)) || m->process.pidfd < 0 || m->link == NULL ||
+	if ((a->u.send.type == WIRE_PROMOTE && !recovery_mark_end(&s->recovery)) || m->process.pidfd < 0 ||
+	    m->link == NULL ||
 	    mailbox_ask(s->mailbox, m->link, &head, a->node, a->u.send.seq, a->u.send.timeout_ms) != DB_OK)
 		enqueue_no_reply(s, a->node, a->u.send.seq);
 }
@@ -356,7 +321,7 @@ static void carry_out(struct supervisor *s)
 		case CLUSTER_NOTE:
 			timeline_append(s->timeline, &a->u.note, a->node, a->text);
 			if (a->u.note.kind == TIMELINE_MASTER_READY)
-				end_recovery(s);
+				recovery_mark_end(&s->recovery);
 			break;
 		case CLUSTER_PROBE:
 			do_probe(s, a);
@@ -576,11 +541,7 @@ static enum db_err adopt_nodes(struct supervisor *s, struct cluster_event *ev, s
 
 static void note_supervisor(struct supervisor *s, enum timeline_kind kind, const char *text)
 {
-	struct timeline_note note = timeline_note_of(kind);
-
-	note.term = s->stored.term;
-	note.pid = (uint64_t)getpid();
-	timeline_append(s->timeline, &note, TIMELINE_NOBODY, text);
+	timeline_append_process(s->timeline, kind, TIMELINE_NOBODY, s->stored.term, (uint64_t)getpid(), text);
 }
 
 enum db_err supervisor_create(struct supervisor **out, const struct cluster_config *config, const char *data_dir,
@@ -616,7 +577,8 @@ enum db_err supervisor_create(struct supervisor **out, const struct cluster_conf
 	if (err == DB_OK)
 		err = adopt_nodes(s, &ev, em);
 	if (err == DB_OK)
-		err = begin_recovery(s, &ev, em);
+		err = recovery_mark_begin(&s->recovery, s->node_count, ev.u.begin.adopted != 0, &ev.u.begin.recover,
+					  &ev.u.begin.heir, em);
 	if (err == DB_OK)
 		err = create_control(s, em);
 	if (err == DB_OK)

@@ -204,3 +204,13 @@ void timeline_append(struct timeline *t, const struct timeline_note *note, uint3
 		log_error("the timeline lacks events from now on: %s", em.text);
 	t->failing = err != DB_OK;
 }
+
+void timeline_append_process(struct timeline *t, enum timeline_kind kind, uint32_t node, uint64_t term, uint64_t pid,
+			     const char *text)
+{
+	struct timeline_note note = timeline_note_of(kind);
+
+	note.term = term;
+	note.pid = pid;
+	timeline_append(t, &note, node, text);
+}

@@ -83,6 +83,9 @@ struct timeline; /* body in timeline.c */
 enum db_err timeline_open(struct timeline **out, struct errmsg *em);
 /* Never fails for the caller: what cannot be written is logged, once until it works again. t may be NULL: nothing. */
 void timeline_append(struct timeline *t, const struct timeline_note *note, uint32_t node, const char *text);
+/* One with a process and a term, for what the shell knows by itself. */
+void timeline_append_process(struct timeline *t, enum timeline_kind kind, uint32_t node, uint64_t term, uint64_t pid,
+			     const char *text);
 void timeline_close(struct timeline *t); /* NULL is fine */
 
 #endif
