@@ -137,6 +137,15 @@ static void note_positions(struct housekeeping *h, uint64_t now_ms)
 	}
 }
 
+static bool has_no_master(void *arg)
+{
+	const struct housekeeping *h = arg;
+	struct cluster_view view;
+
+	cluster_view(h->options.cluster, &view);
+	return view.master == CLUSTER_NOBODY;
+}
+
 static void on_round(evutil_socket_t fd, short what, void *arg)
 {
 	struct housekeeping *h = arg;
@@ -163,6 +172,8 @@ enum db_err housekeeping_create(struct housekeeping **out, const struct housekee
 {
 	const struct timeval every = {0, ROUND_MS * 1000};
 	struct housekeeping *h = calloc(1, sizeof(*h));
+	const struct refusal_options refusal = {
+	    .base = options->base, .listen_fd = options->endpoint_fd, .wanted = has_no_master, .arg = h};
 	struct errmsg ledger_em = {0};
 	enum db_err err = DB_OK;
 	unsigned n;
@@ -178,7 +189,7 @@ enum db_err housekeeping_create(struct housekeeping **out, const struct housekee
 	for (n = 0; n < options->node_count; n++)
 		look_at_salvage(h, n, false);
 	if (options->endpoint_fd >= 0)
-		err = refusal_create(&h->refusal, options->base, options->endpoint_fd, em);
+		err = refusal_create(&h->refusal, &refusal, em);
 	h->timer = event_new(options->base, -1, EV_PERSIST, on_round, h);
 	if (err == DB_OK && (h->timer == NULL || event_add(h->timer, &every) != 0))
 		err = errmsg_set(em, DB_NOMEM, "cannot set up the event loop");

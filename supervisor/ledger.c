@@ -105,6 +105,11 @@ enum db_err ledger_write(const struct ledger_book *book, struct errmsg *em)
 	struct slotfile f;
 	enum db_err err = open_book(&f, &old, em);
 
+	if (err == DB_CORRUPT) {
+		if (unlink(LEDGER_PATH) != 0)
+			return errmsg_errno(em, errno, "cannot remove \"%s\"", LEDGER_PATH);
+		err = open_book(&f, &old, em);
+	}
 	if (err != DB_OK)
 		return err;
 	err = write_book(&f, book, em);

@@ -35,7 +35,7 @@ struct ledger_book {
 
 /* What is recorded; all zero when nothing ever was. DB_CORRUPT, DB_IO. */
 enum db_err ledger_read(struct ledger_book *out, struct errmsg *em);
-/* Replaces it, durably. Only while no ledger is open. */
+/* Replaces it, durably, whatever is there. Only while no ledger is open. */
 enum db_err ledger_write(const struct ledger_book *book, struct errmsg *em);
 
 struct ledger; /* body in ledger.c */

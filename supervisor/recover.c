@@ -169,11 +169,13 @@ static enum db_err accept_loss(const struct survey *s, struct errmsg *em)
 		err = standing_write(dir, STANDING_WHOLE, em);
 	if (err == DB_OK)
 		err = recovery_mark_write(s->best, em);
-	if (err == DB_OK)
-		err = ledger_write(&nothing, em); /* what is given up is no measure any more */
-	if (err == DB_OK)
-		note(s, term);
-	return err;
+	if (err != DB_OK)
+		return err;
+	note(s, term);
+	/* What is given up is no measure any more. The recovery does not depend on it. */
+	if (ledger_write(&nothing, em) != DB_OK)
+		fprintf(stderr, "grizzly-supervisor: %s\n", em->text);
+	return DB_OK;
 }
 
 /* ---- the command */

@@ -25,7 +25,7 @@ struct client {
 };
 
 struct refusal {
-	struct event_base *base;
+	struct refusal_options options;
 	struct event *accept_event;
 	struct client *clients;
 	unsigned count;
@@ -132,7 +132,7 @@ static void admit(struct refusal *r, int fd)
 	struct client *c = calloc(1, sizeof(*c));
 
 	if (c != NULL)
-		c->bev = bufferevent_socket_new(r->base, fd, BEV_OPT_CLOSE_ON_FREE);
+		c->bev = bufferevent_socket_new(r->options.base, fd, BEV_OPT_CLOSE_ON_FREE);
 	if (c == NULL || c->bev == NULL) {
 		log_error("no memory to refuse a client");
 		close(fd);
@@ -157,15 +157,17 @@ static void on_connection(evutil_socket_t listen_fd, short what, void *arg)
 	int fd;
 
 	(void)what;
-	while (r->count < REFUSAL_CONNECTIONS_MAX) {
+	while (r->count < REFUSAL_CONNECTIONS_MAX && r->options.wanted(r->options.arg)) {
 		fd = accept4((int)listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		if (fd < 0 && errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
-			log_warn("cannot accept at the endpoint: %s", strerror(errno));
-		if (fd < 0)
+		if (fd < 0 && (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR))
 			return;
+		if (fd < 0) {
+			log_warn("cannot accept at the endpoint: %s", strerror(errno));
+			break;
+		}
 		admit(r, fd);
 	}
-	event_del(r->accept_event); /* level-triggered: refusal_set() takes it up again */
+	event_del(r->accept_event); /* or it would be called at once again: refusal_set() takes it up later */
 	r->accepting = false;
 }
 
@@ -184,15 +186,15 @@ void refusal_set(struct refusal *r, const char *reason)
 		r->accepting = event_add(r->accept_event, NULL) == 0;
 }
 
-enum db_err refusal_create(struct refusal **out, struct event_base *base, int listen_fd, struct errmsg *em)
+enum db_err refusal_create(struct refusal **out, const struct refusal_options *options, struct errmsg *em)
 {
 	struct refusal *r = calloc(1, sizeof(*r));
 
 	*out = NULL;
 	if (r == NULL)
 		return errmsg_set(em, DB_NOMEM, "no memory for the endpoint");
-	r->base = base;
-	r->accept_event = event_new(base, listen_fd, EV_READ | EV_PERSIST, on_connection, r);
+	r->options = *options;
+	r->accept_event = event_new(options->base, options->listen_fd, EV_READ | EV_PERSIST, on_connection, r);
 	if (r->accept_event == NULL) {
 		free(r);
 		return errmsg_set(em, DB_NOMEM, "cannot set up the event loop");

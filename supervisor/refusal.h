@@ -11,6 +11,8 @@
 #ifndef GRIZZLY_SUPERVISOR_REFUSAL_H
 #define GRIZZLY_SUPERVISOR_REFUSAL_H
 
+#include <stdbool.h>
+
 #include "common/base/err.h"
 
 #define REFUSAL_CONNECTIONS_MAX 64
@@ -20,8 +22,15 @@
 struct event_base;
 struct refusal;
 
-/* Refuses nobody until it is told to. listen_fd is borrowed. DB_NOMEM. */
-enum db_err refusal_create(struct refusal **out, struct event_base *base, int listen_fd, struct errmsg *em);
+struct refusal_options {
+	struct event_base *base; /* borrowed, like listen_fd */
+	int listen_fd;
+	bool (*wanted)(void *arg); /* is there still no master? Asked before each connection is taken from its queue */
+	void *arg;
+};
+
+/* Refuses nobody until it is told to. DB_NOMEM. */
+enum db_err refusal_create(struct refusal **out, const struct refusal_options *options, struct errmsg *em);
 /* reason: accept, and say this. NULL: leave the connections to a master. r may be NULL. */
 void refusal_set(struct refusal *r, const char *reason);
 void refusal_free(struct refusal *r); /* NULL is fine */

@@ -121,6 +121,11 @@ enum db_err survey_take(struct survey *s, const struct cluster_config *config, s
 	err = store_init_sqlite(em);
 	if (err == DB_OK)
 		err = ledger_read(&s->seen, em);
+	if (err == DB_CORRUPT) {
+		fprintf(stderr, "grizzly-supervisor: %s: how far the nodes were is not known\n", em->text);
+		memset(&s->seen, 0, sizeof(s->seen));
+		err = DB_OK;
+	}
 	for (n = 0; n < s->node_count && err == DB_OK; n++) {
 		snprintf(dir, sizeof(dir), "node%u", n + 1);
 		err = look_at(&s->nodes[n], dir, config, em);

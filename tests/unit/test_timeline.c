@@ -200,6 +200,9 @@ static void a_ledger_of_nonsense_is_refused(void)
 	CU_ASSERT_EQUAL(ledger_read(&book, &em), DB_CORRUPT);
 	CU_ASSERT_EQUAL(ledger_create(&l, 3, &em), DB_CORRUPT);
 	CU_ASSERT_PTR_NULL(l);
+	memset(&book, 0, sizeof(book));
+	UNIT_OK(ledger_write(&book, &em), &em); /* but can be begun anew */
+	UNIT_OK(ledger_read(&book, &em), &em);
 }
 
 /* ---- the recovery mark */
