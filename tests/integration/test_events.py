@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import subprocess
 
 from harness import scenario
 
@@ -85,6 +86,21 @@ def switchover_and_supervisor_changes_are_told(c):
     table = c.command("events").stdout.splitlines()
     assert table[0].split()[0] == "TIME" and len(table) == len(told) + 1, table[:3]
     assert [e["event"] for e in events(c, "--last", "2")] == told[-2:]
+
+
+@scenario(timeout_s=60)
+def events_are_followed(c):
+    known = len(events(c))
+    with subprocess.Popen([c.supervisor_bin, "events", "--data-dir", c.data_dir, "--json", "--follow"],
+                          stdout=subprocess.PIPE, text=True, env=c.environment()) as follower:
+        try:
+            seen = [json.loads(follower.stdout.readline()) for _ in range(known)]
+            c.kill(c.replicas()[0])
+            while seen[-1]["event"] != "node-exit":
+                seen.append(json.loads(follower.stdout.readline()))
+            assert seen == events(c)[:len(seen)]
+        finally:
+            follower.kill()
 
 
 @scenario(timeout_s=60)

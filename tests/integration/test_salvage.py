@@ -1,11 +1,13 @@
 """What only a deposed master had is kept, readable, before the node cuts it to follow its successor."""
 import json
 import os
+import shutil
 import signal
 import socket
 
 from cluster import alive, wait_until
 from harness import scenario
+from test_snapshot import SMALL_LOG, fill, trim
 
 SETTINGS = {"commit_timeout_ms": 500}
 
@@ -136,3 +138,31 @@ def salvage_that_cannot_be_written_delays_the_return_but_does_not_prevent_it(c):
     entry, = salvaged(c)
     _, changes = changes_of(c, entry)
     assert {"op": "insert", "table": "b", "rowid": 2, "new": {"v": 2}} in changes, changes
+
+
+@scenario(timeout_s=120, settings=dict(SMALL_LOG, **SETTINGS))
+def log_that_a_snapshot_replaces_is_kept_too(c):
+    """The deposed master was away for so long that its successor's log does not reach back to where they part."""
+    c.ok("CREATE TABLE b(v); INSERT INTO b VALUES (1)")
+
+    def write(node):
+        c.query("INSERT INTO b VALUES ('only here')", node=node).must_fail(503, "NO_QUORUM")
+    old, blocker = depose_with_a_tail(c, write)
+    directory, aside = os.path.join(c.data_dir, old), os.path.join(c.ctx.directory, "aside")
+    c.stop()
+    blocker.close()
+    shutil.move(directory, aside)
+    c.start()
+    fill(c, 4)
+    trim(c)
+    c.wait_converged()
+    c.stop()
+    shutil.rmtree(directory)
+    shutil.move(aside, directory)
+    c.start()
+    c.wait_converged(30)
+    entry, = salvaged(c)
+    assert entry["node"] == old and entry["complete"] and not entry["certain"], entry
+    _, changes = changes_of(c, entry)
+    assert any(change.get("table") == "b" and change["new"] == {"v": "only here"} for change in changes), changes
+    assert c.query("SELECT count(*) FROM b").value == 1
