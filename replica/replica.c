@@ -40,9 +40,10 @@ struct replica {
 	pthread_mutex_t mutex; /* guards walreceiver, piece, snapshot and the pump's exchange */
 	struct walreceiver *walreceiver;
 	struct spill piece;
-	uint64_t salvage_failed_ms;       /* when keeping the tail failed first; 0: it did not */
-	struct wal_pos snapshot_pos;      /* of the one being received */
-	struct snapshot_target *snapshot; /* being received; NULL: none */
+	char salvage_note[WIRE_REASON_MAX]; /* what status says of a tail that could not be kept; may be empty */
+	uint64_t salvage_failed_ms;         /* when keeping the tail failed first; 0: it did not */
+	struct wal_pos snapshot_pos;        /* of the one being received */
+	struct snapshot_target *snapshot;   /* being received; NULL: none */
 	struct outbox outbox;
 	pthread_mutex_t status_mutex; /* guards status, the published one; taken last */
 	struct walreceiver_status status;
@@ -261,6 +262,7 @@ static enum db_err salvage_tail(struct replica *r, uint64_t keep_lsn, bool certa
 
 	if (salvage_keep(&salvage, &kept, &why) == DB_OK) {
 		r->salvage_failed_ms = 0;
+		r->salvage_note[0] = '\0';
 		return DB_OK;
 	}
 	now_ms = clock_mono_ms();
@@ -269,10 +271,14 @@ static enum db_err salvage_tail(struct replica *r, uint64_t keep_lsn, bool certa
 	if (now_ms - r->salvage_failed_ms < SALVAGE_PATIENCE_MS) {
 		log_error("records %llu..%llu, which only this node has, cannot be kept yet: %s",
 			  (unsigned long long)keep_lsn + 1, (unsigned long long)tip_lsn, why.text);
+		snprintf(r->salvage_note, sizeof(r->salvage_note),
+			 "it waits: its log's tail, to be cut, cannot be kept: %.180s", why.text);
 		return errmsg_set(em, DB_FULL, "the log's tail cannot be kept: %.400s", why.text);
 	}
 	log_error("records %llu..%llu, which only this node has, are given up WITHOUT having been kept: %s",
 		  (unsigned long long)keep_lsn + 1, (unsigned long long)tip_lsn, why.text);
+	snprintf(r->salvage_note, sizeof(r->salvage_note), "it gave up records %llu..%llu without keeping them: %.160s",
+		 (unsigned long long)keep_lsn + 1, (unsigned long long)tip_lsn, why.text);
 	r->salvage_failed_ms = 0;
 	return DB_OK;
 }
@@ -436,6 +442,8 @@ static void publish_status(struct replica *r)
 {
 	pthread_mutex_lock(&r->status_mutex);
 	walreceiver_get_status(r->walreceiver, &r->status);
+	if (r->status.reason[0] == '\0')
+		memcpy(r->status.reason, r->salvage_note, sizeof(r->status.reason));
 	pthread_mutex_unlock(&r->status_mutex);
 }
 

@@ -93,7 +93,7 @@ struct walreceiver_status {
 	bool behind;           /* the master has said that there is more */
 	uint64_t hello_lsn;    /* the end of the master's log when it last said HELLO; 0: it did not */
 	bool diverged;         /* our database or log is wrong, whatever state says: a snapshot may be on its way */
-	char reason[WIRE_REASON_MAX]; /* why diverged or FAILED */
+	char reason[WIRE_REASON_MAX]; /* why diverged or FAILED, or what else is to be said */
 };
 void walreceiver_get_status(const struct walreceiver *w, struct walreceiver_status *out);
 /* How long ago, at now_ms, the replica last had everything its master had; 0: it has. Before it ever had: a lower bound. */

@@ -132,6 +132,7 @@ def salvage_that_cannot_be_written_delays_the_return_but_does_not_prevent_it(c):
         with open(log) as f:
             return "cannot be kept yet" in f.read()
     c.wait(said, 20, "the node to say so")
+    c.wait(lambda: "cannot be kept" in (c.node(old)["reason"] or ""), 10, "status to say so")
     assert c.node(old)["state"] != "up"
     os.unlink(in_the_way)
     c.wait_all_up(30)
