@@ -379,10 +379,13 @@ static void forward_once(struct front_request *req)
 		forward_start(req);
 }
 
-/* What our snapshot does not know (a table made a moment ago) the master may: it has the last word, if there is one. */
+/*
+ * What our snapshot does not know (a table made a moment ago, or all that came after the last checkpoint when this node has
+ * just restarted) the master may: it has the last word, and is waited for while there is none.
+ */
 static bool master_may_know(const struct front_request *req, const struct query_error *error)
 {
-	return error->code == QUERY_SQL_ERROR && req->master_http[0] != '\0' && !is_forwarded(req->http);
+	return error->code == QUERY_SQL_ERROR && !is_forwarded(req->http);
 }
 
 /* What cannot even be prepared may have been done before (and has dropped its table): the writer looks for its receipt. */

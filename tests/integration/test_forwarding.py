@@ -450,3 +450,24 @@ def no_kind_of_request_outlives_its_timeout(c):
             assert 0.3 < took < 2 * c.ctx.slow, (node, sql, took)
             assert "may have been" not in error["message"], (node, sql, error)  # the master's own words came in time
     assert c.query("SELECT count(*) FROM heavy").value == 0
+
+
+@scenario(timeout_s=60)
+def replica_that_just_restarted_does_not_deny_a_table(c):
+    """It shows its last checkpoint until it hears from a master; that a table is not in it proves nothing."""
+    c.ok("CREATE TABLE young(v)")
+    c.ok("INSERT INTO young VALUES (7)")
+    c.wait_converged()
+    node = c.replicas()[0]
+    c.kill_all()
+    alone = subprocess.Popen([os.path.join(c.ctx.build_dir, "grizzly-replica"), "--data-dir", c.data_dir, "--id", node],
+                             stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=c.environment())
+    try:
+        c.wait(lambda: c.client(node).request("GET", "/health", token=None).ok, 10, "the lone replica")
+        for mode in ("stale", "session"):
+            c.query("SELECT v FROM young", node=node, consistency=mode, timeout_ms=400).must_fail(503, "NO_MASTER")
+    finally:
+        alone.kill()
+        alone.wait()
+    c.start()
+    assert c.query("SELECT v FROM young", node=node, consistency="stale").value == 7
