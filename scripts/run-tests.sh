@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # run-tests.sh - everything that is tested, from a clean checkout: packages, three builds, unit and integration tests.
-# The last line is "N passed, N failed" (tests of the CUnit programs, other test programs, integration scenarios).
+# The last line is "N passed, N failed" (tests of the CUnit programs, other test programs, integration scenarios,
+# tests of the chaos room).
 # Exit codes: 0 all passed, 1 something failed, 2 bad options.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -21,9 +22,9 @@ print_help() {
 	Usage: scripts/run-tests.sh [--quick] [--filter PATTERN]
 
 	Installs what is missing, then builds and tests three times:
-	  build-plain  warnings are errors; unit tests, every integration scenario
-	  build-asan   AddressSanitizer and UBSan; unit tests, integration scenarios
-	  build-tsan   ThreadSanitizer; unit tests, a few integration scenarios
+	  build-plain  warnings are errors; unit tests, every integration scenario, 20 s of chaos
+	  build-asan   AddressSanitizer and UBSan; unit tests, integration scenarios, 12 s of chaos
+	  build-tsan   ThreadSanitizer; unit tests, a few integration scenarios, 12 s of chaos
 
 	  --quick           the first build only
 	  --filter PATTERN  only test programs and scenarios whose name contains PATTERN (no sanitizers without a match)
@@ -85,7 +86,7 @@ unit_tests() {
 	read -r -a names < <(make -C "$dir" -s --no-print-directory --eval 'print-tests: ; @echo $(TESTS)' print-tests)
 	for name in "${names[@]}"; do
 		case $name in
-		*integration/*) ;;
+		*integration/* | *chaos/*) ;;
 		*"$filter"*) programs+=("$name") ;;
 		esac
 	done
@@ -125,6 +126,21 @@ scenarios() {
 	say "integration scenarios, $label: $ok passed, $bad failed ($((SECONDS - started)) s; $log)"
 }
 
+# chaos DIRECTORY LABEL SECONDS: a short attack on real processes with a fresh seed; shown in full when it fails.
+chaos() {
+	local dir=$1 label=$2 log=$1/chaos.log counts ok=0 bad=1 started=$SECONDS
+	[[ chaos == *"$filter"* ]] || return 0
+	CHAOS_SECONDS=$3 top_builddir=$dir "$top_dir/tests/chaos/check.sh" >"$log" 2>&1 || true # its last line is counted
+	counts=$(tail -n 1 "$log")
+	if [[ $counts =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
+		ok=${BASH_REMATCH[1]} bad=${BASH_REMATCH[2]}
+	fi
+	[ "$bad" -eq 0 ] || cut -c 1-2000 "$log"
+	passed=$((passed + ok))
+	failed=$((failed + bad))
+	say "chaos, $label: $ok passed, $bad failed ($((SECONDS - started)) s; $(grep -m 1 -o 'seed [0-9]*' "$log"); $log)"
+}
+
 # build_for_tests DIRECTORY CONFIGURE-OPTIONS…: 1 when it failed, which is counted and shown.
 build_for_tests() {
 	local dir=$1
@@ -151,6 +167,7 @@ if [ -z "${GRIZZLY_TESTS_STAGE:-}" ]; then
 	build_for_tests "$top_dir/build-plain" --enable-werror || finish
 	unit_tests "$top_dir/build-plain" plain
 	scenarios "$top_dir/build-plain" plain --jobs 2 "${scenario_options[@]}"
+	chaos "$top_dir/build-plain" plain 20
 	[ "$quick" = no ] || finish
 fi
 
@@ -178,6 +195,7 @@ asan)
 	build_for_tests "$top_dir/build-asan" --enable-asan --enable-werror CFLAGS='-O1 -g' || finish
 	unit_tests "$top_dir/build-asan" asan
 	scenarios "$top_dir/build-asan" asan --quick --jobs 2 "${scenario_options[@]}"
+	chaos "$top_dir/build-asan" asan 12
 	;;
 tsan)
 	build_for_tests "$top_dir/build-tsan" --enable-tsan --enable-werror CFLAGS='-O1 -g' || finish
@@ -188,6 +206,7 @@ tsan)
 		done
 	fi
 	scenarios "$top_dir/build-tsan" tsan --jobs 1 "${scenario_options[@]}"
+	chaos "$top_dir/build-tsan" tsan 12
 	;;
 esac
 finish

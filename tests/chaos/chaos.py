@@ -19,6 +19,7 @@ import collections
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -79,7 +80,8 @@ class Run:
         if self.options.verbose:
             print("\n".join(schedule.describe(faults)))
         sys.stdout.flush()
-        self.cluster = self.ctx.cluster(replicas=2, settings=SETTINGS, data_dir=self.mount())
+        settings = dict(SETTINGS, durability=self.options.durability)
+        self.cluster = self.ctx.cluster(replicas=2, settings=settings, data_dir=self.mount())
         try:
             return self.attack(faults)
         finally:
@@ -170,6 +172,8 @@ class Run:
     def report(self, breaker, bad):
         if self.options.verbose or bad:
             print("\n".join(breaker.log))
+            with open(os.path.join(self.directory, "faults.out"), "w") as f:
+                f.write("\n".join(breaker.log) + "\n")
         by_outcome = collections.Counter()
         for (f, outcome), n in self.tallies.items():
             if f != "check":
@@ -180,7 +184,7 @@ class Run:
         if breaker.skipped:
             print("\tskipped: %s" % ", ".join("%s %d" % i for i in sorted(breaker.skipped.items())))
         print("\terrors clients saw: %s" % ", ".join("%s %d" % i for i in sorted(self.errors.items())))
-        print("\tfailovers since the supervisor's files began: %s" % getattr(self, "failovers", "?"))
+        print("\tfailovers: %s" % getattr(self, "failovers", "?"))
         self.summary = {"operations": by_outcome, "faults": breaker.done, "skipped": breaker.skipped,
                         "failovers": getattr(self, "failovers", 0) or 0}
 
@@ -238,6 +242,8 @@ def main():
     parser.add_argument("--seed", type=int, help="the first seed (drawn and printed when left out)")
     parser.add_argument("--seconds", type=float, default=20.0, help="of attack in each run (20)")
     parser.add_argument("--workload", choices=[*workloads.BY_NAME, "all"], default="all")
+    parser.add_argument("--durability", choices=("quorum", "all", "async"), default="quorum",
+                        help="async promises less: a few runs must find lost writes, which shows that losses are found")
     parser.add_argument("--runs", type=int, default=1, help="runs, each with the next seed (1)")
     parser.add_argument("--keep", metavar="DIR", help="where failed runs leave their files (BUILD-DIR/chaos-failures)")
     parser.add_argument("--verbose", action="store_true", help="print the schedule and what was done")
@@ -251,6 +257,7 @@ def main():
     if not os.access(os.path.join(options.build_dir, "grizzly-supervisor"), os.X_OK):
         print("no grizzly-supervisor in %s: build first, or say --build-dir" % options.build_dir, file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is cleaned up
     first = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 31)
     totals = collections.defaultdict(collections.Counter, failovers=0, seconds=0.0)
     good = 0

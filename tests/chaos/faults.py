@@ -72,13 +72,13 @@ def tcp_inodes(wanted):
     return found
 
 
-def unix_inodes(directory):
-    """Inodes of connected sockets accepted at paths below directory."""
+def control_inodes():
+    """Inodes of connected sockets accepted at run/…, the nodes' control sockets (of other clusters, too)."""
     found = set()
     with open("/proc/net/unix") as f:
         for line in f.readlines()[1:]:
             words = line.split()
-            if len(words) == 8 and words[7].startswith(directory) and words[5] == "03":
+            if len(words) == 8 and "run/" in words[7] and words[5] == "03":
                 found.add(int(words[6]))
     return found
 
@@ -275,7 +275,7 @@ class Breaker(threading.Thread):
         elif target == "clients":
             inodes = tcp_inodes(lambda p: base <= p < base + 100)
         else:
-            inodes = unix_inodes(os.path.realpath(self.c.data_dir)) | unix_inodes(self.c.data_dir)
+            inodes = control_inodes()
         count = 0
         for pid, _ in processes(self.c.ctx.directory).values():
             for inode, fd in sockets(pid).items():
