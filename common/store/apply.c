@@ -234,6 +234,9 @@ enum db_err store_append_term_start(struct store *s, uint64_t *lsn, struct errms
 	c = change_create(&r);
 	if (c == NULL || change_reserve(s, c) != DB_OK)
 		goto no_memory;
+	pthread_mutex_lock(&s->lock);
+	s->overtaken_lsn = 0; /* what a replica was told; from now on it is this term's */
+	pthread_mutex_unlock(&s->lock);
 	err = wal_append(s->wal, &piece, 1, &appended, em);
 	if (err != DB_OK)
 		goto out;

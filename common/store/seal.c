@@ -173,6 +173,7 @@ static enum db_err append_and_index(struct seal *seal, const struct iovec *piece
 	change_index(s, change, &appended, hashes);
 	atomic_store(&s->tip_lsn, change->pos.lsn);
 	change = NULL;
+	store_publish_overtaken(s); /* before anybody is told that this record is committed */
 out:
 	free(hashes);
 	free(change);

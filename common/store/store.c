@@ -446,9 +446,12 @@ void store_set_committed(struct store *s, uint64_t lsn)
 	struct change *c;
 
 	pthread_mutex_lock(&s->lock);
-	/* A replica may hear that more is committed than it has applied. */
-	if (lsn > s->applied.lsn)
+	/* A replica may hear that more is committed than it has applied. A master, too: the quorum may hold a record before
+	 * the thread that appended it has come to index it. */
+	if (lsn > s->applied.lsn) {
+		s->overtaken_lsn = lsn;
 		lsn = s->applied.lsn;
+	}
 	c = s->committed;
 	if (lsn <= store_visible_lsn(s)) {
 		pthread_mutex_unlock(&s->lock);
@@ -462,6 +465,18 @@ void store_set_committed(struct store *s, uint64_t lsn)
 	pthread_mutex_unlock(&s->lock);
 	if (s->on_visible != NULL)
 		s->on_visible(s->on_visible_arg);
+}
+
+void store_publish_overtaken(struct store *s)
+{
+	uint64_t lsn;
+
+	pthread_mutex_lock(&s->lock);
+	lsn = s->overtaken_lsn;
+	s->overtaken_lsn = 0;
+	pthread_mutex_unlock(&s->lock);
+	if (lsn > 0)
+		store_set_committed(s, lsn);
 }
 
 void store_on_visible(struct store *s, void (*on_visible)(void *arg), void *arg)

@@ -101,11 +101,12 @@ enum db_err store_append_term_start(struct store *s, uint64_t *lsn, struct errms
 /* fdatasyncs the log; see wal_sync(). */
 enum db_err store_sync(struct store *s, uint64_t *durable_lsn, struct errmsg *em);
 
-/* Makes everything up to lsn (<= applied_lsn; a smaller one than before is ignored) visible to new readers and free to be
- * checkpointed. Any thread, one at a time. */
+/* Makes everything up to lsn (a smaller one than before is ignored) visible to new readers and free to be checkpointed. Of
+ * what is not applied yet a replica must tell again; a record that this store is just sealing becomes visible before its
+ * COMMIT returns. Any thread. */
 void store_set_committed(struct store *s, uint64_t lsn);
-/* Has on_visible called whenever visible_lsn has moved: on the thread of store_set_committed(), holding no lock a reader
- * takes. Set once, before there is more than one thread. */
+/* Has on_visible called whenever visible_lsn has moved: on the thread of store_set_committed() or of a COMMIT, holding no
+ * lock a reader takes; calls may overlap. Set once, before there is more than one thread. */
 void store_on_visible(struct store *s, void (*on_visible)(void *arg), void *arg);
 
 /* Replica side, owner thread only. Appends one canonical record received from the master: checks the chain, writes it

@@ -66,6 +66,7 @@ struct store {
 	struct change *first;     /* oldest record after the checkpoint; NULL: none */
 	struct change *last;      /* record applied.lsn; NULL: that is the checkpoint's */
 	struct change *committed; /* record visible_lsn; NULL: that is the checkpoint's */
+	uint64_t overtaken_lsn;   /* committed before our seal had indexed it (store_publish_overtaken()); 0: none */
 	struct applied applied;
 	uint64_t log_bytes; /* of all records indexed since open */
 
@@ -115,6 +116,8 @@ enum db_err change_reserve(struct store *s, const struct change *c);
 /* Points c's versions at the images of r, which lie in the log, indexes them and moves applied on. Cannot fail after
  * change_reserve(). hashes: of the pages, or NULL to compute them when needed. Owner. */
 void change_index(struct store *s, struct change *c, const struct wal_record *r, const uint64_t *hashes);
+/* store.c: makes visible what store_set_committed() was told while the record was not indexed yet. */
+void store_publish_overtaken(struct store *s);
 /* The list of a batch that the index no longer reaches: frees it when every reader that might see it has left. Under
  * checkpoint_lock; first must not be linked elsewhere any more and ends with next == NULL. */
 void limbo_add(struct store *s, struct change *first);

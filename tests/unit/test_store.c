@@ -519,6 +519,29 @@ static void test_each_move_of_the_visible_lsn_is_told_once(void)
 	fixture_close(&f);
 }
 
+/* The quorum holds a record while the thread that appended it has not come to index it yet: whoever is told of the commit
+ * next must find it visible. */
+static void test_a_commit_that_overtakes_the_seal_is_not_forgotten(void)
+{
+	struct fixture f;
+	int calls = 0;
+	uint64_t lsn;
+
+	fixture_new(&f);
+	SQL(f.w, "create table t(a)");
+	fixture_commit(&f);
+	store_on_visible(f.s, count_call, &calls);
+	lsn = store_visible_lsn(f.s) + 1;
+	store_set_committed(f.s, lsn);
+	CU_ASSERT_EQUAL(store_visible_lsn(f.s), lsn - 1);
+	SQL(f.w, "insert into t values (7)");
+	CU_ASSERT_EQUAL(store_visible_lsn(f.s), lsn);
+	CU_ASSERT_EQUAL(calls, 1);
+	SQL(f.w, "insert into t values (8)"); /* and no further than what was told */
+	CU_ASSERT_EQUAL(store_visible_lsn(f.s), lsn);
+	fixture_close(&f);
+}
+
 static const struct unit_test tests[] = {
     {"a row written is read once committed", test_a_row_written_is_read_once_committed},
     {"a transaction that changes nothing seals nothing", test_a_transaction_that_changes_nothing_seals_nothing},
@@ -542,6 +565,7 @@ static const struct unit_test tests[] = {
     {"sorts and temporary tables use scratch files", test_sorts_and_temporary_tables_use_scratch_files},
     {"status and cluster id", test_status_and_cluster_id},
     {"each move of the visible LSN is told once", test_each_move_of_the_visible_lsn_is_told_once},
+    {"a commit that overtakes the seal is not forgotten", test_a_commit_that_overtakes_the_seal_is_not_forgotten},
     {NULL, NULL},
 };
 
