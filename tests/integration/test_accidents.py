@@ -75,7 +75,7 @@ def start_by_another_user_changes_nothing(c):
     assert c.query("SELECT v FROM keep").value == 7
 
 
-@scenario(timeout_s=60, settings=SMALL_LOG)
+@scenario(timeout_s=60, settings=SMALL_LOG, quick=False)
 def long_reader_holds_up_neither_writes_nor_the_checkpoints_after_it(c):
     """Checkpoints that wait for readers, with the writers waiting for them, froze whole applications."""
     c.ok("CREATE TABLE r(i, t)")
