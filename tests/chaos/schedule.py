@@ -33,11 +33,12 @@ PAUSES = (0.0, 0.05, 0.2, 0.4, 0.8, 1.5)       # between two faults
 def make(seed, seconds, slow=1):
     """[Fault] in order of time within seconds. slow: how many times slower than normal the processes are."""
     dice = random.Random(seed)
-    faults, now = [], 0.5 * slow
+    pace = 1 + (slow - 1) * 0.3                # recovering takes longer, but not that much
+    faults, now = [], 0.5 * pace
     while True:
-        now += dice.choice(PAUSES) * slow
+        now += dice.choice(PAUSES) * pace
         if dice.random() < 0.12:
-            now += 2.0 * slow                  # a time to recover in
+            now += 2.0 * pace                  # a time to recover in
         kind, target, _, span = dice.choices(KINDS, [k[2] for k in KINDS])[0]
         length = round(dice.uniform(*span) * (slow if kind in ("stop", "disk") else 1), 3) if span else 0.0
         if now >= seconds:
