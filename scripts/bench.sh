@@ -16,7 +16,8 @@ print_help() {
 	Prints a table: what was measured, the yardstick taken in the same run, the ratio of both, p50 and p99.
 
 	  --quick          short runs: a smoke test, not a measurement
-	  --only NAME      one of disk, store, memory, reads, writes, bulk, lag, failover, restart; may be repeated
+	  --only NAME      one of disk, store, pipeline, catchup, snapshot, memory, reads, writes, bulk, lag,
+	                   failover, restart; may be repeated
 	  --json FILE      write every figure there
 	  --build-dir DIR  where to build (build/)
 	  --work-dir DIR   where databases are written (\$TMPDIR or /tmp): its disk is the one that is measured

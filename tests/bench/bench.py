@@ -19,6 +19,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import behind  # noqa: E402
 from cluster import BenchError, Client, Cluster, cpu_seconds, memory_kib  # noqa: E402
 
 ROWS = 100000
@@ -382,9 +383,28 @@ class Bench:
             self.line(name, "%.0f/s" % ours[key], "%.0f/s" % theirs[other], "%.2f" % (ours[key] / theirs[other]))
         self.results["store"] = {"ours": ours, "sqlite": theirs}
 
+    def catchup(self):
+        """At least 10 times as fast as they were written is what operations rely on."""
+        r = behind.catch_up(self, 20000 if self.args.quick else 200000)
+        ratio = r["written_s"] / r["caught_up_s"]
+        self.heading("a replica catches up by the log", "one client")
+        self.line("%d small transactions" % r["transactions"], "%.2f s" % r["caught_up_s"], "%.1f s" % r["written_s"],
+                  "%.1f" % ratio, "", "", "%.0f/s, %.0f/s written; %.2f s of it starting the process" % (
+                      r["transactions"] / r["caught_up_s"], r["transactions"] / r["written_s"], r["process_start_s"]))
+        self.results["catchup"] = dict(r, ratio=ratio)
+
+    def snapshot(self):
+        runs = behind.snapshot(self, 64 if self.args.quick else 512, 1 if self.args.quick else 3)
+        self.heading("a snapshot of %.0f MB moves to a replica" % (runs[0]["bytes"] / 1e6), "bare NNG")
+        for name, rate, ratio in (("until all is sent", "moved_mb_s", "ratio"),
+                                  ("until it is synced and in place", "whole_mb_s", "whole_ratio")):
+            self.line(name, "%.0f MB/s" % behind.middle_of(runs, rate), "%.0f MB/s" % behind.middle_of(
+                runs, "bare_mb_s"), "%.2f" % behind.middle_of(runs, ratio))
+        self.results["snapshot"] = runs
+
     # -- all of it
 
-    STANDALONE = ("disk", "store", "pipeline")
+    STANDALONE = ("disk", "store", "pipeline", "catchup", "snapshot")
     CLUSTERED = ("memory", "reads", "writes", "bulk", "lag", "failover", "restart")
 
     def run(self):
