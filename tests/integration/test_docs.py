@@ -240,3 +240,30 @@ def tour_of_the_readme_shows_what_is_printed(ctx):
             time.sleep(0.05)
             got = normal(run_step(functions + command, c, directory))
         assert got == printed, "$ %s\nprinted:\n%s\ncame:\n%s" % (command, printed, got)
+
+
+def test_is_there(c, room, name):
+    """room: "failover" for a scenario of test_failover.py, "test_wal.c" for a test of that program."""
+    folder, file, form = ("unit", room, r"^static void %s\(void\)$") if room.endswith(".c") else (
+        "integration", "test_%s.py" % room, r"^def %s\(")
+    path = os.path.join("tests", folder, file)
+    if not os.path.exists(os.path.join(c.ctx.source_dir, path)):
+        return False
+    return re.search(form % name, read_document(c, path), re.M) is not None
+
+
+@scenario(start=False)
+def tests_named_in_the_guarantees_exist(ctx):
+    c = ctx.cluster()  # never started
+    text = read_document(c, "docs/guarantees.md")
+    named = re.findall(r"`(\w+|test_\w+\.c)/(\w+)`", text)
+    assert len(named) > 100, len(named)
+    missing = sorted({"%s/%s" % n for n in named if not test_is_there(c, *n)})
+    assert not missing, "docs/guarantees.md names tests that are not there: %s" % missing
+    files = re.findall(r"`(tests/[\w/]+\.\w+)`", text)
+    gone = [f for f in files if not os.path.exists(os.path.join(c.ctx.source_dir, f))]
+    assert files and not gone, "docs/guarantees.md names files that are not there: %s" % gone
+    accidents = text.split("## Accidents of others")[1]
+    rows = [line for line in accidents.splitlines() if line.startswith("| ")][1:]
+    bare = [r for r in rows if "`" not in r]
+    assert len(rows) >= 38 and not bare, (len(rows), bare)
