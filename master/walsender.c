@@ -12,7 +12,8 @@
 
 /* Records that wait are coalesced into one message up to this size; the largest single ones travel in pieces. */
 #define WALSENDER_COALESCE_MAX ((size_t)256 << 10)
-#define WALSENDER_PAGES_MAX    ((uint32_t)(WALSENDER_COALESCE_MAX / WAL_PAGE_SIZE))
+/* Nothing else is sent while a snapshot is, so its messages may be large: each costs two threads a wake-up. */
+#define WALSENDER_PAGES_MAX ((uint32_t)(WIRE_CHUNK_MAX / WAL_PAGE_SIZE))
 
 struct walsender {
 	struct walsender_identity identity;
@@ -396,19 +397,33 @@ static bool fill_hashes(struct walsender *w, uint32_t first_pgno, uint32_t count
 	return !w->coalesced.failed;
 }
 
+/* Neighbouring pages of the base file are neighbours in memory, too, and need not be put together. */
+static uint32_t count_adjacent(struct walsender *w, uint32_t first_pgno, uint32_t count, const uint8_t *first)
+{
+	uint32_t i = 1;
+
+	while (i < count && w->io.snapshot_page(w->io.arg, first_pgno + i) == first + (size_t)i * WAL_PAGE_SIZE)
+		i++;
+	return i;
+}
+
 static bool fill_pages(struct walsender *w, uint32_t first_pgno, uint32_t count, struct wire_msg *msg)
 {
 	struct wire_snapshot_pages *pages = &msg->body.snapshot_pages;
+	const uint8_t *first = w->io.snapshot_page(w->io.arg, first_pgno);
 	uint32_t i;
 
 	init_message(w, msg, WIRE_SNAPSHOT_PAGES);
+	pages->stream_id = w->stream_id;
+	pages->first_pgno = first_pgno;
+	pages->bytes = first;
+	pages->len = (size_t)count * WAL_PAGE_SIZE;
+	if (count_adjacent(w, first_pgno, count, first) == count)
+		return true;
 	buf_clear(&w->coalesced);
 	for (i = 0; i < count; i++)
 		buf_put(&w->coalesced, w->io.snapshot_page(w->io.arg, first_pgno + i), WAL_PAGE_SIZE);
-	pages->stream_id = w->stream_id;
-	pages->first_pgno = first_pgno;
 	pages->bytes = w->coalesced.data;
-	pages->len = w->coalesced.len;
 	return !w->coalesced.failed;
 }
 

@@ -207,3 +207,22 @@ enum db_err base_file_sync(struct base_file *b, struct errmsg *em)
 		return errmsg_errno(em, errno, "cannot sync \"%s\"", b->path);
 	return DB_OK;
 }
+
+static enum db_err sync_range(struct base_file *b, uint32_t first_pgno, uint32_t count, unsigned how, struct errmsg *em)
+{
+	off_t from = (off_t)(first_pgno - 1) * WAL_PAGE_SIZE, len = (off_t)count * WAL_PAGE_SIZE;
+
+	if (count > 0 && sync_file_range(b->fd, from, len, how) != 0)
+		return errmsg_errno(em, errno, "cannot write %u pages of \"%s\" to the disk", count, b->path);
+	return DB_OK;
+}
+
+enum db_err base_file_write_begin(struct base_file *b, uint32_t first_pgno, uint32_t count, struct errmsg *em)
+{
+	return sync_range(b, first_pgno, count, SYNC_FILE_RANGE_WRITE, em);
+}
+
+enum db_err base_file_write_wait(struct base_file *b, uint32_t first_pgno, uint32_t count, struct errmsg *em)
+{
+	return sync_range(b, first_pgno, count, SYNC_FILE_RANGE_WAIT_BEFORE, em);
+}

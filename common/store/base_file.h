@@ -50,5 +50,9 @@ const uint8_t *base_file_page(struct base_file *b, uint32_t pgno);
 /* Writes count pages given in ascending order; neighbours go in one system call. Not durable before base_file_sync(). */
 enum db_err base_file_write(struct base_file *b, const struct base_write *pages, size_t count, struct errmsg *em);
 enum db_err base_file_sync(struct base_file *b, struct errmsg *em);
+/* Has the disk begin to write count pages from first_pgno, or waits until it has written what it had begun of them. Neither
+ * makes anything durable (no metadata, no flush of the disk's cache): it leaves less to base_file_sync(). DB_IO, DB_FULL. */
+enum db_err base_file_write_begin(struct base_file *b, uint32_t first_pgno, uint32_t count, struct errmsg *em);
+enum db_err base_file_write_wait(struct base_file *b, uint32_t first_pgno, uint32_t count, struct errmsg *em);
 
 #endif

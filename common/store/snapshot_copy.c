@@ -23,8 +23,10 @@
 #include "common/store/dirs.h"
 #include "common/store/store_internal.h"
 
-/* Pages are synced as they come, so that the last sync, while others wait, has little left to do. */
-#define SYNC_EVERY_PAGES ((uint32_t)((32u << 20) / WAL_PAGE_SIZE))
+/* Pages go to the disk as they come, so that the last sync, while others wait, has little left to do: the disk writes one
+ * stretch of so many pages while the next is being received, and is waited for when that is complete. */
+#define STRETCH_PAGES ((uint32_t)((16u << 20) / WAL_PAGE_SIZE))
+#define WRITE_PAGES   256u /* handed to the base file at a time */
 
 struct snapshot_source {
 	struct store *s;
@@ -40,7 +42,11 @@ struct snapshot_target {
 	struct meta meta;
 	uint8_t *have; /* bit (pgno - 1) % 8 of byte (pgno - 1) / 8: the page is in base */
 	uint32_t missing;
-	uint32_t unsynced; /* pages written since the last sync */
+	uint32_t written;    /* pages of this stretch */
+	uint32_t first, end; /* their numbers lie in [first, end) */
+	uint32_t disk_first; /* the stretch that the disk writes */
+	uint32_t disk_count;
+	bool fresh;        /* there was no earlier attempt: base has nothing but what we wrote */
 	uint64_t checksum; /* of the pages so far */
 	bool complete;     /* checked and durable */
 };
@@ -178,6 +184,7 @@ static enum db_err make_incoming(struct snapshot_target *t, struct errmsg *em)
 		return err;
 	if (asprintf(&path, "%s/main.db", t->incoming) < 0)
 		return errmsg_set(em, DB_NOMEM, "cannot create \"%s\"", t->incoming);
+	t->fresh = access(path, F_OK) != 0;
 	err = base_file_open(&t->base, path, em);
 	free(path);
 	return err == DB_OK ? base_file_resize(&t->base, t->meta.db_size_pages, em) : err;
@@ -252,13 +259,25 @@ static enum db_err check_range(const struct snapshot_target *t, uint32_t first_p
 	return DB_OK;
 }
 
-static enum db_err sync_some(struct snapshot_target *t, size_t written, struct errmsg *em)
+/* After count pages from first_pgno were written. */
+static enum db_err note_written(struct snapshot_target *t, uint32_t first_pgno, uint32_t count, struct errmsg *em)
 {
-	t->unsynced += (uint32_t)written;
-	if (t->unsynced < SYNC_EVERY_PAGES)
+	enum db_err err;
+
+	if (t->written == 0 || first_pgno < t->first)
+		t->first = first_pgno;
+	if (t->written == 0 || first_pgno + count > t->end)
+		t->end = first_pgno + count;
+	t->written += count;
+	if (t->written < STRETCH_PAGES)
 		return DB_OK;
-	t->unsynced = 0;
-	return base_file_sync(&t->base, em);
+	err = base_file_write_wait(&t->base, t->disk_first, t->disk_count, em);
+	if (err != DB_OK)
+		return err;
+	t->disk_first = t->first;
+	t->disk_count = t->end - t->first;
+	t->written = 0;
+	return base_file_write_begin(&t->base, t->disk_first, t->disk_count, em);
 }
 
 /* Finds a page with this hash here. False in *found: we have none. */
@@ -267,14 +286,14 @@ static enum db_err take_over(struct snapshot_target *t, uint32_t pgno, uint64_t 
 	struct base_write page = {.pgno = pgno};
 	enum db_err err = DB_OK;
 
-	*found = checksum_page(pgno, base_file_page(&t->base, pgno)) == hash;
+	*found = !t->fresh && checksum_page(pgno, base_file_page(&t->base, pgno)) == hash;
 	if (!*found && t->old != NULL && pgno <= snapshot_source_header(t->old)->db_size_pages) {
 		page.data = snapshot_source_page(t->old, pgno);
 		*found = checksum_page(pgno, page.data) == hash;
 		if (*found)
 			err = base_file_write(&t->base, &page, 1, em);
 		if (err == DB_OK && *found)
-			err = sync_some(t, 1, em);
+			err = note_written(t, pgno, 1, em);
 	}
 	if (err == DB_OK && *found)
 		note_page(t, pgno, hash);
@@ -298,24 +317,40 @@ enum db_err snapshot_target_compare(struct snapshot_target *t, uint32_t first_pg
 	return err;
 }
 
+/* At most WRITE_PAGES neighbouring pages. */
+static enum db_err write_pages(struct snapshot_target *t, uint32_t first_pgno, const uint8_t *bytes, uint32_t count,
+			       struct errmsg *em)
+{
+	struct base_write pages[WRITE_PAGES];
+	enum db_err err;
+	uint32_t i;
+
+	for (i = 0; i < count; i++) {
+		pages[i] = (struct base_write){.pgno = first_pgno + i, .data = bytes + (size_t)i * WAL_PAGE_SIZE};
+		if (has_page(t, pages[i].pgno))
+			return errmsg_set(em, DB_GAP, "page %u of the snapshot came twice", pages[i].pgno);
+	}
+	err = base_file_write(&t->base, pages, count, em);
+	if (err != DB_OK)
+		return err;
+	for (i = 0; i < count; i++)
+		note_page(t, pages[i].pgno, checksum_page(pages[i].pgno, pages[i].data));
+	return note_written(t, first_pgno, count, em);
+}
+
 enum db_err snapshot_target_write(struct snapshot_target *t, uint32_t first_pgno, const uint8_t *bytes, size_t len,
 				  struct errmsg *em)
 {
-	size_t i, count = len / WAL_PAGE_SIZE;
-	struct base_write page;
+	size_t i, part, count = len / WAL_PAGE_SIZE;
 	enum db_err err;
 
 	err = len % WAL_PAGE_SIZE == 0 ? check_range(t, first_pgno, count, em)
 				       : errmsg_set(em, DB_CORRUPT, "%zu bytes are not whole pages", len);
-	for (i = 0; i < count && err == DB_OK; i++) {
-		page = (struct base_write){.pgno = first_pgno + (uint32_t)i, .data = bytes + i * WAL_PAGE_SIZE};
-		if (has_page(t, page.pgno))
-			return errmsg_set(em, DB_GAP, "page %u of the snapshot came twice", page.pgno);
-		err = base_file_write(&t->base, &page, 1, em);
-		if (err == DB_OK)
-			note_page(t, page.pgno, checksum_page(page.pgno, page.data));
+	for (i = 0; i < count && err == DB_OK; i += part) {
+		part = count - i < WRITE_PAGES ? count - i : WRITE_PAGES;
+		err = write_pages(t, first_pgno + (uint32_t)i, bytes + i * WAL_PAGE_SIZE, (uint32_t)part, em);
 	}
-	return err == DB_OK ? sync_some(t, count, em) : err;
+	return err;
 }
 
 uint32_t snapshot_target_missing(const struct snapshot_target *t)

@@ -792,10 +792,10 @@ static void test_a_snapshot_goes_on_where_a_lost_connection_cut_it_short(void)
 	int i;
 
 	step_into_snapshot(f);
-	for (i = 0; i < 40; i++)
+	for (i = 0; i < 40 && f->r.received <= 1000; i++)
 		step(f);
 	before = f->r.received;
-	CU_ASSERT(before > 1000);
+	CU_ASSERT(before > 1000 && before < SNAPSHOT_PAGES);
 	walsender_on_connected(f->s.walsender, false, f->now_ms);
 	CU_ASSERT_FALSE(f->s.snapshot_open);
 	connect_line(f);
