@@ -321,7 +321,7 @@ enum db_err snapshot_target_compare(struct snapshot_target *t, uint32_t first_pg
 static enum db_err write_pages(struct snapshot_target *t, uint32_t first_pgno, const uint8_t *bytes, uint32_t count,
 			       struct errmsg *em)
 {
-	struct base_write pages[WRITE_PAGES];
+	struct base_write pages[WRITE_PAGES] = {{0}};
 	enum db_err err;
 	uint32_t i;
 
@@ -334,7 +334,7 @@ static enum db_err write_pages(struct snapshot_target *t, uint32_t first_pgno, c
 	if (err != DB_OK)
 		return err;
 	for (i = 0; i < count; i++)
-		note_page(t, pages[i].pgno, checksum_page(pages[i].pgno, pages[i].data));
+		note_page(t, first_pgno + i, checksum_page(first_pgno + i, bytes + (size_t)i * WAL_PAGE_SIZE));
 	return note_written(t, first_pgno, count, em);
 }
 
