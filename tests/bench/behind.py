@@ -61,19 +61,20 @@ def catch_up(bench, transactions):
             written = bench.run_json("load", "--address", cluster.endpoint, "--token-file", cluster.token_file, "--body",
                                      SMALL_INSERT, "--connections", 1, "--requests", transactions, "--duration-ms",
                                      3600 * 1000, "--expect", '"status":"ok"')
-            if written["requests"] < transactions:
+            if written["requests"] < 0.99 * transactions:  # a busy machine may time a few out
                 raise BenchError("only %d of %d writes: %s" % (written["requests"], transactions, written["first_bad"]))
-            goal = client.query("SELECT count(*) FROM t")["lsn"]
+            answer = client.query("SELECT count(*) FROM t")
+            goal, rows = answer["lsn"], answer["rows"]
         finally:
             began = time.monotonic()
             come_back()
         at_start, first_seen = poll_status(cluster, node, lambda s: s["applied_lsn"] > 0, 60)
         _, caught_up = poll_status(cluster, node, lambda s: s["applied_lsn"] >= goal and s["committed_lsn"] >= goal, 600)
         count = Client(node["http"], cluster.token()).query("SELECT count(*) FROM t", consistency="stale")["rows"]
-        if count != [[transactions]]:
-            raise BenchError("the replica has %s of %d rows" % (count, transactions))
+        if count != rows:
+            raise BenchError("the replica has %s of %s rows" % (count, rows))
         client.close()
-        return {"transactions": transactions, "written_s": written["seconds"], "caught_up_s": caught_up - began,
+        return {"transactions": written["requests"], "written_s": written["seconds"], "caught_up_s": caught_up - began,
                 "process_start_s": first_seen - began, "lsn_at_start": at_start["applied_lsn"], "goal": goal}
     finally:
         cluster.stop()
