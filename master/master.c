@@ -182,6 +182,11 @@ size_t master_get_peers(struct master *m, struct replication_peer *out, size_t m
 	return replication_get_peers(m->replication, out, max);
 }
 
+void master_cut_slow(struct master *m, uint64_t keep_lsn)
+{
+	replication_cut_slow(m->replication, keep_lsn);
+}
+
 void master_get_counters(struct master *m, struct writer_counters *out)
 {
 	writer_get_counters(m->writer, out);

@@ -44,6 +44,7 @@ void master_set_draining(struct master *m, bool draining);
 bool master_is_drained(struct master *m);
 bool master_is_ready(struct master *m); /* one atomic load */
 uint64_t master_committed_lsn(struct master *m);
+void master_cut_slow(struct master *m, uint64_t keep_lsn); /* as replication_cut_slow() */
 size_t master_get_peers(struct master *m, struct replication_peer *out, size_t max);
 void master_get_counters(struct master *m, struct writer_counters *out);
 

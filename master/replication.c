@@ -34,8 +34,9 @@ struct sender {
 	struct wal_cursor *cursor;
 	struct snapshot_source *snapshot; /* NULL: none is being sent */
 	uint64_t held_ms;                 /* when the cursor was last of use */
-	bool flush_commit;                /* tell the committed LSN even when there is nothing else to say */
-	struct wire_msg msg;              /* the message being built: large, hence not on the stack */
+	uint64_t cut_offs;
+	bool flush_commit;   /* tell the committed LSN even when there is nothing else to say */
+	struct wire_msg msg; /* the message being built: large, hence not on the stack */
 };
 
 struct replication {
@@ -72,6 +73,8 @@ static enum db_err log_next(void *arg, struct wal_record *out, struct errmsg *em
 {
 	struct sender *s = arg;
 
+	if (s->cursor == NULL)
+		return errmsg_set(em, DB_GAP, "the log is no longer kept for it");
 	return wal_cursor_next(s->cursor, out, em);
 }
 
@@ -336,6 +339,41 @@ static void release_log(struct sender *s)
 	s->cursor = NULL;
 }
 
+/* Mutex held. A snapshot holds what comes after it, for the replica will need it. */
+static uint64_t held_lsn(struct sender *s)
+{
+	uint64_t lsn = s->cursor == NULL ? UINT64_MAX : wal_cursor_held_lsn(s->cursor);
+	uint64_t snapshot_lsn = s->snapshot == NULL ? UINT64_MAX : snapshot_source_header(s->snapshot)->pos.lsn;
+
+	return snapshot_lsn < lsn ? snapshot_lsn : lsn;
+}
+
+void replication_cut_slow(struct replication *r, uint64_t keep_lsn)
+{
+	struct sender *s;
+	uint64_t lsn;
+	size_t i;
+
+	for (i = 0; i < r->sender_count; i++) {
+		s = &r->senders[i];
+		pthread_mutex_lock(&s->mutex);
+		lsn = held_lsn(s);
+		if (lsn < keep_lsn) {
+			log_warn("walsender %s is cut off: it holds the log from lsn=%" PRIu64
+				 " on, which has reached its cap",
+				 s->id, lsn);
+			walsender_cut(s->walsender, "the log has reached its cap");
+			wal_cursor_free(s->cursor);
+			s->cursor = NULL;
+			s->cut_offs++;
+			note_state(s);
+		}
+		pthread_mutex_unlock(&s->mutex);
+		if (lsn < keep_lsn)
+			pump_kick(s->pump);
+	}
+}
+
 static void flush_commit(struct sender *s)
 {
 	pthread_mutex_lock(&s->mutex);
@@ -514,6 +552,8 @@ size_t replication_get_peers(struct replication *r, struct replication_peer *out
 		memcpy(out[i].address, s->address, sizeof(out[i].address));
 		pthread_mutex_lock(&s->mutex);
 		walsender_get_status(s->walsender, &out[i].walsender);
+		out[i].held_lsn = held_lsn(s);
+		out[i].cut_offs = s->cut_offs;
 		pthread_mutex_unlock(&s->mutex);
 	}
 	return i;

@@ -46,10 +46,16 @@ void replication_on_message(struct replication *r,
 			    const struct wire_msg *msg); /* POSITION or ACK of our term or newer */
 uint64_t replication_committed_lsn(struct replication *r);
 
+/* The log has reached its cap: senders that hold records below keep_lsn let go of them, and their replicas are sent
+ * snapshots when they are heard of again. Any thread. */
+void replication_cut_slow(struct replication *r, uint64_t keep_lsn);
+
 struct replication_peer {
 	char id[WIRE_NAME_MAX];
 	char address[WIRE_NAME_MAX];
 	struct walsender_status walsender;
+	uint64_t held_lsn; /* the oldest record kept for it; UINT64_MAX: none */
+	uint64_t cut_offs; /* how often it was cut off, since we are master */
 };
 /* Fills at most max entries, returns how many. */
 size_t replication_get_peers(struct replication *r, struct replication_peer *out, size_t max);

@@ -320,6 +320,13 @@ static void start_over(struct walsender *w, const char *why)
 	say_hello(w);
 }
 
+void walsender_cut(struct walsender *w, const char *why)
+{
+	forget_record(w);
+	if (w->state == WALSENDER_STREAMING || w->state == WALSENDER_SNAPSHOT)
+		start_over(w, why);
+}
+
 /* False: nothing to send, or memory is short (the record is then read again after a new HELLO). */
 static bool fill_records(struct walsender *w, uint64_t committed_lsn, struct wire_msg *msg)
 {

@@ -85,6 +85,10 @@ void walsender_on_tick(struct walsender *w, uint64_t now_ms);
 /* True when the ack belongs to the current stream: only then it counts. */
 bool walsender_on_ack(struct walsender *w, const struct wire_ack *ack);
 
+/* The log, or the snapshot, that it reads from is taken away: it begins again with a HELLO, and will find out by the
+ * replica's POSITION what can be done. Nothing of the log is referred to any more when this returns. */
+void walsender_cut(struct walsender *w, const char *why);
+
 /* What to send now. False: nothing. True: *msg is filled; bytes it points to are valid until the next call. flush_commit:
  * send the committed LSN even before the keep-alive is due, once nothing was sent for WALSENDER_NOTICE_MS. */
 bool walsender_next(struct walsender *w, uint64_t committed_lsn, bool flush_commit, uint64_t now_ms,

@@ -14,42 +14,52 @@
 #define RETRY_AFTER_MS 2000 /* after a failure */
 
 struct checkpointer {
-	struct store *store;
-	uint64_t keep_bytes;
+	struct checkpointer_options options;
+	uint64_t over_ms; /* not before this the log is looked at that could not be brought back to its bounds */
 	pthread_t thread;
 	pthread_mutex_t mutex; /* guards stopping */
 	pthread_cond_t wake;
 	bool stopping;
 };
 
-/* The oldest LSN to keep: about keep_bytes of log, taking records for equally long. */
-static uint64_t keep_lsn(const struct checkpointer *c)
+/* False: the log is within its bounds, or was not brought back to them a moment ago. */
+static bool decide(struct checkpointer *c, struct retention_plan *plan)
 {
-	struct store_status status;
-	uint64_t count;
+	const struct retention_policy *policy = &c->options.policy;
+	struct wal *wal = store_wal(c->options.store);
+	struct retention_facts facts = {.log_bytes = wal_size_bytes(wal),
+					.keep_lsn = wal_lsn_within(wal, policy->keep_bytes),
+					.cut_lsn = wal_lsn_within(wal, retention_after_cut(policy))};
 
-	store_get_status(c->store, &status);
-	if (status.wal_bytes <= c->keep_bytes || status.tip.lsn < status.first_lsn)
-		return status.first_lsn;
-	count = status.tip.lsn - status.first_lsn + 1;
-	return status.tip.lsn - (uint64_t)((double)count * (double)c->keep_bytes / (double)status.wal_bytes);
+	facts.archiving = c->options.archived(c->options.arg, &facts.archived_lsn);
+	retention_decide(policy, &facts, plan);
+	return plan->over && clock_mono_ms() >= c->over_ms;
 }
 
 static bool do_what_is_due(struct checkpointer *c)
 {
+	struct retention_plan plan;
 	struct errmsg em = {0};
 	uint64_t started_ms = clock_mono_ms();
-	bool ok = true;
+	bool ok = true, over;
 
-	if (wal_prepare(store_wal(c->store), &em) != DB_OK) {
+	if (wal_prepare(store_wal(c->options.store), &em) != DB_OK) {
 		log_warn("cannot prepare a log segment: %s", em.text);
 		ok = false;
 	}
-	if (!store_checkpoint_due(c->store))
+	over = decide(c, &plan);
+	if (!over && !store_checkpoint_due(c->options.store))
 		return ok;
-	if (store_checkpoint(c->store, keep_lsn(c), &em) != DB_OK) {
+	if (over)
+		c->options.cut(c->options.arg, plan.keep_lsn);
+	if (store_checkpoint(c->options.store, plan.keep_lsn, &em) != DB_OK) {
 		log_warn("checkpoint failed, the old one stands: %s", em.text);
 		return false;
+	}
+	if (over && decide(c, &plan)) {
+		log_warn("the log has %" PRIu64 " bytes, and what lies before its bounds is still being read",
+			 wal_size_bytes(store_wal(c->options.store)));
+		c->over_ms = clock_mono_ms() + RETRY_AFTER_MS;
 	}
 	log_info("checkpoint took %" PRIu64 " ms", clock_mono_ms() - started_ms);
 	return ok;
@@ -78,7 +88,8 @@ static void *run(void *arg)
 	return NULL;
 }
 
-enum db_err checkpointer_create(struct checkpointer **out, struct store *store, uint64_t keep_bytes, struct errmsg *em)
+enum db_err checkpointer_create(struct checkpointer **out, const struct checkpointer_options *options,
+				struct errmsg *em)
 {
 	struct checkpointer *c = calloc(1, sizeof(*c));
 	pthread_condattr_t attr;
@@ -86,8 +97,7 @@ enum db_err checkpointer_create(struct checkpointer **out, struct store *store, 
 	*out = NULL;
 	if (c == NULL)
 		return errmsg_set(em, DB_NOMEM, "out of memory");
-	c->store = store;
-	c->keep_bytes = keep_bytes;
+	c->options = *options;
 	pthread_mutex_init(&c->mutex, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -35,6 +35,8 @@
 #include "common/remote/http_client.h"
 #include "common/store/store.h"
 #include "common/wire/link.h"
+#include "node/archiver.h"
+#include "node/backup.h"
 #include "node/checkpointer.h"
 #include "node/control.h"
 #include "node/frontend.h"
@@ -65,8 +67,10 @@ struct node {
 	struct roles *roles;
 	struct slow_pool *slow_pool;
 	struct frontend *frontend;
+	struct backups *backups;
 	struct http_server *server;
 	struct checkpointer *checkpointer;
+	struct archiver *archiver;
 	struct link_pull *replication, *acks;
 	struct control *control;
 };
@@ -92,7 +96,8 @@ static void worker_stop(void *arg, struct http_worker *worker, void *data)
 
 static struct status_sources sources_of(struct node *n)
 {
-	struct status_sources sources = {n->options.id, n->store, n->roles, n->frontend, n->server, n->started_ms};
+	struct status_sources sources = {n->options.id, n->store,      n->roles,   n->frontend,
+					 n->server,     n->started_ms, &n->config, n->archiver};
 
 	return sources;
 }
@@ -149,6 +154,22 @@ static void on_status(void *arg, struct http_request *req)
 	http_reply(req, 200, "application/json", &body);
 }
 
+/* A database that differs from the master's, or lacks what was committed, is nobody's backup. */
+static void on_backup(void *arg, struct http_request *req)
+{
+	struct node *n = arg;
+	struct query_error error = {.statement = -1};
+	struct wire_node_status status;
+
+	roles_get_status(n->roles, &status);
+	if (status.state != WIRE_STATE_DIVERGED && status.state != WIRE_STATE_FAILED) {
+		backups_on_request(n->backups, req);
+		return;
+	}
+	query_error_set(&error, QUERY_NO_MASTER, "this node's database is not to be relied on: %.300s", status.reason);
+	http_reply_error(req, &error);
+}
+
 static void on_metrics(void *arg, struct http_request *req)
 {
 	struct status_sources sources = sources_of(arg);
@@ -166,6 +187,7 @@ static enum db_err start_http(struct node *n, struct errmsg *em)
 	    {"/health", HTTP_GET | HTTP_HEAD, HTTP_OPEN, on_health},
 	    {"/ready", HTTP_GET | HTTP_HEAD, HTTP_OPEN, on_ready},
 	    {"/status", HTTP_GET | HTTP_HEAD, HTTP_TOKEN, on_status},
+	    {"/backup", HTTP_GET, HTTP_TOKEN, on_backup},
 	    {"/metrics", HTTP_GET | HTTP_HEAD, HTTP_TOKEN, on_metrics},
 	    {NULL, 0, HTTP_OPEN, NULL},
 	};
@@ -421,6 +443,41 @@ static void on_cut(void *arg, uint64_t keep_lsn)
 	lost_writes_note_tail(n->lost_writes, n->store, keep_lsn);
 }
 
+static struct retention_policy policy_of(const struct node *n)
+{
+	struct retention_policy policy = {.keep_bytes = n->config.log.keep_bytes,
+					  .max_bytes = n->config.log.max_bytes,
+					  .segment_size_bytes = n->config.store.segment_size_bytes};
+
+	return policy;
+}
+
+static bool archived(void *arg, uint64_t *lsn)
+{
+	struct node *n = arg;
+	struct archiver_status status;
+
+	archiver_get_status(n->archiver, &status);
+	*lsn = status.archived_lsn;
+	return status.on;
+}
+
+static void cut_slow(void *arg, uint64_t keep_lsn)
+{
+	struct node *n = arg;
+
+	roles_cut_slow(n->roles, keep_lsn);
+	backups_cut(n->backups, keep_lsn);
+}
+
+static enum db_err start_checkpointer(struct node *n, struct errmsg *em)
+{
+	const struct checkpointer_options options = {
+	    .store = n->store, .policy = policy_of(n), .archived = archived, .cut = cut_slow, .arg = n};
+
+	return checkpointer_create(&n->checkpointer, &options, em);
+}
+
 static enum db_err start_parts(struct node *n, struct errmsg *em)
 {
 	const struct roles_options roles = {.store = n->store,
@@ -433,6 +490,9 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 					    .on_cut = on_cut,
 					    .arg = n};
 	const struct control_options control = {NULL, &n->config, n->options.id, n->options.node};
+	const struct backups_options backups = {
+	    .store = n->store, .node_id = n->options.id, .cluster_id = n->config.cluster_id};
+	struct archiver_options archiver = {.store = n->store, .config = &n->config, .node_id = n->options.id};
 	struct control_options with_roles = control;
 	struct frontend_options frontend = {.store = n->store,
 					    .config = &n->config,
@@ -447,7 +507,10 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 	if (err == DB_OK)
 		err = slow_pool_create(&n->slow_pool, n->store, n->options.id, n->config.query.slow_threads,
 				       n->config.query.slow_queue_max, em);
+	if (err == DB_OK)
+		err = backups_create(&n->backups, &backups, em);
 	frontend.roles = n->roles;
+	archiver.roles = n->roles;
 	frontend.slow_pool = n->slow_pool;
 	frontend.lost_writes = n->lost_writes;
 	with_roles.roles = n->roles;
@@ -458,7 +521,9 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 	if (err == DB_OK)
 		err = start_http(n, em);
 	if (err == DB_OK)
-		err = checkpointer_create(&n->checkpointer, n->store, n->config.store.keep_bytes, em);
+		err = archiver_create(&n->archiver, &archiver, em);
+	if (err == DB_OK)
+		err = start_checkpointer(n, em);
 	if (err == DB_OK)
 		err = listen_on(&n->acks, n, CONFIG_ACKS, on_ack_bytes, em);
 	if (err == DB_OK)
@@ -596,13 +661,16 @@ static void stop(struct node *n, uint64_t grace_ms)
 		http_server_stop(n->server, grace_ms); /* writes under way are still committed and answered */
 	link_pull_free(n->replication);
 	link_pull_free(n->acks);
+	archiver_stop(n->archiver);
 	roles_stop(n->roles);
 	http_server_free(n->server); /* its workers use the pool to the last; clients are gone: long queries give up */
+	backups_free(n->backups);
 	slow_pool_free(n->slow_pool);
 	frontend_free(n->frontend);
 	roles_free(n->roles);
 	lost_writes_free(n->lost_writes);
 	checkpointer_free(n->checkpointer);
+	archiver_free(n->archiver);
 	store_close(n->store);
 	close_fd(n->fdpass_fd);
 	close_fd(n->http_fd);

@@ -449,6 +449,14 @@ void roles_get_status(struct roles *r, struct wire_node_status *out)
 	pthread_rwlock_unlock(&r->lock);
 }
 
+void roles_cut_slow(struct roles *r, uint64_t keep_lsn)
+{
+	pthread_rwlock_rdlock(&r->lock);
+	if (r->master != NULL)
+		master_cut_slow(r->master, keep_lsn);
+	pthread_rwlock_unlock(&r->lock);
+}
+
 size_t roles_get_peers(struct roles *r, struct replication_peer *out, size_t max)
 {
 	size_t count = 0;

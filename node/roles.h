@@ -86,6 +86,9 @@ struct roles_news {
 void roles_take_news(struct roles *r, struct roles_news *out);
 void roles_set_rebuilt(struct roles *r);
 
+/* As replication_cut_slow(); nothing on a replica. Any thread. */
+void roles_cut_slow(struct roles *r, uint64_t keep_lsn);
+
 /* Everything but addresses and pid; any thread. */
 void roles_get_status(struct roles *r, struct wire_node_status *out);
 /* As master_get_peers() and master_get_counters(); 0 and zeroes on a replica. */

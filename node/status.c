@@ -36,9 +36,39 @@ static void put_peers(struct buf *out, struct roles *roles)
 		put_text(out, "state", walsender_state_name(peers[i].walsender.state));
 		put_number(out, "durable_lsn", peers[i].walsender.acked_lsn);
 		put_number(out, "applied_lsn", peers[i].walsender.applied_lsn);
+		put_number(out, "held_lsn", peers[i].held_lsn == UINT64_MAX ? 0 : peers[i].held_lsn);
+		put_number(out, "cut_offs", peers[i].cut_offs);
 		buf_puts(out, "}");
 	}
 	buf_puts(out, "]");
+}
+
+/* What is kept of the log, and why. */
+static void put_log(struct buf *out, const struct status_sources *sources, const struct store_status *store)
+{
+	buf_printf(out,
+		   ",\"log\":{\"first_lsn\":%" PRIu64 ",\"size_bytes\":%" PRIu64 ",\"keep_bytes\":%" PRIu64
+		   ",\"max_bytes\":%" PRIu64 "}",
+		   store->first_lsn, store->wal_bytes, sources->config->log.keep_bytes, sources->config->log.max_bytes);
+}
+
+static void put_archive(struct buf *out, const struct status_sources *sources)
+{
+	struct archiver_status archive;
+
+	archiver_get_status(sources->archiver, &archive);
+	if (!archive.on)
+		return;
+	buf_puts(out, ",\"archive\":{\"dir\":");
+	json_put_string(out, sources->config->archive.dir, strlen(sources->config->archive.dir));
+	put_number(out, "archived_lsn", archive.archived_lsn);
+	put_number(out, "lag_ms", archive.lag_ms);
+	put_number(out, "files_written", archive.files_total);
+	if (archive.hole_lsn > 0)
+		put_number(out, "hole_before_lsn", archive.hole_lsn);
+	if (archive.error[0] != '\0')
+		put_text(out, "error", archive.error);
+	buf_puts(out, "}");
 }
 
 void status_put_json(struct buf *out, const struct status_sources *sources)
@@ -66,6 +96,8 @@ void status_put_json(struct buf *out, const struct status_sources *sources)
 	put_text(out, "db_checksum", checksum);
 	put_number(out, "db_size_bytes", (uint64_t)store.db_size_pages * WAL_PAGE_SIZE);
 	put_number(out, "wal_size_bytes", store.wal_bytes);
+	put_log(out, sources, &store);
+	put_archive(out, sources);
 	put_number(out, "uptime_ms", clock_mono_ms() - sources->started_ms);
 	if (node.role == WIRE_ROLE_MASTER)
 		put_peers(out, sources->roles);
@@ -130,6 +162,18 @@ static void put_query_metrics(struct buf *out, const struct status_sources *sour
 	       client.waited_total);
 }
 
+static void put_archive_metrics(struct buf *out, const struct status_sources *sources)
+{
+	struct archiver_status archive;
+
+	archiver_get_status(sources->archiver, &archive);
+	metric(out, "log_max_bytes", "gauge", "Size of the log's files at which whoever holds them is cut off.",
+	       sources->config->log.max_bytes);
+	metric(out, "archived_lsn", "gauge", "Last log record that was archived.", archive.archived_lsn);
+	seconds(out, "archive_lag_seconds", "How long the oldest commit has waited to be archived.", archive.lag_ms);
+	metric(out, "archive_failing", "gauge", "1 when the archive cannot be written.", archive.error[0] != '\0');
+}
+
 void status_put_metrics(struct buf *out, const struct status_sources *sources)
 {
 	struct wire_node_status node;
@@ -148,6 +192,7 @@ void status_put_metrics(struct buf *out, const struct status_sources *sources)
 	metric(out, "database_size_bytes", "gauge", "Size of the database.",
 	       (uint64_t)store.db_size_pages * WAL_PAGE_SIZE);
 	metric(out, "wal_size_bytes", "gauge", "Size of the log's files.", store.wal_bytes);
+	put_archive_metrics(out, sources);
 	seconds(out, "uptime_seconds", "Age of the process.", clock_mono_ms() - sources->started_ms);
 	put_http_metrics(out, sources->server);
 	put_query_metrics(out, sources);

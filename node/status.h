@@ -7,6 +7,7 @@
 #include "common/base/buf.h"
 #include "common/http/server.h"
 #include "common/store/store.h"
+#include "node/archiver.h"
 #include "node/frontend.h"
 #include "node/roles.h"
 
@@ -18,6 +19,8 @@ struct status_sources {
 	struct frontend *frontend;
 	struct http_server *server;
 	uint64_t started_ms; /* clock_mono_ms() at the start of the process */
+	const struct cluster_config *config;
+	struct archiver *archiver;
 };
 
 void status_put_json(struct buf *out, const struct status_sources *sources);

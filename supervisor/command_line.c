@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "supervisor/commands.h"
+#include "supervisor/time_text.h"
 
 #ifndef PACKAGE_VERSION
 #define PACKAGE_VERSION "unknown"
@@ -38,6 +39,19 @@ static const char usage_text[] =
     "      --watch         again every second\n"
     "  switchover  hand over to another master without losing a request\n"
     "      --to ID         to this node, e.g. node2 (the most advanced replica)\n"
+    "  backup      copy the database to a file while the cluster runs\n"
+    "      --to FILE       the file; FILE.json beside it says what it holds\n"
+    "      --node ID       from this node (a replica that has all, else the master)\n"
+    "      --offline       from the files of nodes that do not run\n"
+    "      --force         replace FILE\n"
+    "      --progress      a line about it every second\n"
+    "  restore     make a new cluster's data directory from a backup or any SQLite file\n"
+    "      --from FILE     what to restore\n"
+    "      --archive DIR   go on from FILE with the log archived in DIR, to\n"
+    "      --to-lsn N      exactly this LSN, or\n"
+    "      --to-time T     the last record not later than T (RFC 3339, or seconds since 1970), or\n"
+    "      --to-end        the end of the archive\n"
+    "      --config, --replicas, --http-port, --bind as for run\n"
     "  stop        end all nodes and the supervisor\n"
     "  events      show what has happened; needs no running supervisor\n"
     "      --json          as JSON, one object a line\n"
@@ -64,7 +78,16 @@ enum option_id {
 	OPT_TO,
 	OPT_LAST,
 	OPT_FOLLOW,
-	OPT_ACCEPT_LOSS
+	OPT_ACCEPT_LOSS,
+	OPT_NODE,
+	OPT_FROM,
+	OPT_ARCHIVE,
+	OPT_TO_LSN,
+	OPT_TO_TIME,
+	OPT_TO_END,
+	OPT_FORCE,
+	OPT_PROGRESS,
+	OPT_OFFLINE
 };
 
 struct arguments {
@@ -75,6 +98,14 @@ struct arguments {
 	unsigned last;
 	bool follow;
 	bool accept_loss;
+	const char *node;
+	const char *from;
+	const char *archive;
+	struct replay_goal goal;
+	unsigned goals; /* how many of --to-lsn, --to-time, --to-end */
+	bool force;
+	bool progress;
+	bool offline;
 };
 
 static enum exit_code usage_error(const char *why, const char *what)
@@ -97,6 +128,24 @@ static bool parse_number(const char *text, unsigned min, unsigned max, unsigned 
 		return false;
 	*out = (unsigned)v;
 	return true;
+}
+
+static bool take_goal(struct replay_goal *goal, int id, const char *value)
+{
+	char *end;
+
+	if (id == OPT_TO_END) {
+		goal->until = REPLAY_TO_END;
+		return true;
+	}
+	if (id == OPT_TO_TIME) {
+		goal->until = REPLAY_TO_TIME;
+		return time_text_parse(value, &goal->time_us);
+	}
+	goal->until = REPLAY_TO_LSN;
+	errno = 0;
+	goal->lsn = strtoull(value, &end, 10);
+	return value[0] >= '0' && value[0] <= '9' && *end == '\0' && errno == 0 && goal->lsn > 0;
 }
 
 static bool take_option(struct arguments *a, int id, const char *value)
@@ -135,6 +184,29 @@ static bool take_option(struct arguments *a, int id, const char *value)
 		return true;
 	case OPT_WATCH:
 		a->watch = true;
+		return true;
+	case OPT_FROM:
+		a->from = value;
+		return value[0] != '\0';
+	case OPT_ARCHIVE:
+		a->archive = value;
+		return value[0] != '\0';
+	case OPT_TO_LSN:
+	case OPT_TO_TIME:
+	case OPT_TO_END:
+		a->goals++;
+		return take_goal(&a->goal, id, value);
+	case OPT_NODE:
+		a->node = value;
+		return true;
+	case OPT_FORCE:
+		a->force = true;
+		return true;
+	case OPT_PROGRESS:
+		a->progress = true;
+		return true;
+	case OPT_OFFLINE:
+		a->offline = true;
 		return true;
 	default:
 		a->to = value;
@@ -181,6 +253,24 @@ static const struct option status_options[] = {
     COMMON_OPTIONS, {"json", no_argument, NULL, OPT_JSON}, {"watch", no_argument, NULL, OPT_WATCH}, END_OF_OPTIONS};
 static const struct option switchover_options[] = {
     COMMON_OPTIONS, {"to", required_argument, NULL, OPT_TO}, END_OF_OPTIONS};
+static const struct option backup_options[] = {COMMON_OPTIONS,
+					       {"to", required_argument, NULL, OPT_TO},
+					       {"node", required_argument, NULL, OPT_NODE},
+					       {"offline", no_argument, NULL, OPT_OFFLINE},
+					       {"force", no_argument, NULL, OPT_FORCE},
+					       {"progress", no_argument, NULL, OPT_PROGRESS},
+					       END_OF_OPTIONS};
+static const struct option restore_options[] = {COMMON_OPTIONS,
+						{"from", required_argument, NULL, OPT_FROM},
+						{"archive", required_argument, NULL, OPT_ARCHIVE},
+						{"to-lsn", required_argument, NULL, OPT_TO_LSN},
+						{"to-time", required_argument, NULL, OPT_TO_TIME},
+						{"to-end", no_argument, NULL, OPT_TO_END},
+						{"config", required_argument, NULL, OPT_CONFIG},
+						{"replicas", required_argument, NULL, OPT_REPLICAS},
+						{"http-port", required_argument, NULL, OPT_PORT},
+						{"bind", required_argument, NULL, OPT_BIND},
+						END_OF_OPTIONS};
 static const struct option stop_options[] = {COMMON_OPTIONS, END_OF_OPTIONS};
 static const struct option events_options[] = {COMMON_OPTIONS,
 					       {"json", no_argument, NULL, OPT_JSON},
@@ -201,6 +291,36 @@ static enum exit_code status_command(const struct arguments *a)
 static enum exit_code switchover_command(const struct arguments *a)
 {
 	return command_switchover(a->run.data_dir, a->to);
+}
+
+static enum exit_code backup_command(const struct arguments *a)
+{
+	const struct backup_options o = {.data_dir = a->run.data_dir,
+					 .to = a->to,
+					 .node = a->node,
+					 .force = a->force,
+					 .progress = a->progress,
+					 .offline = a->offline};
+
+	if (a->to == NULL || a->to[0] == '\0')
+		return usage_error("--to is missing", NULL);
+	return command_backup(&o);
+}
+
+static enum exit_code restore_command(const struct arguments *a)
+{
+	const struct restore_options o = {.data_dir = a->run.data_dir,
+					  .from = a->from,
+					  .archive = a->archive,
+					  .goal = a->goal,
+					  .config = a->run.config};
+
+	if (a->from == NULL)
+		return usage_error("--from is missing", NULL);
+	if ((a->archive != NULL) != (a->goals > 0) || a->goals > 1)
+		return usage_error("--archive needs one of --to-lsn, --to-time and --to-end, and these need --archive",
+				   NULL);
+	return command_restore(&o);
 }
 
 static enum exit_code stop_command(const struct arguments *a)
@@ -238,6 +358,8 @@ static const struct command {
     {"run", run_options, run_command},
     {"status", status_options, status_command},
     {"switchover", switchover_options, switchover_command},
+    {"backup", backup_options, backup_command},
+    {"restore", restore_options, restore_command},
     {"stop", stop_options, stop_command},
     {"events", events_options, events_command},
     {"salvage", salvage_options, salvage_command},

@@ -1,5 +1,6 @@
 /*
- * commands.h - the command line: run, status, switchover, stop, events, salvage, recover. Each returns the exit code of the program.
+ * commands.h - the command line: run, status, switchover, backup, restore, stop, events, salvage, recover. Each returns the
+ * exit code of the program.
  *
  * Messages for people go to stderr, results to stdout. Main thread.
  */
@@ -8,6 +9,7 @@
 
 #include <stdbool.h>
 
+#include "common/archive/replay.h"
 #include "supervisor/datadir.h"
 #include "supervisor/timeline_show.h"
 
@@ -19,11 +21,34 @@ struct run_options {
 	struct datadir_options config;
 };
 
+struct backup_options {
+	const char *data_dir;
+	const char *to;
+	const char *node; /* NULL: the best */
+	bool force;
+	bool progress; /* lines, also where stderr is no terminal */
+	bool offline;
+};
+
+struct restore_options {
+	const char *data_dir;
+	const char *from;
+	const char *archive; /* NULL: the backup as it is */
+	struct replay_goal goal;
+	struct datadir_options config; /* of the new cluster */
+};
+
 /* command_line.c: the whole program */
 int command_line(int argc, char **argv);
 
 /* run.c */
 enum exit_code command_run(const struct run_options *o);
+
+/* backup.c */
+enum exit_code command_backup(const struct backup_options *o);
+
+/* restore.c */
+enum exit_code command_restore(const struct restore_options *o);
 
 /* commands.c */
 enum exit_code command_status(const char *data_dir, bool json, bool watch);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -34,6 +35,17 @@ static enum db_err make_directories(const char *path, struct errmsg *em)
 	if (mkdir(part, 0700) != 0 && errno != EEXIST)
 		return errmsg_errno(em, errno, "cannot create \"%s\"", part);
 	return DB_OK;
+}
+
+enum db_err datadir_absolute(char out[PATH_MAX], const char *path, struct errmsg *em)
+{
+	char here[PATH_MAX] = "";
+	int n;
+
+	if (path[0] != '/' && getcwd(here, sizeof(here)) == NULL)
+		return errmsg_errno(em, errno, "the current directory has no usable path");
+	n = snprintf(out, PATH_MAX, "%s%s%s", here, path[0] != '/' ? "/" : "", path);
+	return n < PATH_MAX ? DB_OK : errmsg_set(em, DB_INVALID, "\"%s\" is too long", path);
 }
 
 enum db_err datadir_enter(const char *path, bool create, struct errmsg *em)
@@ -234,14 +246,36 @@ static void insert_members(struct buf *out, const struct buf *text, const struct
 	buf_put(out, text->data + open + 1, text->len - open - 1);
 }
 
-static void put_cluster_id(struct buf *b, const uint8_t id[16])
+static void cluster_id_text(const uint8_t id[16], char out[33])
 {
 	size_t i;
 
-	buf_puts(b, "\n\t\"cluster\": \"");
 	for (i = 0; i < 16; i++)
-		buf_printf(b, "%02x", id[i]);
-	buf_puts(b, "\"");
+		snprintf(out + 2 * i, 3, "%02x", id[i]);
+}
+
+/* Writes another id over the one that text gives, wherever it stands, for both are as long. */
+static enum db_err renew_cluster_id(struct buf *text, const struct cluster_config *c, struct errmsg *em)
+{
+	char old[33], fresh[33];
+	uint8_t id[16];
+	enum db_err err = random_cluster_id(id, em);
+	size_t i;
+
+	cluster_id_text(c->cluster_id, old);
+	cluster_id_text(id, fresh);
+	for (i = 0; err == DB_OK && i + 32 <= text->len; i++)
+		if (strncasecmp((const char *)text->data + i, old, 32) == 0)
+			memcpy(text->data + i, fresh, 32);
+	return err;
+}
+
+static void put_cluster_id(struct buf *b, const uint8_t id[16])
+{
+	char text[33];
+
+	cluster_id_text(id, text);
+	buf_printf(b, "\n\t\"cluster\": \"%s\"", text);
 }
 
 static enum db_err write_new_text(const struct buf *b, struct errmsg *em)
@@ -271,6 +305,8 @@ static enum db_err copy_given(struct cluster_config *c, const struct datadir_opt
 	enum db_err err;
 
 	err = read_given(c, &text, o, dir, em);
+	if (err == DB_OK && o->new_cluster && !is_zero(c->cluster_id))
+		err = renew_cluster_id(&text, c, em);
 	if (err == DB_OK && is_zero(c->cluster_id)) {
 		err = random_cluster_id(id, em);
 		put_cluster_id(&members, id);
@@ -360,7 +396,9 @@ static enum db_err compare_given(const struct cluster_config *c, const struct da
 	    COMPARED("store.segment_size_bytes", store.segment_size_bytes),
 	    COMPARED("store.checkpoint_bytes", store.checkpoint_bytes),
 	    COMPARED("store.transaction_bytes_max", store.transaction_bytes_max),
-	    COMPARED("store.keep_bytes", store.keep_bytes),
+	    COMPARED("log.keep_bytes", log.keep_bytes),
+	    COMPARED("log.max_bytes", log.max_bytes),
+	    COMPARED("archive.interval_ms", archive.interval_ms),
 	    COMPARED("remote.max_connections", remote.max_connections),
 	};
 	struct cluster_config given;
@@ -379,6 +417,8 @@ static enum db_err compare_given(const struct cluster_config *c, const struct da
 				  o->config_path);
 	if (o->bind == NULL && strcmp(given.bind, c->bind) != 0)
 		return contradiction("bind", DATADIR_CONFIG, em);
+	if (strcmp(given.archive.dir, c->archive.dir) != 0)
+		return contradiction("archive.dir", DATADIR_CONFIG, em);
 	for (i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
 		const struct compared_key *k = &keys[i];
 		bool overridden = (o->has_replicas && strcmp(k->key, "replicas") == 0) ||
@@ -408,7 +448,7 @@ enum db_err datadir_config(struct cluster_config *config, const struct datadir_o
 	if (is_zero(config->cluster_id))
 		return errmsg_set(em, DB_INVALID, "\"%s\" has no \"cluster\": 32 hex digits", DATADIR_CONFIG);
 	err = check_options(config, o, em);
-	if (err == DB_OK && o->config_path != NULL)
+	if (err == DB_OK && o->config_path != NULL && !o->new_cluster)
 		err = compare_given(config, o, original_dir, em);
 	return err;
 }

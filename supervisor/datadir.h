@@ -10,6 +10,7 @@
 #ifndef GRIZZLY_SUPERVISOR_DATADIR_H
 #define GRIZZLY_SUPERVISOR_DATADIR_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -34,8 +35,11 @@ struct datadir_options {
 	const char *bind; /* NULL: not given */
 	unsigned replicas;
 	unsigned http_port;
+	bool new_cluster; /* a "cluster" in config_path is replaced by a new one */
 };
 
+/* path, which is relative to the current directory, in a form that stays right after datadir_enter(). */
+enum db_err datadir_absolute(char out[PATH_MAX], const char *path, struct errmsg *em);
 /* mkdir -p (0700) where create is true, then chdir. DB_NOTFOUND, DB_IO. */
 enum db_err datadir_enter(const char *path, bool create, struct errmsg *em);
 /* run/ and log/. */

@@ -91,11 +91,13 @@ static json_t *cluster_to_json(const struct cluster *c, const struct cluster_con
 			return NULL;
 		}
 	}
-	return json_pack("{s:s, s:o, s:o, s:s, s:o, s:i, s:b, s:b, s:o, s:o}", "cluster", cluster_id, "term",
-			 number(v.term), "master", v.master == CLUSTER_NOBODY ? json_null() : json_string(master),
-			 "endpoint", endpoint, "failovers", number(v.failovers), "supervisor_pid", (int)getpid(),
-			 "switchover", (int)v.switching, "stopping", (int)v.stopping, "reason", text_or_null(reason),
-			 "nodes", nodes);
+	return json_pack("{s:s, s:o, s:o, s:s, s:o, s:i, s:b, s:b, s:o, s:{s:o, s:o}, s:o, s:o}", "cluster", cluster_id,
+			 "term", number(v.term), "master",
+			 v.master == CLUSTER_NOBODY ? json_null() : json_string(master), "endpoint", endpoint,
+			 "failovers", number(v.failovers), "supervisor_pid", (int)getpid(), "switchover",
+			 (int)v.switching, "stopping", (int)v.stopping, "reason", text_or_null(reason), "log",
+			 "keep_bytes", number(config->log.keep_bytes), "max_bytes", number(config->log.max_bytes),
+			 "archive", text_or_null(config->archive.dir), "nodes", nodes);
 }
 
 void status_json_put(struct buf *b, const struct cluster *c, const struct cluster_config *config, const pid_t *pids,

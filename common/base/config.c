@@ -21,6 +21,7 @@
 
 #define CONFIG_FILE_BYTES_MAX ((size_t)1 << 20)
 #define PORT_SPREAD           200 /* acks are http_port + 200 + node */
+#define LOG_SEGMENTS_MIN      4u  /* below, the cap would not leave room to work (node/retention.c) */
 
 enum number_width { WIDTH_UNSIGNED, WIDTH_U64, WIDTH_SIZE };
 
@@ -30,7 +31,7 @@ struct number_key {
 	enum number_width width;
 	size_t offset; /* in struct cluster_config */
 	uint64_t min, max;
-	const char *help;
+	const char *help; /* NULL: understood, but not written to a new file */
 };
 
 #define AT(field) offsetof(struct cluster_config, field)
@@ -68,18 +69,22 @@ static const struct number_key number_keys[] = {
      "of log between checkpoints"},
     {"store", "transaction_bytes_max", WIDTH_U64, AT(store.transaction_bytes_max), 65536, 4 * GIB,
      "of pages that one transaction may change"},
-    {"store", "keep_bytes", WIDTH_U64, AT(store.keep_bytes), 65536, 1024 * GIB,
-     "of log kept for replicas that are behind"},
     {"retries", "count_max", WIDTH_U64, AT(retries.count_max), 1, 10000000,
      "writes with a request_id that are remembered"},
     {"retries", "age_max_ms", WIDTH_U64, AT(retries.age_max_ms), 1000, 366 * DAY_MS, "for how long"},
     {"retries", "bytes_max", WIDTH_U64, AT(retries.bytes_max), 65536, 64 * GIB, "of their answers"},
+    {"log", "keep_bytes", WIDTH_U64, AT(log.keep_bytes), 65536, 1024 * GIB, "of log kept for replicas that are behind"},
+    {"log", "max_bytes", WIDTH_U64, AT(log.max_bytes), 65536, 4096 * GIB,
+     "of log files: then whoever still holds more (a slow replica, a backup, the archive) is cut off"},
+    {"store", "keep_bytes", WIDTH_U64, AT(log.keep_bytes), 65536, 1024 * GIB, NULL}, /* its older name */
+    {"archive", "interval_ms", WIDTH_U64, AT(archive.interval_ms), 10, DAY_MS, "the most that commits wait for it"},
     {"remote", "max_connections", WIDTH_UNSIGNED, AT(remote.max_connections), 1, 1000, "to each other node"},
 };
 
 #define NUMBER_KEY_COUNT (sizeof(number_keys) / sizeof(number_keys[0]))
 
-static const char *const section_names[] = {"heartbeat", "http", "query", "store", "retries", "remote"};
+static const char *const section_names[] = {"heartbeat", "http",    "query",   "store",
+					    "retries",   "log",     "archive", "remote"};
 #define SECTION_COUNT (sizeof(section_names) / sizeof(section_names[0]))
 
 static const char *const durability_names[] = {"quorum", "all", "async"};
@@ -134,10 +139,12 @@ void config_init(struct cluster_config *c)
 	c->store.segment_size_bytes = (size_t)16 << 20;
 	c->store.checkpoint_bytes = (uint64_t)64 << 20;
 	c->store.transaction_bytes_max = GIB;
-	c->store.keep_bytes = GIB;
 	c->retries.count_max = 100000;
 	c->retries.age_max_ms = DAY_MS;
 	c->retries.bytes_max = (uint64_t)64 << 20;
+	c->log.keep_bytes = GIB;
+	c->log.max_bytes = 4 * GIB;
+	c->archive.interval_ms = 10000;
 	c->remote.max_connections = 10;
 }
 
@@ -338,6 +345,17 @@ static enum db_err check_remote_nodes(const json_t *nodes, const char *path, str
 	return DB_OK;
 }
 
+static enum db_err read_archive_dir(struct cluster_config *c, const json_t *value, const char *path, struct errmsg *em)
+{
+	const char *dir = json_string_value(value);
+
+	if (dir == NULL || strlen(dir) >= sizeof(c->archive.dir))
+		return errmsg_set(em, DB_INVALID, "%s: archive.dir: expected a directory of at most %zu characters",
+				  path, sizeof(c->archive.dir) - 1);
+	snprintf(c->archive.dir, sizeof(c->archive.dir), "%s", dir);
+	return DB_OK;
+}
+
 /* Edit distance with a cut-off is more than a misspelt key needs: the best is the one that shares most of its letters in
  * order. */
 static size_t likeness(const char *a, const char *b)
@@ -400,6 +418,8 @@ static enum db_err read_key(struct cluster_config *c, const char *section, const
 			return read_number(c, &number_keys[i], value, path, em);
 	if (strcmp(section, "remote") == 0 && strcmp(name, "nodes") == 0)
 		return check_remote_nodes(value, path, em);
+	if (strcmp(section, "archive") == 0 && strcmp(name, "dir") == 0)
+		return read_archive_dir(c, value, path, em);
 	if (section[0] != '\0')
 		return unknown_key(section, name, path, em);
 	if (strcmp(name, "cluster") == 0)
@@ -436,6 +456,12 @@ static enum db_err check_whole(const struct cluster_config *c, const char *path,
 	if (c->http_port + PORT_SPREAD + config_node_count(c) > 65535)
 		return errmsg_set(em, DB_INVALID, "%s: http_port: %u leaves no room for the nodes' ports (up to +%u)",
 				  path, c->http_port, PORT_SPREAD + config_node_count(c));
+	if (c->log.max_bytes < c->log.keep_bytes)
+		return errmsg_set(em, DB_INVALID, "%s: log.max_bytes: expected at least log.keep_bytes", path);
+	if (c->log.max_bytes / LOG_SEGMENTS_MIN < c->store.segment_size_bytes)
+		return errmsg_set(em, DB_INVALID,
+				  "%s: log.max_bytes: expected at least %u times store.segment_size_bytes", path,
+				  LOG_SEGMENTS_MIN);
 	if (c->query.timeout_ms > c->query.timeout_max_ms)
 		return errmsg_set(em, DB_INVALID, "%s: query.timeout_ms: expected at most query.timeout_max_ms", path);
 	return DB_OK;
@@ -512,8 +538,11 @@ static void put_section(struct buf *out, const struct cluster_config *c, const c
 	size_t i;
 
 	buf_printf(out, "\n\t// \"%s\": {\n", section);
+	if (strcmp(section, "archive") == 0)
+		buf_printf(out, "\t//\t\"dir\": \"%s\", // committed log is copied there; none: it is not\n",
+			   c->archive.dir);
 	for (i = 0; i < NUMBER_KEY_COUNT; i++)
-		if (strcmp(number_keys[i].section, section) == 0)
+		if (strcmp(number_keys[i].section, section) == 0 && number_keys[i].help != NULL)
 			buf_printf(out, "\t//\t\"%s\": %" PRIu64 ", // %s\n", number_keys[i].name,
 				   number_get(c, &number_keys[i]), number_keys[i].help);
 	buf_puts(out, "\t// },\n");

@@ -16,6 +16,7 @@
 #define CONFIG_NODES_MAX   31
 #define CONFIG_HOST_MAX    48
 #define CONFIG_ADDRESS_MAX 64
+#define CONFIG_PATH_MAX    256
 
 enum durability { DURABILITY_QUORUM, DURABILITY_ALL, DURABILITY_ASYNC };
 
@@ -52,13 +53,21 @@ struct cluster_config {
 		size_t segment_size_bytes;      /* 16 MiB */
 		uint64_t checkpoint_bytes;      /* 64 MiB */
 		uint64_t transaction_bytes_max; /* 1 GiB */
-		uint64_t keep_bytes;            /* 1 GiB: log kept for replicas that are behind */
 	} store;
 	struct {
 		uint64_t count_max;  /* 100000: writes with a request_id that are remembered */
 		uint64_t age_max_ms; /* one day */
 		uint64_t bytes_max;  /* 64 MiB: of their answers */
 	} retries;
+	struct {
+		uint64_t
+		    keep_bytes;     /* 1 GiB: log kept for replicas that are behind. "store.keep_bytes" says the same */
+		uint64_t max_bytes; /* 4 GiB: whoever holds more of it is cut off */
+	} log;
+	struct {
+		char dir[CONFIG_PATH_MAX]; /* "": nothing is archived. Relative to the data directory */
+		uint64_t interval_ms;      /* 10000: the most that commits wait to be archived */
+	} archive;
 	struct {
 		unsigned max_connections; /* 10 */
 	} remote;

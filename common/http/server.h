@@ -110,12 +110,16 @@ void http_reply_unauthorized(struct http_request *req);
 /* A long answer written with back-pressure, by another thread or from the worker's own loop. */
 struct http_stream;
 /* On the worker's thread: turns the request into a stream; req must not be used afterwards except through it. Nothing is
- * sent until the first write. */
+ * sent until the first write. A Content-Length added before with http_reply_add_header() is kept to by the producer, and
+ * replaces the chunks: so many bytes come, or the stream is broken. */
 enum db_err http_stream_create(struct http_stream **out, struct http_request *req, int status,
 			       const char *content_type);
 /* Producer's thread: hands over a piece (b is left cleared), blocks while more than 256 KiB wait to be sent.
  * DB_CLOSED: the client has gone. DB_TIMEOUT: the client has taken nothing for stall_ms. */
 enum db_err http_stream_write(struct http_stream *st, struct buf *b, uint64_t stall_ms);
+/* Any thread, while the producer has not ended the stream: the client is not served on. The connection is closed, a write
+ * under way returns with DB_TIMEOUT, and so does every later one. */
+void http_stream_give_up(struct http_stream *st);
 /* For a producer on the stream's own worker, which must never wait: takes a copy of bytes. DB_BUSY: more than 256 KiB wait,
  * nothing was taken. DB_CLOSED: the client has gone. DB_NOMEM. */
 enum db_err http_stream_try_write(struct http_stream *st, const void *bytes, size_t len);

@@ -41,7 +41,8 @@ struct http_stream {
 	int status;
 	char *content_type;
 	bool started;         /* the worker's: the head was sent */
-	bool chunked;         /* the worker's */
+	bool chunked;         /* the worker's: its end shows by a last chunk */
+	bool has_length;      /* Content-Length was announced: it shows by that */
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t room;
 	struct piece *first, **last;
@@ -145,7 +146,7 @@ static void start(struct http_stream *st)
 	struct http_conn *c = req->conn;
 
 	st->started = true;
-	st->chunked = !c->frame.version_1_0 && !req->head;
+	st->chunked = !c->frame.version_1_0 && !req->head && !st->has_length;
 	if (c->frame.version_1_0) /* or evhttp would promise to keep the connection, and a Content-Length of 0 */
 		evhttp_remove_header(evhttp_request_get_input_headers(req->ereq), "Connection");
 	http_request_put_headers(req, st->status, st->content_type);
@@ -231,6 +232,7 @@ static void finish(struct http_stream *st, enum stream_end end)
 	if (req->conn == NULL) {
 		http_request_drop(req);
 	} else if (end == STREAM_ERROR && !st->started) {
+		evhttp_remove_header(evhttp_request_get_output_headers(req->ereq), "Content-Length");
 		req->stream = NULL;
 		http_reply_error(req, &st->error);
 	} else if (end == STREAM_WHOLE) {
@@ -308,6 +310,7 @@ enum db_err http_stream_create(struct http_stream **out, struct http_request *re
 	st->worker = req->worker;
 	st->req = req;
 	st->status = status;
+	st->has_length = evhttp_find_header(evhttp_request_get_output_headers(req->ereq), "Content-Length") != NULL;
 	st->last = &st->first;
 	st->client_gone = req->conn == NULL;
 	st->progress_ms = clock_mono_ms();
@@ -369,7 +372,7 @@ static bool wait_for_room(struct http_stream *st, uint64_t stall_ms)
 	struct timespec until;
 	uint64_t deadline_ms;
 
-	while (st->queued + st->in_output > HTTP_STREAM_PENDING_MAX && !st->client_gone) {
+	while (st->queued + st->in_output > HTTP_STREAM_PENDING_MAX && !st->client_gone && !st->stalled) {
 		deadline_ms = st->progress_ms + stall_ms;
 		if (clock_mono_ms() >= deadline_ms)
 			return false;
@@ -412,10 +415,18 @@ enum db_err http_stream_write(struct http_stream *st, struct buf *b, uint64_t st
 		post_and_unlock(st);
 		return DB_TIMEOUT;
 	}
-	if (st->client_gone)
-		err = DB_CLOSED;
+	if (st->client_gone || st->stalled)
+		err = st->client_gone ? DB_CLOSED : DB_TIMEOUT;
 	pthread_mutex_unlock(&st->lock);
 	return err;
+}
+
+void http_stream_give_up(struct http_stream *st)
+{
+	pthread_mutex_lock(&st->lock);
+	st->stalled = true;
+	pthread_cond_signal(&st->room);
+	post_and_unlock(st);
 }
 
 enum db_err http_stream_try_write(struct http_stream *st, const void *bytes, size_t len)

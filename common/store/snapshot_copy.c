@@ -63,14 +63,16 @@ static void fill_header(struct snapshot_source *src, uint64_t lsn)
 		src->header = (struct snapshot_header){.pos = s->meta.checkpoint,
 						       .record_checksum = s->meta.record_checksum,
 						       .db_checksum = s->meta.db_checksum,
-						       .db_size_pages = s->meta.db_size_pages};
+						       .db_size_pages = s->meta.db_size_pages,
+						       .time_us = s->meta.time_us};
 	} else {
 		for (c = s->first; c->pos.lsn != lsn; c = c->next)
 			;
 		src->header = (struct snapshot_header){.pos = c->pos,
 						       .record_checksum = c->checksum,
 						       .db_checksum = c->db_checksum,
-						       .db_size_pages = c->db_size_pages};
+						       .db_size_pages = c->db_size_pages,
+						       .time_us = c->time_us};
 	}
 	pthread_mutex_unlock(&s->lock);
 }
@@ -227,6 +229,7 @@ enum db_err snapshot_target_create(struct snapshot_target **out, const char *dir
 	t->meta.db_checksum = header->db_checksum;
 	t->meta.db_size_pages = t->meta.intent_size_pages = header->db_size_pages;
 	t->meta.intent_lsn = header->pos.lsn;
+	t->meta.time_us = header->time_us;
 	t->missing = header->db_size_pages;
 	err = prepare(t, dir, old, em);
 	if (err != DB_OK) {

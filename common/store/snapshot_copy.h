@@ -27,6 +27,7 @@ struct snapshot_header {
 	uint64_t record_checksum; /* of the record at pos; 0 when pos is {0, 0} */
 	uint64_t db_checksum;
 	uint32_t db_size_pages;
+	uint64_t time_us; /* wall clock in the record at pos; 0: not known */
 };
 
 struct snapshot_source;

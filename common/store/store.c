@@ -355,6 +355,7 @@ void store_get_status(struct store *s, struct store_status *out)
 	out->applied_time_us = applied.time_us;
 	out->visible_lsn = store_visible_lsn(s);
 	out->checkpoint_lsn = atomic_load(&s->checkpoint_lsn);
+	out->visible_log_bytes = atomic_load(&s->visible_log_bytes);
 	out->oldest_pinned_lsn = snapshots_oldest_lsn(&s->snapshots);
 }
 

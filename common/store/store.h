@@ -70,6 +70,7 @@ struct store_status {
 	uint64_t wal_bytes;         /* size of the log's files */
 	uint64_t oldest_pinned_lsn; /* oldest snapshot a reader holds; UINT64_MAX: none */
 	uint64_t applied_time_us;   /* wall time inside the record at applied_lsn; 0: none */
+	uint64_t visible_log_bytes; /* of the records up to visible_lsn, counted from an arbitrary point on */
 };
 void store_get_status(struct store *s, struct store_status *out); /* any thread; consistent enough to show */
 uint64_t store_visible_lsn(struct store *s);                      /* any thread, one atomic load */

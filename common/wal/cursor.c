@@ -69,6 +69,11 @@ enum db_err wal_cursor_seek(struct wal_cursor *c, uint64_t next_lsn, struct errm
 	return DB_OK;
 }
 
+uint64_t wal_cursor_held_lsn(struct wal_cursor *c)
+{
+	return c->segment == NULL ? UINT64_MAX : c->segment->first_lsn; /* constant while it is pinned */
+}
+
 enum db_err wal_cursor_next(struct wal_cursor *c, struct wal_record *out, struct errmsg *em)
 {
 	struct segment *s;

@@ -113,6 +113,23 @@ void wal_trim(struct wal *w, uint64_t keep_lsn)
 	}
 }
 
+uint64_t wal_lsn_within(struct wal *w, uint64_t bytes)
+{
+	uint64_t lsn, sum = 0;
+	size_t i;
+
+	pthread_mutex_lock(&w->lock);
+	lsn = w->last.lsn + 1;
+	for (i = w->segment_count; i > 0; i--) {
+		sum += w->segments[i - 1]->size;
+		if (sum > bytes && i < w->segment_count)
+			break;
+		lsn = w->segments[i - 1]->first_lsn;
+	}
+	pthread_mutex_unlock(&w->lock);
+	return lsn;
+}
+
 enum db_err wal_prepare(struct wal *w, struct errmsg *em)
 {
 	struct segment *s;

@@ -107,6 +107,10 @@ const uint8_t *wal_record_bytes(const struct wal_record *r, size_t *len);
  * segment that a cursor holds stays until the cursor leaves it. */
 void wal_trim(struct wal *w, uint64_t keep_lsn);
 
+/* The oldest LSN such that the segments from its own on have at most so many bytes; that of the last segment when even that
+ * one is larger. For a limit in bytes to be told to wal_trim(). */
+uint64_t wal_lsn_within(struct wal *w, uint64_t bytes);
+
 /* Gives back the memory that reading took in segments whose every record is < below_lsn. They stay mapped, every pointer
  * stays valid, and the next look takes them from the page cache. Any thread. */
 void wal_release(struct wal *w, uint64_t below_lsn);
@@ -123,6 +127,9 @@ void wal_cursor_free(struct wal_cursor *c); /* NULL is fine; before wal_close() 
  * DB_NOMEM: as wal_read(); the cursor stays. The record is valid until the next call on this cursor. */
 enum db_err wal_cursor_next(struct wal_cursor *c, struct wal_record *out, struct errmsg *em);
 enum db_err wal_cursor_seek(struct wal_cursor *c, uint64_t next_lsn, struct errmsg *em);
+
+/* The oldest LSN that the cursor keeps from being trimmed; UINT64_MAX: none. On the cursor's thread. */
+uint64_t wal_cursor_held_lsn(struct wal_cursor *c);
 
 /* History of terms, oldest first: each entry is the first LSN known of a term. Fills at most max entries with the
  * newest ones and returns how many. Entry 0 may start at base.lsn when the term's true start was trimmed, or behind damage

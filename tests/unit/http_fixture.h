@@ -56,6 +56,8 @@ struct site {
 	unsigned piece_count;
 	uint64_t stall_ms;
 	bool whole, stream_error;
+	const char *announced;      /* its Content-Length; NULL: it comes in chunks */
+	struct http_stream *stream; /* the last one begun */
 	enum db_err stream_result;
 	unsigned streams_ended, pieces_taken;
 	/* What /loop adds. */
@@ -155,7 +157,12 @@ static inline void handle_stream(void *arg, struct http_request *req)
 	pthread_t thread;
 
 	p->site = arg;
+	if (p->site->announced != NULL)
+		http_reply_add_header(req, "Content-Length", p->site->announced);
 	CU_ASSERT_EQUAL_FATAL(http_stream_create(&p->stream, req, 200, "application/json"), DB_OK);
+	pthread_mutex_lock(&p->site->lock);
+	p->site->stream = p->stream;
+	pthread_mutex_unlock(&p->site->lock);
 	pthread_create(&thread, NULL, produce, p);
 	pthread_detach(thread);
 }

@@ -76,7 +76,7 @@ static void every_key_reaches_its_field(void)
 	    "\"query\": {\"timeout_ms\": 13, \"timeout_max_ms\": 14, \"sql_length_max\": 2048, \"statements_max\": 15,"
 	    "\"inline_ops\": 1600, \"slow_threads\": 17, \"slow_queue_max\": 18, \"write_queue_max\": 19},"
 	    "\"store\": {\"segment_size_bytes\": 131072, \"checkpoint_bytes\": 262144,"
-	    "\"transaction_bytes_max\": 524288, \"keep_bytes\": 5368709120},"
+	    "\"transaction_bytes_max\": 524288, \"keep_bytes\": 3221225472},"
 	    "\"remote\": {\"max_connections\": 20, \"nodes\": {\"h:1\": {\"token_file\": \"t\"}}}}";
 	struct cluster_config c;
 	struct errmsg em;
@@ -92,7 +92,7 @@ static void every_key_reaches_its_field(void)
 	CU_ASSERT_TRUE(c.query.statements_max == 15 && c.query.inline_ops == 1600 && c.query.slow_threads == 17);
 	CU_ASSERT_TRUE(c.query.slow_queue_max == 18 && c.query.write_queue_max == 19);
 	CU_ASSERT_TRUE(c.store.segment_size_bytes == 131072 && c.store.checkpoint_bytes == 262144);
-	CU_ASSERT_TRUE(c.store.transaction_bytes_max == 524288 && c.store.keep_bytes == 5368709120u);
+	CU_ASSERT_TRUE(c.store.transaction_bytes_max == 524288 && c.log.keep_bytes == 3221225472u);
 	CU_ASSERT_EQUAL(c.remote.max_connections, 20);
 }
 

@@ -278,6 +278,64 @@ static void test_broken_stream_is_not_taken_for_whole(void)
 	site_close(&site);
 }
 
+static void test_stream_of_announced_length_needs_no_chunks(void)
+{
+	struct site site;
+	struct client c;
+	struct reply r;
+
+	site_open(&site, (struct http_options){0});
+	site.piece_bytes = 100000;
+	site.piece_count = 30;
+	site.announced = "3000000";
+	client_open(&c, &site);
+	client_say(&c, "GET /stream HTTP/1.1\r\n\r\n");
+	CU_ASSERT(client_reply(&c, &r, false));
+	CU_ASSERT(r.whole && r.body.len == 3000000);
+	CU_ASSERT_PTR_NULL(reply_header(&r, "Transfer-Encoding"));
+	buf_fini(&r.body);
+	wait_streams_ended(&site, 1);
+	client_say(&c, POST_ECHO);
+	expect(&c, 200, "hello");
+	site.whole = false; /* fewer than announced: the connection ends */
+	site.piece_count = 10;
+	client_say(&c, "GET /stream HTTP/1.1\r\n\r\n");
+	CU_ASSERT(client_reply(&c, &r, false));
+	CU_ASSERT(!r.whole && c.in.len == 1000000); /* what was written before the end came all the same */
+	buf_fini(&r.body);
+	client_close(&c);
+	wait_streams_ended(&site, 2);
+	site.piece_count = 0; /* nothing came before the error: it is told, with its own length */
+	site.stream_error = true;
+	client_open(&c, &site);
+	client_say(&c, "GET /stream HTTP/1.1\r\n\r\n");
+	expect(&c, 409, "no such luck");
+	client_close(&c);
+	wait_streams_ended(&site, 3);
+	site_close(&site);
+}
+
+static void test_stream_that_is_given_up_wakes_its_producer(void)
+{
+	struct site site;
+	struct client c;
+
+	site_open(&site, (struct http_options){0});
+	site.piece_bytes = 65536;
+	site.piece_count = 10000;
+	site.stall_ms = 600000;
+	client_open(&c, &site);
+	client_say(&c, "GET /stream HTTP/1.1\r\n\r\n");
+	CU_ASSERT(client_read(&c));
+	AWAIT(http_stream_stalled_ms(site.stream) > 50); /* the producer waits for room */
+	http_stream_give_up(site.stream);
+	wait_streams_ended(&site, 1);
+	CU_ASSERT_EQUAL(site.stream_result, DB_TIMEOUT);
+	AWAIT(counters_of(&site).connections_open == 0);
+	client_close(&c);
+	site_close(&site);
+}
+
 static void test_http_1_0_stream_ends_with_the_connection(void)
 {
 	struct site site;
@@ -581,6 +639,8 @@ int main(void)
 	    {"stream passes whole at the reader's pace", test_stream_passes_whole_at_the_readers_pace},
 	    {"empty and failed streams answer properly", test_empty_and_failed_streams_answer_properly},
 	    {"broken stream is not taken for whole", test_broken_stream_is_not_taken_for_whole},
+	    {"stream of announced length needs no chunks", test_stream_of_announced_length_needs_no_chunks},
+	    {"stream that is given up wakes its producer", test_stream_that_is_given_up_wakes_its_producer},
 	    {"HTTP/1.0 stream ends with the connection", test_http_1_0_stream_ends_with_the_connection},
 	    {"slow reader holds the producer back", test_slow_reader_holds_the_producer_back_and_is_cut_off},
 	    {"vanishing reader wakes the producer", test_vanishing_reader_wakes_the_producer},

@@ -785,6 +785,48 @@ static void test_a_replica_too_far_behind_gets_a_snapshot_and_streams_on(void)
 	fixture_free(f);
 }
 
+/* The log has reached its cap: what the replica still needs is taken from it, in the middle of a record. */
+static void test_a_sender_that_is_cut_off_finds_out_that_a_snapshot_is_needed(void)
+{
+	struct fixture *f = fixture_create(1);
+	int i;
+
+	log_seal(&f->s.log, 1, 0, 0);
+	log_seal(&f->s.log, 1, 700, 2);
+	connect_line(f);
+	for (i = 0; i < 4; i++)
+		step(f); /* hello, start, the first record, a piece of the second */
+	for (i = 0; i < 5; i++)
+		log_seal(&f->s.log, 1, 1, i);
+	f->s.committed_lsn = f->s.log.last_lsn;
+	walsender_cut(f->s.walsender, "test");
+	f->s.log.first_lsn = 5;
+	CU_ASSERT_EQUAL(sender_state(f), WALSENDER_HELLO);
+	run(f);
+	CU_ASSERT_EQUAL(f->s.snapshots, 1);
+	CU_ASSERT_EQUAL(sender_state(f), WALSENDER_STREAMING);
+	check_equal(f);
+	walsender_on_connected(f->s.walsender, false, f->now_ms);
+	walsender_cut(f->s.walsender, "nobody there");
+	CU_ASSERT_EQUAL(sender_state(f), WALSENDER_DISCONNECTED);
+	fixture_free(f);
+}
+
+static void test_a_snapshot_that_is_cut_off_begins_again(void)
+{
+	struct fixture *f = far_behind(5);
+
+	step_into_snapshot(f);
+	walsender_cut(f->s.walsender, "test");
+	CU_ASSERT_FALSE(f->s.snapshot_open);
+	log_seal(&f->s.log, 1, 1, 99);
+	run(f);
+	CU_ASSERT_EQUAL(f->s.snapshots, 2);
+	CU_ASSERT_EQUAL(sender_state(f), WALSENDER_STREAMING);
+	check_equal(f);
+	fixture_free(f);
+}
+
 static void test_a_snapshot_goes_on_where_a_lost_connection_cut_it_short(void)
 {
 	struct fixture *f = far_behind(5);
@@ -1158,6 +1200,9 @@ int main(void)
 	    {"committed records are never cut", test_committed_records_are_never_cut},
 	    {"a replica too far behind gets a snapshot and streams on",
 	     test_a_replica_too_far_behind_gets_a_snapshot_and_streams_on},
+	    {"a sender that is cut off finds out that a snapshot is needed",
+	     test_a_sender_that_is_cut_off_finds_out_that_a_snapshot_is_needed},
+	    {"a snapshot that is cut off begins again", test_a_snapshot_that_is_cut_off_begins_again},
 	    {"a snapshot goes on where a lost connection cut it short",
 	     test_a_snapshot_goes_on_where_a_lost_connection_cut_it_short},
 	    {"a replica knows its lag only once it has caught up",
