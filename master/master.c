@@ -172,6 +172,11 @@ bool master_is_ready(struct master *m)
 	return atomic_load(&m->ready);
 }
 
+uint64_t master_stuck_ms(struct master *m)
+{
+	return writer_stuck_ms(m->writer);
+}
+
 uint64_t master_committed_lsn(struct master *m)
 {
 	return replication_committed_lsn(m->replication);

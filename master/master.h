@@ -42,7 +42,8 @@ enum writer_knowledge master_find(struct master *m, const char *request_id); /* 
 void master_on_message(struct master *m, const struct wire_msg *msg);
 void master_set_draining(struct master *m, bool draining);
 bool master_is_drained(struct master *m);
-bool master_is_ready(struct master *m); /* one atomic load */
+bool master_is_ready(struct master *m);     /* one atomic load */
+uint64_t master_stuck_ms(struct master *m); /* as writer_stuck_ms() */
 uint64_t master_committed_lsn(struct master *m);
 void master_cut_slow(struct master *m, uint64_t keep_lsn); /* as replication_cut_slow() */
 size_t master_get_peers(struct master *m, struct replication_peer *out, size_t max);

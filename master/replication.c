@@ -1,12 +1,14 @@
 /* replication.c - see replication.h. */
 #include "master/replication.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 
 #include "common/base/clock.h"
@@ -431,6 +433,7 @@ static enum db_err start_sender(struct replication *r, struct sender *s, const s
 	const struct pump_owner owner = {next_message, on_connected, s};
 	struct walsender_identity identity = {.term = options->term};
 	char url[LINK_URL_MAX];
+	uint64_t first_stream_id;
 	enum db_err err;
 
 	s->hub = r;
@@ -441,9 +444,11 @@ static enum db_err start_sender(struct replication *r, struct sender *s, const s
 	config_node_address(options->config, options->node, CONFIG_ACKS, identity.ack_address);
 	config_node_address(options->config, options->node, CONFIG_HTTP, identity.http_address);
 	err = link_tcp_url(url, s->address, em);
-	/* Stream ids of one term never repeat between processes: they begin at the time of day. */
-	if (err == DB_OK)
-		err = walsender_create(&s->walsender, &identity, s->id, clock_wall_us(), &io, em);
+	/* Stream ids of one term never repeat between processes, whatever becomes of the clock: they begin anywhere. */
+	if (err == DB_OK && getrandom(&first_stream_id, sizeof(first_stream_id), 0) != (ssize_t)sizeof(first_stream_id))
+		err = errmsg_errno(em, errno, "no random bytes for a stream");
+	if (err == DB_OK) /* never 0, not even after as many streams as there can be */
+		err = walsender_create(&s->walsender, &identity, s->id, first_stream_id >> 1 | 1, &io, em);
 	if (err == DB_OK)
 		err = pump_create(&s->pump, url, &owner, em);
 	return err;

@@ -16,6 +16,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/pulse.h"
 #include "common/query/exec.h"
 
 #define BATCH_JOBS_MAX 512
@@ -46,6 +47,7 @@ struct writer {
 	pthread_t writer_thread;
 	pthread_t sync_thread;
 	bool writer_started, sync_started;
+	struct work_pulse pulse; /* of the writer thread */
 
 	pthread_mutex_t mutex; /* guards everything below */
 	pthread_cond_t work;   /* the writer thread waits: queue, in_flight, draining, stopping */
@@ -506,7 +508,9 @@ static void run_queue(struct writer *w)
 	       (job = list_take(&w->queue)) != NULL) {
 		w->current = job;
 		pthread_mutex_unlock(&w->mutex);
+		work_pulse_begin(&w->pulse);
 		run_job(w, job);
+		work_pulse_end(&w->pulse);
 		pthread_mutex_lock(&w->mutex);
 	}
 }
@@ -522,13 +526,17 @@ static void *run_writer(void *arg)
 		now_us = clock_mono_us();
 		if (w->open && is_stalled(w, now_us / 1000)) {
 			pthread_mutex_unlock(&w->mutex);
+			work_pulse_begin(&w->pulse);
 			abandon_open(w);
+			work_pulse_end(&w->pulse);
 			pthread_mutex_lock(&w->mutex);
 		} else if (may_run(w, now_us)) {
 			run_queue(w);
 		} else if (may_seal(w)) {
 			pthread_mutex_unlock(&w->mutex);
+			work_pulse_begin(&w->pulse);
 			seal(w);
+			work_pulse_end(&w->pulse);
 			pthread_mutex_lock(&w->mutex);
 		} else {
 			wait_for_work(w, now_us);
@@ -649,6 +657,11 @@ enum writer_knowledge writer_find(struct writer *w, const char *request_id)
 	return found;
 }
 
+uint64_t writer_stuck_ms(struct writer *w)
+{
+	return work_pulse_stuck_ms(&w->pulse, clock_mono_ms());
+}
+
 void writer_get_counters(struct writer *w, struct writer_counters *out)
 {
 	pthread_mutex_lock(&w->mutex);
@@ -689,6 +702,7 @@ enum db_err writer_create(struct writer **out, const struct writer_options *opti
 		return errmsg_set(em, DB_NOMEM, "out of memory");
 	w->options = *options;
 	w->sealed_lsn = options->first_lsn;
+	work_pulse_init(&w->pulse);
 	pthread_mutex_init(&w->mutex, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -761,5 +775,6 @@ void writer_free(struct writer *w)
 	pthread_cond_destroy(&w->work);
 	pthread_cond_destroy(&w->sealed);
 	pthread_mutex_destroy(&w->mutex);
+	work_pulse_fini(&w->pulse);
 	free(w);
 }

@@ -94,6 +94,8 @@ enum writer_knowledge {
 };
 /* What is known of a write that is not committed. Ask before looking at what is: in between it may be committed. */
 enum writer_knowledge writer_find(struct writer *w, const char *request_id);
+/* How long its thread has stood still amid its work; 0: it has not. Any thread; asked again and again. */
+uint64_t writer_stuck_ms(struct writer *w);
 void writer_get_counters(struct writer *w, struct writer_counters *out);
 
 #endif

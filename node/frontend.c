@@ -302,16 +302,21 @@ static void on_job_done(struct write_job *job)
 
 static void submit_write(struct front_request *req)
 {
+	struct errmsg em = {0};
+
 	req->job.request = req->query;
 	req->job.alone = req->kind == QUERY_KIND_WRITE_ALONE;
 	req->job.deadline_ms = req->deadline_ms;
 	req->job.done = on_job_done;
-	switch (roles_submit(req->worker->frontend->options.roles, &req->job)) {
+	switch (roles_submit(req->worker->frontend->options.roles, &req->job, &em)) {
 	case DB_OK:
 		atomic_fetch_add(&req->worker->frontend->writes, 1);
 		break;
 	case DB_BUSY:
 		front_request_fail(req, QUERY_OVERLOADED, "too many writes are waiting; try again later");
+		break;
+	case DB_FULL:
+		front_request_fail(req, QUERY_INTERNAL, em.text);
 		break;
 	default:
 		front_request_park(req);

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -29,6 +30,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/config.h"
+#include "common/base/exit_code.h"
 #include "common/base/fdpass.h"
 #include "common/base/log.h"
 #include "common/http/server.h"
@@ -39,16 +41,22 @@
 #include "node/backup.h"
 #include "node/checkpointer.h"
 #include "node/control.h"
+#include "node/disk_watch.h"
 #include "node/frontend.h"
+#include "node/last_words.h"
 #include "node/no_master.h"
+#include "node/readable.h"
 #include "node/roles.h"
 #include "node/slow_pool.h"
 #include "node/standing.h"
 #include "node/status.h"
 
-#define LISTEN_FD_FIRST  3 /* sd_listen_fds(3) */
-#define STOP_GRACE_MS    3000
-#define REPLACE_GRACE_MS 200 /* the same before a snapshot is put in place: long reads are not waited for */
+#define LISTEN_FD_FIRST    3 /* sd_listen_fds(3) */
+#define STOP_GRACE_MS      3000
+#define DESCRIPTORS_NEEDED 96u /* beside the log's files: links, epoll, sockets, scratch files */
+#define CONNECTIONS_LEAST  16u
+#define FAILED_GRACE_MS    100 /* the same when the log cannot be written: a successor is waited for */
+#define REPLACE_GRACE_MS   200 /* the same before a snapshot is put in place: long reads are not waited for */
 
 struct node {
 	struct node_options options;
@@ -60,6 +68,7 @@ struct node {
 	int endpoint_fd; /* inherited; -1: none */
 	int http_fd;     /* our own port */
 	int endpoint_listener;
+	struct disk_watch *disk;
 	struct store *store;
 	enum standing standing;           /* of several nodes' cluster only: alone there is nobody to rebuild from */
 	struct snapshot_target *snapshot; /* received whole: the store's successor; NULL: none */
@@ -352,7 +361,9 @@ static enum db_err try_open(struct node *n, struct errmsg *em)
 	struct store_options options = {.dir = n->dir,
 					.segment_size_bytes = n->config.store.segment_size_bytes,
 					.checkpoint_bytes = n->config.store.checkpoint_bytes,
-					.transaction_bytes_max = n->config.store.transaction_bytes_max};
+					.transaction_bytes_max = n->config.store.transaction_bytes_max,
+					.low_space_bytes = n->config.store.low_space_bytes,
+					.pulse = disk_watch_pulse(n->disk)};
 	enum db_err err;
 
 	memcpy(options.cluster_id, n->config.cluster_id, sizeof(options.cluster_id));
@@ -387,15 +398,56 @@ static enum db_err start_rebuilding(struct node *n, bool set_aside, struct errms
 	return err;
 }
 
+/* A process before this one ended because a page of its files could not be read, or opening them just failed: are they
+ * really unreadable? True: the store is to be rebuilt. Without others to rebuild it from it is used as it is. */
+static bool is_unreadable(struct node *n)
+{
+	struct errmsg em = {0};
+	enum db_err err = readable_check(n->dir, &em);
+
+	if (err == DB_IO) {
+		log_error("%s", em.text);
+		return true;
+	}
+	log_info("%s: %s", n->dir, err == DB_OK ? "every byte of it can be read" : em.text);
+	return false;
+}
+
+static enum db_err look_at_mark(struct node *n, bool *unreadable, struct errmsg *em)
+{
+	char why[ERRMSG_TEXT_MAX];
+
+	*unreadable = false;
+	if (!readable_is_doubted(n->dir, why))
+		return DB_OK;
+	log_warn("reads %s whole, for the process before ended so: %s", n->dir, why);
+	*unreadable = is_unreadable(n);
+	return *unreadable ? DB_OK : readable_settle(n->dir, em);
+}
+
+/* An error of the disk when the store was opened: of one that cannot be read another can be made. */
+static bool calls_for_rebuilding(struct node *n, enum db_err err)
+{
+	return err == DB_CORRUPT || (err == DB_IO && is_unreadable(n));
+}
+
 static enum db_err open_replicated_store(struct node *n, struct errmsg *em)
 {
 	enum standing_store there;
+	bool unreadable = false;
 	enum db_err err = standing_read(n->dir, &n->standing, em);
 
+	if (err == DB_OK)
+		err = look_at_mark(n, &unreadable, em);
 	if (err != DB_OK)
 		return err;
 	there = standing_look(n->dir);
-	if (there == STANDING_STORE_NONE && n->standing != STANDING_NEW) {
+	if (unreadable) {
+		log_error("%s cannot be read: it is rebuilt from the master's", n->dir);
+		err = start_rebuilding(n, true, em);
+		if (err == DB_OK)
+			err = readable_settle(n->dir, em);
+	} else if (there == STANDING_STORE_NONE && n->standing != STANDING_NEW) {
 		log_error("%s is empty, though this node had a database: it is rebuilt from the master's", n->dir);
 		err = start_rebuilding(n, false, em);
 	} else if (there == STANDING_STORE_NO_META) {
@@ -407,7 +459,7 @@ static enum db_err open_replicated_store(struct node *n, struct errmsg *em)
 	}
 	if (err == DB_OK)
 		err = try_open(n, em);
-	if (err == DB_CORRUPT) {
+	if (calls_for_rebuilding(n, err)) {
 		log_error("%s: the store is rebuilt from the master's", em->text);
 		err = start_rebuilding(n, true, em);
 		if (err == DB_OK)
@@ -418,14 +470,30 @@ static enum db_err open_replicated_store(struct node *n, struct errmsg *em)
 	return err;
 }
 
+/* There is nobody to rebuild it from: what can be read is used, and who reads the rest ends the process again. */
+static enum db_err open_single_store(struct node *n, struct errmsg *em)
+{
+	bool unreadable;
+	enum db_err err = look_at_mark(n, &unreadable, em);
+
+	return err == DB_OK ? try_open(n, em) : err;
+}
+
 static enum db_err open_store(struct node *n, struct errmsg *em)
 {
+	const struct disk_watch_options disk = {.dir = n->dir,
+						.probe_ms = n->config.heartbeat.probe_ms,
+						.low_space_bytes = n->config.store.low_space_bytes};
 	struct store_status status;
 	enum db_err err;
 
 	err = store_init_sqlite(em);
 	if (err == DB_OK)
-		err = config_node_count(&n->config) > 1 ? open_replicated_store(n, em) : try_open(n, em);
+		err = disk_watch_create(&n->disk, &disk, em);
+	if (err == DB_OK)
+		err = config_node_count(&n->config) > 1 ? open_replicated_store(n, em) : open_single_store(n, em);
+	if (err == DB_OK)
+		err = disk_watch_start(n->disk, em);
 	if (err != DB_OK)
 		return err;
 	store_get_status(n->store, &status);
@@ -481,6 +549,7 @@ static enum db_err start_checkpointer(struct node *n, struct errmsg *em)
 static enum db_err start_parts(struct node *n, struct errmsg *em)
 {
 	const struct roles_options roles = {.store = n->store,
+					    .disk = n->disk,
 					    .config = &n->config,
 					    .node_id = n->options.id,
 					    .node = n->options.node,
@@ -556,11 +625,38 @@ static enum db_err load_configuration(struct node *n, struct errmsg *em)
 	return err;
 }
 
+/* Clients may use the descriptors that the log, the links and the rest do not need: else a crowd of them would stop the
+ * log at its next file. */
+static void fit_descriptors(struct node *n)
+{
+	const struct cluster_config *c = &n->config;
+	uint64_t needed = DESCRIPTORS_NEEDED + 2 * c->query.slow_threads + c->http.workers * c->remote.max_connections +
+			  (c->log.max_bytes + c->store.checkpoint_bytes) / c->store.segment_size_bytes;
+	uint64_t left = CONNECTIONS_LEAST;
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		log_warn("the limit of open files cannot be raised: %s", strerror(errno));
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed + c->http.connections_max)
+		return;
+	if (limit.rlim_cur > needed + left)
+		left = limit.rlim_cur - needed;
+	log_warn("at most %" PRIu64
+		 " client connections instead of http.connections_max %u: the limit of open files is %" PRIu64
+		 ", and %" PRIu64 " are for the log and the like",
+		 left, c->http.connections_max, (uint64_t)limit.rlim_cur, needed);
+	n->config.http.connections_max = (unsigned)left;
+}
+
 static enum db_err start(struct node *n, struct errmsg *em)
 {
 	enum db_err err;
 
 	n->endpoint_fd = inherited_endpoint();
+	fit_descriptors(n);
 	if (mkdir("run", 0700) != 0 && errno != EEXIST)
 		return errmsg_errno(em, errno, "cannot create \"run\"");
 	err = open_events(n, em);
@@ -653,10 +749,13 @@ static void close_fd(int fd)
 		close(fd);
 }
 
-static void stop(struct node *n, uint64_t grace_ms)
+/* failed: the log cannot be written. What waits for it is answered first, for it would wait in vain. */
+static void stop(struct node *n, bool failed, uint64_t grace_ms)
 {
 	control_free(n->control);
 	frontend_stop(n->frontend);
+	if (failed)
+		roles_stop(n->roles);
 	if (n->server != NULL)
 		http_server_stop(n->server, grace_ms); /* writes under way are still committed and answered */
 	link_pull_free(n->replication);
@@ -672,6 +771,7 @@ static void stop(struct node *n, uint64_t grace_ms)
 	checkpointer_free(n->checkpointer);
 	archiver_free(n->archiver);
 	store_close(n->store);
+	disk_watch_free(n->disk);
 	close_fd(n->fdpass_fd);
 	close_fd(n->http_fd);
 	close_fd(n->wake_fd);
@@ -709,26 +809,33 @@ int node_run(const struct node_options *options)
 			 .started_ms = clock_mono_ms()};
 	struct errmsg em = {0};
 	enum db_err err;
-	int exit_code = 0;
+	int exit_code = EXIT_CODE_DONE;
+	bool failed = false;
 
 	log_init(options->id, LOG_LEVEL_INFO);
 	snprintf(n.dir, sizeof(n.dir), "%s", options->id);
 	err = load_configuration(&n, &em);
 	if (err != DB_OK)
-		exit_code = 2;
+		exit_code = EXIT_CODE_CONFIG;
 	if (err == DB_OK) {
+		last_words_init(options->id);
 		err = start(&n, &em);
-		if (err == DB_OK)
+		if (err == DB_OK) {
 			err = run_loop(&n, &em);
+			failed = err == DB_IO;
+		}
 		if (err != DB_OK)
-			exit_code = err == DB_INVALID ? 2 : 1;
+			exit_code = failed ? EXIT_CODE_LOG : err == DB_INVALID ? EXIT_CODE_CONFIG : EXIT_CODE_FAILED;
 	}
-	if (err != DB_OK)
+	if (err != DB_OK) {
 		log_error("%s", em.text);
-	stop(&n, n.snapshot != NULL ? REPLACE_GRACE_MS : STOP_GRACE_MS);
+		last_words_say(em.text);
+	}
+	stop(&n, failed, failed ? FAILED_GRACE_MS : n.snapshot != NULL ? REPLACE_GRACE_MS : STOP_GRACE_MS);
 	if (err == DB_OK && n.snapshot != NULL && replace_store(&n, &em) != DB_OK) {
 		log_error("the snapshot cannot be put in place: %s", em.text);
-		exit_code = 1;
+		last_words_say(em.text);
+		exit_code = EXIT_CODE_FAILED;
 	}
 	snapshot_target_free(n.snapshot);
 	if (err == DB_OK)

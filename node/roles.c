@@ -280,6 +280,8 @@ enum db_err roles_settle(struct roles *r, struct errmsg *em)
 	pthread_mutex_unlock(&r->news_mutex);
 	if (failure[0] != '\0')
 		return errmsg_set(em, DB_IO, "%s", failure);
+	if (newer_term == 0) /* not asking for the lock: who holds it shared may be waiting for the disk */
+		return DB_OK;
 	pthread_rwlock_wrlock(&r->lock);
 	if (r->master != NULL && newer_term > r->master_term)
 		err = step_down(r, newer_term, em);
@@ -289,15 +291,22 @@ enum db_err roles_settle(struct roles *r, struct errmsg *em)
 
 /* ---- use of the present role; the lock is held shared */
 
-enum db_err roles_submit(struct roles *r, struct write_job *job)
+enum db_err roles_submit(struct roles *r, struct write_job *job, struct errmsg *em)
 {
+	struct disk_report disk;
+	char text[ERRMSG_TEXT_MAX];
 	enum db_err err = DB_CLOSED;
 
 	pthread_rwlock_rdlock(&r->lock);
 	if (r->master != NULL)
-		err = master_submit(r->master, job);
+		err = disk_watch_is_low(r->options.disk) ? DB_FULL : master_submit(r->master, job);
 	pthread_rwlock_unlock(&r->lock);
-	return err;
+	if (err == DB_FULL) {
+		disk_watch_get_report(r->options.disk, &disk);
+		disk_watch_say_low(&disk, text, sizeof(text));
+		return errmsg_set(em, DB_FULL, "%s; nothing was changed", text);
+	}
+	return err == DB_OK ? DB_OK : errmsg_set(em, err, "%s", db_err_text(err));
 }
 
 enum writer_knowledge roles_find_write(struct roles *r, const char *request_id)
@@ -429,6 +438,35 @@ static void put_replica_status(struct roles *r, struct wire_node_status *out)
 		snprintf(out->reason, sizeof(out->reason), "it receives a snapshot of the database");
 }
 
+/* What the disk and the log's thread say; what keeps the node from its promises goes before what its role said. */
+static void put_health(struct roles *r, struct wire_node_status *out)
+{
+	struct disk_report disk;
+
+	disk_watch_get_report(r->options.disk, &disk);
+	out->disk_age_ms = disk.age_ms;
+	out->disk_busy_ms = disk.busy_ms;
+	out->disk_free_bytes = disk.free_bytes;
+	out->low_space = disk.low_space;
+	out->stuck_ms = r->master != NULL    ? master_stuck_ms(r->master)
+			: r->replica != NULL ? replica_stuck_ms(r->replica)
+					     : 0;
+	pthread_mutex_lock(&r->news_mutex);
+	if (r->failure[0] != '\0') {
+		out->state = WIRE_STATE_FAILED;
+		snprintf(out->reason, sizeof(out->reason), "%.250s", r->failure);
+	}
+	pthread_mutex_unlock(&r->news_mutex);
+	if (out->state == WIRE_STATE_FAILED)
+		return;
+	if (disk.failure[0] != '\0') {
+		out->state = WIRE_STATE_FAILED;
+		snprintf(out->reason, sizeof(out->reason), "its disk fails: %.200s", disk.failure);
+	} else if (disk.low_space && out->reason[0] == '\0') {
+		disk_watch_say_low(&disk, out->reason, sizeof(out->reason));
+	}
+}
+
 void roles_get_status(struct roles *r, struct wire_node_status *out)
 {
 	struct store_status store;
@@ -446,6 +484,7 @@ void roles_get_status(struct roles *r, struct wire_node_status *out)
 		put_master_status(r, out);
 	else if (r->replica != NULL)
 		put_replica_status(r, out);
+	put_health(r, out);
 	pthread_rwlock_unlock(&r->lock);
 }
 

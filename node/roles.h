@@ -20,11 +20,13 @@
 #include "common/store/store.h"
 #include "common/wire/wire.h"
 #include "master/master.h"
+#include "node/disk_watch.h"
 
 struct roles;
 
 struct roles_options {
 	struct store *store;
+	struct disk_watch *disk;             /* borrowed */
 	const struct cluster_config *config; /* borrowed */
 	const char *node_id;                 /* borrowed */
 	unsigned node;                       /* from 1 */
@@ -54,8 +56,8 @@ void roles_stop(struct roles *r);
 void roles_free(struct roles *r); /* stops first; NULL is fine */
 
 void roles_get_view(struct roles *r, struct roles_view *out);
-/* DB_CLOSED: not the master. Otherwise as writer_submit(). */
-enum db_err roles_submit(struct roles *r, struct write_job *job);
+/* DB_CLOSED: not the master. DB_FULL: the disk is low on space, em says so. Otherwise as writer_submit(). */
+enum db_err roles_submit(struct roles *r, struct write_job *job, struct errmsg *em);
 
 /* As writer_find(); WRITER_UNSURE: not the master. */
 enum writer_knowledge roles_find_write(struct roles *r, const char *request_id);

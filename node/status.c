@@ -93,6 +93,12 @@ void status_put_json(struct buf *out, const struct status_sources *sources)
 	put_number(out, "checkpoint_lsn", store.checkpoint_lsn);
 	put_number(out, "first_lsn", store.first_lsn);
 	put_number(out, "lag_ms", node.lag_ms);
+	put_number(out, "disk_age_ms", node.disk_age_ms);
+	put_number(out, "disk_busy_ms", node.disk_busy_ms);
+	put_number(out, "stuck_ms", node.stuck_ms);
+	if (node.disk_free_bytes != UINT64_MAX)
+		put_number(out, "disk_free_bytes", node.disk_free_bytes);
+	buf_printf(out, ",\"low_space\":%s", node.low_space ? "true" : "false");
 	put_text(out, "db_checksum", checksum);
 	put_number(out, "db_size_bytes", (uint64_t)store.db_size_pages * WAL_PAGE_SIZE);
 	put_number(out, "wal_size_bytes", store.wal_bytes);
@@ -193,6 +199,11 @@ void status_put_metrics(struct buf *out, const struct status_sources *sources)
 	       (uint64_t)store.db_size_pages * WAL_PAGE_SIZE);
 	metric(out, "wal_size_bytes", "gauge", "Size of the log's files.", store.wal_bytes);
 	put_archive_metrics(out, sources);
+	if (node.disk_free_bytes != UINT64_MAX)
+		metric(out, "disk_free_bytes", "gauge", "Bytes free on the disk.", node.disk_free_bytes);
+	metric(out, "low_space", "gauge", "1 below the low-space mark: no writes are taken.", node.low_space);
+	seconds(out, "disk_durable_age_seconds", "How long ago the disk last made something durable.",
+		node.disk_age_ms);
 	seconds(out, "uptime_seconds", "Age of the process.", clock_mono_ms() - sources->started_ms);
 	put_http_metrics(out, sources->server);
 	put_query_metrics(out, sources);

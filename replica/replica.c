@@ -8,6 +8,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/pulse.h"
 #include "common/base/spill.h"
 #include "common/wire/pump.h"
 #include "replica/salvage.h"
@@ -45,6 +46,7 @@ struct replica {
 	struct wal_pos snapshot_pos;        /* of the one being received */
 	struct snapshot_target *snapshot;   /* being received; NULL: none */
 	struct outbox outbox;
+	struct work_pulse pulse;      /* of whoever holds mutex to process a message */
 	pthread_mutex_t status_mutex; /* guards status, the published one; taken last */
 	struct walreceiver_status status;
 };
@@ -407,6 +409,7 @@ enum db_err replica_create(struct replica **out, const struct replica_options *o
 	memcpy(r->cluster_id, options->cluster_id, sizeof(r->cluster_id));
 	snprintf(r->dir, sizeof(r->dir), "%s", options->dir);
 	snprintf(r->scratch_dir, sizeof(r->scratch_dir), "%s/tmp", r->dir);
+	work_pulse_init(&r->pulse);
 	pthread_mutex_init(&r->mutex, NULL);
 	pthread_mutex_init(&r->outbox.mutex, NULL);
 	pthread_mutex_init(&r->status_mutex, NULL);
@@ -434,6 +437,7 @@ void replica_free(struct replica *r)
 	pthread_mutex_destroy(&r->outbox.mutex);
 	pthread_mutex_destroy(&r->status_mutex);
 	pthread_mutex_destroy(&r->mutex);
+	work_pulse_fini(&r->pulse);
 	free(r);
 }
 
@@ -450,7 +454,9 @@ static void publish_status(struct replica *r)
 void replica_on_message(struct replica *r, const struct wire_msg *msg)
 {
 	pthread_mutex_lock(&r->mutex);
+	work_pulse_begin(&r->pulse);
 	walreceiver_on_message(r->walreceiver, msg, clock_mono_ms());
+	work_pulse_end(&r->pulse);
 	publish_status(r);
 	pthread_mutex_unlock(&r->mutex);
 }
@@ -464,6 +470,11 @@ enum db_err replica_set_term(struct replica *r, uint64_t term, struct errmsg *em
 	publish_status(r);
 	pthread_mutex_unlock(&r->mutex);
 	return err;
+}
+
+uint64_t replica_stuck_ms(struct replica *r)
+{
+	return work_pulse_stuck_ms(&r->pulse, clock_mono_ms());
 }
 
 void replica_get_status(struct replica *r, struct walreceiver_status *out)

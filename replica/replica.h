@@ -40,6 +40,8 @@ void replica_free(struct replica *r); /* no message may be under way; NULL is fi
 void replica_on_message(struct replica *r, const struct wire_msg *msg);
 enum db_err replica_set_term(struct replica *r, uint64_t term, struct errmsg *em);
 /* As of the last message; never waits for one being applied. Any thread. */
+/* How long a message has been processed without getting on; 0: none is. Any thread; asked again and again. */
+uint64_t replica_stuck_ms(struct replica *r);
 void replica_get_status(struct replica *r, struct walreceiver_status *out);
 
 #endif

@@ -81,6 +81,8 @@ static void set_state(struct walreceiver *w, enum walreceiver_state state, const
 	if (state == WALRECEIVER_DIVERGED && !w->diverged)
 		snprintf(w->reason, sizeof(w->reason), "%s", why);
 	w->diverged = w->diverged || state == WALRECEIVER_DIVERGED;
+	if (state == WALRECEIVER_STREAMING && !w->diverged)
+		w->reason[0] = '\0';
 	if (state == WALRECEIVER_FAILED)
 		snprintf(w->reason, sizeof(w->reason), "%s", why);
 }
@@ -134,13 +136,21 @@ static void diverge(struct walreceiver *w, const char *why)
 	send_position(w, why);
 }
 
+/* The log is whole, only space is missing: the master is asked again, and status says so until records come again. */
+static void wait_for_space(struct walreceiver *w, const char *why)
+{
+	set_state(w, WALRECEIVER_WAITING, why);
+	if (!w->diverged)
+		snprintf(w->reason, sizeof(w->reason), "%.250s", why);
+}
+
 /* What an error of our own disk or database means for the stream. */
 static void fail(struct walreceiver *w, enum db_err err, const struct errmsg *em)
 {
 	if (err == DB_DIVERGED)
 		diverge(w, em->text);
 	else if (err == DB_FULL)
-		set_state(w, WALRECEIVER_WAITING, em->text); /* the log is whole, only space is missing */
+		wait_for_space(w, em->text);
 	else if (err == DB_GAP || err == DB_CORRUPT || err == DB_INVALID)
 		send_position(w, em->text); /* what arrived does not continue our log: say again what we have */
 	else

@@ -16,9 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/exit_code.h"
 #include "supervisor/cluster_internal.h"
 
-#define EXIT_CODE_CONFIG       2 /* a node's exit code for wrong options or configuration: trying again won't help */
 #define CONNECT_TIMEOUT_MS     1000u /* of a request to a process that has not answered yet */
 #define RETRY_MS               50u   /* after a request without an answer */
 #define FAST_POLLS_MS          2000u /* a promotion that takes longer is asked after at leisure */
@@ -198,6 +198,7 @@ static void member_forget_process(struct member *m)
 	m->promised = false;
 	m->refused = false;
 	m->seq = 0;
+	m->works_ms = 0;
 	m->distrusted = false;
 	m->told = false;
 	memset(&m->status, 0, sizeof(m->status));
@@ -319,6 +320,8 @@ static void describe_exit(const struct cluster *c, unsigned n, const struct clus
 		snprintf(out, size, "ended by signal %d", ev->u.exited.signal);
 	else if (ev->u.exited.code == EXIT_CODE_CONFIG)
 		snprintf(out, size, "configuration error (exit code 2), see log/" NODE_NAME_FMT ".log", NODE_NAME(n));
+	else if (ev->u.exited.code > 0 && ev->u.exited.said != NULL)
+		snprintf(out, size, "exit code %d: %.200s", ev->u.exited.code, ev->u.exited.said);
 	else if (ev->u.exited.code >= 0)
 		snprintf(out, size, "exit code %d", ev->u.exited.code);
 	else
@@ -353,6 +356,7 @@ static void on_exited(struct cluster *c, const struct cluster_event *ev, uint64_
 	if (m->phase == MEMBER_DOWN)
 		return;
 	describe_exit(c, n, ev, why, sizeof(why));
+	memcpy(m->ended, why, sizeof(m->ended));
 	m->restart_ms = now_ms + restart_delay_ms(c, n, ev->u.exited.code, was_master || n == c->last_failed, now_ms);
 	note_exit(c, n, ev, why, now_ms);
 	member_set_phase(c, n, MEMBER_DOWN, why);
@@ -437,6 +441,7 @@ static void on_reply(struct cluster *c, const struct cluster_event *ev, uint64_t
 	m->status = *ev->u.reply.status;
 	m->good_ms = now_ms;
 	member_heard(m, now_ms);
+	health_on_status(c, m, now_ms);
 	m->next_send_ms = now_ms + poll_ms(c, n, now_ms);
 	if (m->phase == MEMBER_STARTING) {
 		snprintf(took, sizeof(took), "answers after %" PRIu64 " ms", now_ms - m->started_ms);

@@ -61,6 +61,7 @@ struct cluster_options {
 	bool async;           /* acknowledged records may be on one node only */
 	uint64_t interval_ms; /* between heartbeats, > 0 */
 	unsigned misses;      /* intervals without an answer until a node counts as hung, > 0; 1 counts as 2 */
+	uint64_t stall_ms;    /* a disk or a writer that has stood still for so long: hung; 0: never */
 	uint64_t term;        /* as last persisted; 0: never */
 	uint64_t failovers;   /* as last persisted */
 };
@@ -92,9 +93,10 @@ struct cluster_event {
 			uint64_t restarts[CLUSTER_NODES_MAX]; /* so far; looked at when any was adopted */
 		} begin;
 		struct {
-			int code;        /* exit code; -1: unknown, or ended by a signal */
-			int signal;      /* 0: none */
-			const char *why; /* NULL, or why it could not be started; borrowed during the call */
+			int code;         /* exit code; -1: unknown, or ended by a signal */
+			int signal;       /* 0: none */
+			const char *why;  /* NULL, or why it could not be started; borrowed during the call */
+			const char *said; /* NULL, or its own last words; borrowed during the call */
 		} exited;
 		struct {
 			uint32_t seq;
@@ -167,6 +169,7 @@ struct cluster_node_view {
 	uint64_t restarts;
 	struct wire_node_status status; /* its last answer */
 	char reason[CLUSTER_TEXT_MAX];  /* why state is what it is; may be empty */
+	char ended[CLUSTER_TEXT_MAX];   /* how its last process ended; empty: none did */
 };
 
 struct cluster_view {

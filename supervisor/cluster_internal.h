@@ -34,6 +34,7 @@ struct member {
 	bool told_unfit; /* diverged or failed */
 	char told_reason[WIRE_REASON_MAX];
 	struct wal_pos promised_pos; /* its position after the promise: no older master can change it any more */
+	uint64_t works_ms; /* since when each of its answers has said that its disk works; 0: the last one did not */
 	uint64_t started_ms;
 	uint64_t heard_ms;   /* last answer, or when waiting for one began anew */
 	uint64_t good_ms;    /* last answer; started_ms before the first */
@@ -45,6 +46,7 @@ struct member {
 	uint64_t next_send_ms;          /* when none is under way */
 	struct wire_node_status status; /* last answer of this process; all zero before */
 	char reason[CLUSTER_TEXT_MAX];  /* of phase */
+	char ended[CLUSTER_TEXT_MAX];   /* how its last process ended */
 };
 
 enum cluster_phase {
@@ -127,6 +129,11 @@ void member_kill(struct cluster *c, unsigned n, const char *why);
 void member_heard(struct member *m, uint64_t now_ms);                                 /* its silence is over */
 uint64_t member_hung_after_ms(const struct cluster *c, const struct member *m);       /* then an answer is missing */
 bool member_silent(const struct cluster *c, const struct member *m, uint64_t now_ms); /* it counts as hung */
+/* Its last answer says that its disk or its log's thread stands still; why gets it in words. */
+bool member_stalled(const struct cluster *c, const struct member *m, char why[CLUSTER_TEXT_MAX]);
+void health_on_status(const struct cluster *c, struct member *m, uint64_t now_ms); /* it has answered */
+/* Its disk completes writes, and has been seen to for a while; its log's thread gets on. */
+bool member_disk_works(const struct cluster *c, const struct member *m, uint64_t now_ms);
 void health_notice_pause(struct cluster *c, uint64_t now_ms);
 void health_on_progress(struct cluster *c, const struct cluster_event *ev, uint64_t now_ms);
 void health_progress(struct cluster *c, uint64_t now_ms); /* asks for samples, kills what hangs or has failed */
@@ -140,6 +147,8 @@ void election_on_promise(struct cluster *c, unsigned n, uint64_t now_ms);
 void election_on_promoted(struct cluster *c, unsigned n, uint64_t now_ms);
 void election_on_no_promotion(struct cluster *c, uint64_t now_ms);
 void election_persist_failed(struct cluster *c, uint64_t now_ms);
+/* Could the others do without n? Ending it helps only if they can. */
+bool election_can_replace(const struct cluster *c, unsigned n, uint64_t now_ms);
 void election_observe(struct cluster *c, unsigned n, uint64_t now_ms);
 void election_note_outage(struct cluster *c, bool planned, uint64_t now_ms, const char *why);
 void election_master_lost(struct cluster *c, uint64_t now_ms, const char *why);

@@ -26,11 +26,13 @@ void cluster_view(const struct cluster *c, struct cluster_view *out)
 
 static const char *state_of(const struct cluster *c, const struct member *m, uint64_t now_ms)
 {
+	char why[CLUSTER_TEXT_MAX];
+
 	if (m->phase == MEMBER_DOWN)
 		return "down";
 	if (m->phase == MEMBER_STARTING)
 		return "starting";
-	if (m->phase == MEMBER_ENDING || member_silent(c, m, now_ms))
+	if (m->phase == MEMBER_ENDING || member_silent(c, m, now_ms) || member_stalled(c, m, why))
 		return "hung";
 	if (m->status.state == WIRE_STATE_FAILED)
 		return "down";
@@ -53,6 +55,9 @@ void cluster_node_view(const struct cluster *c, unsigned n, uint64_t now_ms, str
 	out->heard_ms = m->heard_ms;
 	out->restarts = m->restarts;
 	out->status = m->status;
+	memcpy(out->ended, m->ended, sizeof(out->ended));
+	if (member_stalled(c, m, out->reason))
+		return;
 	snprintf(out->reason, sizeof(out->reason), "%s",
 		 m->phase == MEMBER_ALIVE && m->status.role != 0 ? m->status.reason : m->reason);
 }

@@ -186,14 +186,14 @@ void election_on_no_promotion(struct cluster *c, uint64_t now_ms)
 	election_hold(c, REFUSED_RETRY_MS, now_ms);
 }
 
-/* Could the others do without n? Killing a failed master helps only if they can. */
-static bool replaceable(const struct cluster *c, unsigned n, uint64_t now_ms)
+bool election_can_replace(const struct cluster *c, unsigned n, uint64_t now_ms)
 {
 	unsigned usable = 0;
 	unsigned i;
 
 	for (i = 0; i < c->opt.node_count; i++)
-		usable += i != n && member_usable(&c->members[i]) && !member_silent(c, &c->members[i], now_ms);
+		usable += i != n && member_usable(&c->members[i]) && !member_silent(c, &c->members[i], now_ms) &&
+			  member_disk_works(c, &c->members[i], now_ms);
 	return usable >= c->need;
 }
 
@@ -250,7 +250,7 @@ void election_observe(struct cluster *c, unsigned n, uint64_t now_ms)
 		snprintf(why, sizeof(why), "it serves term %" PRIu64 ", not %" PRIu64, s->promised_term, c->term);
 		election_master_lost(c, now_ms, why);
 	} else if (!member_usable(&c->members[n])) {
-		if (!replaceable(c, n, now_ms))
+		if (!election_can_replace(c, n, now_ms))
 			return;
 		snprintf(why, sizeof(why), "it failed: %.200s", s->reason);
 		member_kill(c, n, why);
@@ -466,8 +466,11 @@ void election_progress(struct cluster *c, uint64_t now_ms)
 		const struct member *m = &c->members[n];
 
 		if (m->may_serve && m->phase != MEMBER_DOWN && !m->promised) { /* (3) */
-			cluster_set_reason(c, NODE_NAME_FMT " may still serve an older term: waiting until it is gone",
-					   NODE_NAME(n));
+			cluster_set_reason(
+			    c, NODE_NAME_FMT " may still serve an older term: waiting until it is gone%s", NODE_NAME(n),
+			    m->phase == MEMBER_ENDING
+				? " (it was killed; a process that waits for its disk ends when that answers)"
+				: "");
 			return;
 		}
 	}

@@ -7,6 +7,12 @@
  * over and once when it is. A process that did nothing in between, or is stopped, hangs and counts as such at once; one
  * that works is looked at again and again, and has CLUSTER_PATIENCE times as long to answer. A silence ends with an
  * answer, and nothing noted in it outlives it.
+ *
+ * An answer is not enough: it also says how long the node's disk, and the thread that writes its log, have stood still
+ * (common/base/pulse.h). A member that stood still for stall_ms hangs like one that is silent. A master is killed and
+ * replaced if the others can do without it; if they cannot (it is alone, or their disks hang too: it is the same one) it
+ * is left, for reads go on and the disk may come back. A replica whose disk hangs is left likewise: it goes on when the
+ * disk does, and a new process would hang as well. One whose thread alone hangs is killed.
  */
 #include "supervisor/cluster.h"
 
@@ -117,6 +123,79 @@ void health_on_progress(struct cluster *c, const struct cluster_event *ev, uint6
 		    NODE_NAME(ev->node), now_ms - m->heard_ms, silent_after_ms(c, m));
 }
 
+/* ---- disks and writers that stand still */
+
+/* The oldest operation has been under way so long, and none after it was of use either. */
+static uint64_t disk_hung_ms(const struct wire_node_status *s)
+{
+	return s->disk_busy_ms < s->disk_age_ms ? s->disk_busy_ms : s->disk_age_ms;
+}
+
+bool member_stalled(const struct cluster *c, const struct member *m, char why[CLUSTER_TEXT_MAX])
+{
+	const struct wire_node_status *s = &m->status;
+	uint64_t hung_ms = disk_hung_ms(s);
+
+	if (m->phase != MEMBER_ALIVE || s->role == 0 || c->opt.stall_ms == 0)
+		return false;
+	if (hung_ms >= c->opt.stall_ms) {
+		snprintf(why, CLUSTER_TEXT_MAX, "its disk has not completed a write for %" PRIu64 ".%" PRIu64 " s",
+			 hung_ms / 1000, hung_ms % 1000 / 100);
+		return true;
+	}
+	if (s->stuck_ms < c->opt.stall_ms)
+		return false;
+	snprintf(why, CLUSTER_TEXT_MAX, "the thread that writes its log has stood still for %" PRIu64 ".%" PRIu64 " s",
+		 s->stuck_ms / 1000, s->stuck_ms % 1000 / 100);
+	return true;
+}
+
+/* More than not being stalled: a disk that hangs below all nodes is noticed on one of them first, and that must not be
+ * killed for it. An idle node writes at least every probe_ms, so one with a disk of its own passes soon. */
+static bool disk_is_fresh(const struct cluster *c, const struct member *m, uint64_t now_ms)
+{
+	char why[CLUSTER_TEXT_MAX];
+
+	return !member_stalled(c, m, why) && m->status.disk_age_ms + (now_ms - m->heard_ms) < c->opt.stall_ms / 2;
+}
+
+void health_on_status(const struct cluster *c, struct member *m, uint64_t now_ms)
+{
+	if (!disk_is_fresh(c, m, now_ms))
+		m->works_ms = 0;
+	else if (m->works_ms == 0)
+		m->works_ms = now_ms;
+}
+
+/* When such a disk comes back, it is noticed on one of them first as well: the others are given time to say so. */
+bool member_disk_works(const struct cluster *c, const struct member *m, uint64_t now_ms)
+{
+	if (c->opt.stall_ms == 0)
+		return true;
+	return disk_is_fresh(c, m, now_ms) && m->works_ms != 0 && now_ms - m->works_ms >= 3 * c->opt.interval_ms;
+}
+
+/* True: it was killed for it. */
+static bool end_stalled(struct cluster *c, unsigned n, uint64_t now_ms)
+{
+	const struct member *m = &c->members[n];
+	char why[CLUSTER_TEXT_MAX];
+	bool thread_alone;
+
+	if (!member_stalled(c, m, why))
+		return false;
+	thread_alone = disk_hung_ms(&m->status) < c->opt.stall_ms;
+	if (n == c->master && election_can_replace(c, n, now_ms)) {
+		member_kill(c, n, why);
+		election_master_lost(c, now_ms, why);
+		return true;
+	}
+	if (n == c->master || !thread_alone || m->status.stuck_ms < c->opt.stall_ms + CLUSTER_REPLICA_HUNG_MS)
+		return false;
+	member_kill(c, n, why);
+	return true;
+}
+
 /* ---- judgement */
 
 /* A loop that was late (the supervisor or the whole host was paused) says nothing about the nodes: their answers may be
@@ -176,6 +255,8 @@ void health_progress(struct cluster *c, uint64_t now_ms)
 		if (failed(c, n, now_ms)) {
 			snprintf(why, sizeof(why), "it failed: %.200s", m->status.reason);
 			member_kill(c, n, why);
+		} else if (end_stalled(c, n, now_ms)) {
+			continue;
 		} else if (member_runs(m) && now_ms - m->heard_ms >= kill_after_ms(c, n)) {
 			kill_silent(c, n, now_ms);
 		}

@@ -1,9 +1,13 @@
 /* managed.c - see managed.h. */
 #include "supervisor/managed.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
@@ -90,6 +94,29 @@ enum db_err managed_start(struct managed *m, const struct managed_start *start, 
 		managed_release(m);
 	}
 	return err;
+}
+
+const char *managed_last_words(struct managed *m)
+{
+	char path[64];
+	ssize_t n, i;
+	int fd;
+
+	snprintf(path, sizeof(path), "run/node%u.why", m->index + 1);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	n = read(fd, m->said, sizeof(m->said) - 1);
+	close(fd);
+	if (unlink(path) != 0)
+		log_warn("\"%s\" cannot be removed: %s", path, strerror(errno));
+	if (n <= 0)
+		return NULL;
+	m->said[n] = '\0';
+	for (i = 0; i < n; i++) /* it ends up in logs */
+		if ((unsigned char)m->said[i] < 0x20 || m->said[i] == 0x7f)
+			m->said[i] = '?';
+	return m->said;
 }
 
 bool managed_probe(struct managed *m)

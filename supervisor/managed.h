@@ -26,6 +26,7 @@ struct managed {
 	uint64_t started_us;
 	bool answered;
 	struct progress_sample sample; /* of the last managed_probe() */
+	char said[256];                /* its last words, for the event of its end */
 	char why[ERRMSG_TEXT_MAX];     /* why it could not be started, for the queued event */
 };
 
@@ -41,6 +42,8 @@ struct managed_start {
 enum db_err managed_attach(struct managed *m, struct errmsg *em);
 /* Starts a process; whatever else has the node's socket is killed first, and the start fails with DB_BUSY. */
 enum db_err managed_start(struct managed *m, const struct managed_start *start, struct errmsg *em);
+/* Reads and removes what the process that has just ended left as its reason (node/last_words.h); NULL: nothing. */
+const char *managed_last_words(struct managed *m);
 void managed_release(struct managed *m); /* lets go of the process; the link stays until the next one */
 void managed_fini(struct managed *m);
 /* Takes a sample of the process. Did it work since the one before? */

@@ -42,6 +42,29 @@ static json_t *salvage_to_json(unsigned n)
 	return list == NULL ? json_null() : list;
 }
 
+/* What the node's heartbeat says of its disk and its log's thread; and how the process before ended. */
+static json_t *disk_to_json(const struct cluster_node_view *v)
+{
+	const struct wire_node_status *s = &v->status;
+
+	return json_pack("{s:o, s:o, s:o, s:o, s:b, s:o}", "disk_age_ms", number_or_null(v->answered, s->disk_age_ms),
+			 "disk_busy_ms", number_or_null(v->answered, s->disk_busy_ms), "stuck_ms",
+			 number_or_null(v->answered, s->stuck_ms), "disk_free_bytes",
+			 number_or_null(v->answered && s->disk_free_bytes != UINT64_MAX, s->disk_free_bytes),
+			 "low_space", (int)s->low_space, "last_end", text_or_null(v->ended));
+}
+
+/* Adds the members of more, whose reference it takes, to those of object. NULL when either is: out of memory. */
+static json_t *joined(json_t *object, json_t *more)
+{
+	if (object != NULL && (more == NULL || json_object_update(object, more) != 0)) {
+		json_decref(object);
+		object = NULL;
+	}
+	json_decref(more);
+	return object;
+}
+
 static json_t *node_to_json(const struct cluster *c, const struct cluster_config *config, unsigned n, pid_t pid,
 			    uint64_t now_ms)
 {
@@ -50,13 +73,14 @@ static json_t *node_to_json(const struct cluster *c, const struct cluster_config
 	char replication[CONFIG_ADDRESS_MAX];
 	char checksum[17];
 	char id[16];
+	json_t *node;
 
 	cluster_node_view(c, n, now_ms, &v);
 	config_node_address(config, n + 1, CONFIG_HTTP, http);
 	config_node_address(config, n + 1, CONFIG_REPLICATION, replication);
 	snprintf(id, sizeof(id), "node%u", n + 1);
 	snprintf(checksum, sizeof(checksum), "%016" PRIx64, v.status.db_checksum);
-	return json_pack("{s:s, s:s, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o}", "id",
+	node = json_pack("{s:s, s:s, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o}", "id",
 			 id, "role", v.role, "state", v.state, "pid", number_or_null(pid > 0, (uint64_t)pid), "http",
 			 http, "replication", replication, "term", number_or_null(v.answered, v.status.promised_term),
 			 "durable_lsn", number_or_null(v.answered, v.status.durable_lsn), "applied_lsn",
@@ -66,6 +90,7 @@ static json_t *node_to_json(const struct cluster *c, const struct cluster_config
 			 number_or_null(v.answered, now_ms - v.heard_ms), "restarts", number(v.restarts), "db_checksum",
 			 v.answered ? json_string(checksum) : json_null(), "draining", (int)v.status.draining, "reason",
 			 text_or_null(v.reason), "salvage", salvage_to_json(n));
+	return joined(node, disk_to_json(&v));
 }
 
 static json_t *cluster_to_json(const struct cluster *c, const struct cluster_config *config, const pid_t *pids,

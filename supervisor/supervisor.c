@@ -160,6 +160,7 @@ static void on_node_exit(evutil_socket_t fd, short what, void *arg)
 	if (!process_gone(&m->process))
 		return;
 	process_collect(&m->process, &ev.u.exited.code, &ev.u.exited.signal);
+	ev.u.exited.said = managed_last_words(m);
 	managed_release(m);
 	feed(m->owner, &ev);
 	roster_changed(m->owner);
@@ -488,7 +489,8 @@ static enum db_err create_cluster(struct supervisor *s, struct errmsg *em)
 				    .ack_nodes = config_ack_nodes(&s->config),
 				    .async = s->config.durability == DURABILITY_ASYNC,
 				    .interval_ms = s->config.heartbeat.interval_ms,
-				    .misses = s->config.heartbeat.misses};
+				    .misses = s->config.heartbeat.misses,
+				    .stall_ms = s->config.heartbeat.stall_ms};
 	enum db_err err;
 
 	err = coordinator_open(&s->coordinator, DATADIR_TERM, &s->stored, em);

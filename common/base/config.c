@@ -49,6 +49,10 @@ static const struct number_key number_keys[] = {
     {"heartbeat", "interval_ms", WIDTH_U64, AT(heartbeat.interval_ms), 10, 60000, "between heartbeats"},
     {"heartbeat", "misses", WIDTH_UNSIGNED, AT(heartbeat.misses), 1, 100,
      "unanswered in a row: hung if its process stands still; 10 times that if it works"},
+    {"heartbeat", "probe_ms", WIDTH_U64, AT(heartbeat.probe_ms), 50, 60000,
+     "without a sync for so long a node tries its disk"},
+    {"heartbeat", "stall_ms", WIDTH_U64, AT(heartbeat.stall_ms), 100, 600000,
+     "a disk that completes no write, or a writer that stands still, for so long: hung"},
     {"http", "workers", WIDTH_UNSIGNED, AT(http.workers), 1, 64, "event-loop threads"},
     {"http", "body_bytes_max", WIDTH_SIZE, AT(http.body_bytes_max), 1024, GIB, "of a request"},
     {"http", "connections_max", WIDTH_UNSIGNED, AT(http.connections_max), 1, 1000000, "further ones wait"},
@@ -69,6 +73,8 @@ static const struct number_key number_keys[] = {
      "of log between checkpoints"},
     {"store", "transaction_bytes_max", WIDTH_U64, AT(store.transaction_bytes_max), 65536, 4 * GIB,
      "of pages that one transaction may change"},
+    {"store", "low_space_bytes", WIDTH_U64, AT(store.low_space_bytes), 0, 1024 * GIB,
+     "with less free on its disk a node takes no writes; 0: no such mark"},
     {"retries", "count_max", WIDTH_U64, AT(retries.count_max), 1, 10000000,
      "writes with a request_id that are remembered"},
     {"retries", "age_max_ms", WIDTH_U64, AT(retries.age_max_ms), 1000, 366 * DAY_MS, "for how long"},
@@ -123,6 +129,8 @@ void config_init(struct cluster_config *c)
 	c->commit_pipeline_depth = 2;
 	c->heartbeat.interval_ms = 100;
 	c->heartbeat.misses = 3;
+	c->heartbeat.probe_ms = 1000;
+	c->heartbeat.stall_ms = 3000;
 	c->http.workers = 2;
 	c->http.body_bytes_max = (size_t)16 << 20;
 	c->http.connections_max = 4096;
@@ -139,6 +147,7 @@ void config_init(struct cluster_config *c)
 	c->store.segment_size_bytes = (size_t)16 << 20;
 	c->store.checkpoint_bytes = (uint64_t)64 << 20;
 	c->store.transaction_bytes_max = GIB;
+	c->store.low_space_bytes = (uint64_t)64 << 20;
 	c->retries.count_max = 100000;
 	c->retries.age_max_ms = DAY_MS;
 	c->retries.bytes_max = (uint64_t)64 << 20;

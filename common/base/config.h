@@ -31,6 +31,8 @@ struct cluster_config {
 	struct {
 		uint64_t interval_ms; /* 100 */
 		unsigned misses;      /* 3 */
+		uint64_t probe_ms;    /* 1000: without a sync of the log for so long a node tries its disk */
+		uint64_t stall_ms; /* 3000: a disk that completes no write for so long, or a writer that stands still */
 	} heartbeat;
 	struct {
 		unsigned workers;            /* 2 */
@@ -53,6 +55,7 @@ struct cluster_config {
 		size_t segment_size_bytes;      /* 16 MiB */
 		uint64_t checkpoint_bytes;      /* 64 MiB */
 		uint64_t transaction_bytes_max; /* 1 GiB */
+		uint64_t low_space_bytes; /* 64 MiB: with less free on its disk a node takes no writes; 0: no mark */
 	} store;
 	struct {
 		uint64_t count_max;  /* 100000: writes with a request_id that are remembered */

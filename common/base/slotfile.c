@@ -59,11 +59,23 @@ static enum db_err sync_directory_of(const char *path, struct errmsg *em)
 	return err;
 }
 
+static enum db_err write_slot(const struct slotfile *f, const uint8_t *slot, off_t at, struct errmsg *em)
+{
+	ssize_t n = pwrite(f->fd, slot, SLOTFILE_SLOT_SIZE, at);
+
+	if (n != (ssize_t)SLOTFILE_SLOT_SIZE)
+		return errmsg_errno(em, n < 0 ? errno : ENOSPC, "cannot write \"%s\"", f->path);
+	if (fdatasync(f->fd) != 0)
+		return errmsg_errno(em, errno, "cannot sync \"%s\"", f->path);
+	return DB_OK;
+}
+
 static enum db_err read_newest(struct slotfile *f, void *data, size_t size, size_t *len, struct errmsg *em)
 {
 	uint8_t slots[2][SLOTFILE_SLOT_SIZE];
 	const uint8_t *best = NULL;
 	ssize_t n;
+	off_t at;
 	int i;
 
 	memset(slots, 0, sizeof(slots));
@@ -85,6 +97,22 @@ static enum db_err read_newest(struct slotfile *f, void *data, size_t size, size
 	if (*len > size)
 		return errmsg_set(em, DB_CORRUPT, "\"%s\": holds %zu bytes, at most %zu expected", f->path, *len, size);
 	memcpy(data, best + SLOT_HEADER_SIZE, *len);
+	/* What was read may stand in the page cache alone: the sync after it failed, and its writer has ended for it. The same
+	 * bytes again, in their place: that needs no room, and a torn write of them changes nothing. */
+	at = best == slots[0] ? 0 : (off_t)SLOTFILE_SLOT_SIZE;
+	return write_slot(f, best, at, em);
+}
+
+/* Both slots get their place at once: on a disk that has filled up meanwhile a term must still be promised. On one that
+ * is full already the slots that are there have to do. */
+static enum db_err reserve_slots(struct slotfile *f, off_t size, struct errmsg *em)
+{
+	static const uint8_t zeros[2 * SLOTFILE_SLOT_SIZE];
+	size_t missing = size < (off_t)sizeof(zeros) ? sizeof(zeros) - (size_t)size : 0;
+	ssize_t n = missing == 0 ? 0 : pwrite(f->fd, zeros, missing, size);
+
+	if (n < 0 && errno != ENOSPC && errno != EDQUOT)
+		return errmsg_errno(em, errno, "cannot write \"%s\"", f->path);
 	return DB_OK;
 }
 
@@ -102,6 +130,8 @@ enum db_err slotfile_open(struct slotfile *f, const char *path, void *data, size
 		return errmsg_errno(em, errno, "cannot open \"%s\"", path);
 	err = created ? sync_directory_of(path, em) : DB_OK;
 	if (err == DB_OK)
+		err = reserve_slots(f, created ? 0 : st.st_size, em);
+	if (err == DB_OK)
 		err = read_newest(f, data, size, len, em);
 	if (err != DB_OK)
 		slotfile_close(f);
@@ -113,6 +143,7 @@ enum db_err slotfile_write(struct slotfile *f, const void *data, size_t len, str
 	uint8_t slot[SLOTFILE_SLOT_SIZE];
 	uint64_t sequence = f->sequence + 1;
 	off_t at = sequence % 2 == 1 ? 0 : (off_t)SLOTFILE_SLOT_SIZE;
+	enum db_err err;
 
 	if (len > SLOTFILE_DATA_MAX)
 		return errmsg_set(em, DB_TOO_LARGE, "\"%s\": %zu bytes do not fit a slot", f->path, len);
@@ -122,10 +153,9 @@ enum db_err slotfile_write(struct slotfile *f, const void *data, size_t len, str
 	store_u64le(slot + 8, sequence);
 	memcpy(slot + SLOT_HEADER_SIZE, data, len);
 	store_u64le(slot + 16, slot_checksum(slot, len));
-	if (pwrite(f->fd, slot, sizeof(slot), at) != (ssize_t)sizeof(slot))
-		return errmsg_errno(em, errno, "cannot write \"%s\"", f->path);
-	if (fdatasync(f->fd) != 0)
-		return errmsg_errno(em, errno, "cannot sync \"%s\"", f->path);
+	err = write_slot(f, slot, at, em);
+	if (err != DB_OK)
+		return err;
 	f->sequence = sequence;
 	return DB_OK;
 }

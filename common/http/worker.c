@@ -254,8 +254,9 @@ enum db_err http_worker_start(struct http_worker *w, struct http_server *s, unsi
 	err = http_inbox_init(&w->inbox, em);
 	if (err != DB_OK)
 		return err;
-	/* Signals are the main thread's. */
+	/* Signals are the main thread's, save the one that says that a page of a mapped file could not be read. */
 	sigfillset(&all);
+	sigdelset(&all, SIGBUS);
 	pthread_sigmask(SIG_BLOCK, &all, &old);
 	rc = pthread_create(&w->thread, NULL, worker_main, w);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

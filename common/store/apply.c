@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base/clock.h"
 #include "common/base/log.h"
 
 /* Pages of (low, high] that a record must hold when it grows the database from low to high pages. */
@@ -224,7 +223,7 @@ enum db_err store_append_term_start(struct store *s, uint64_t *lsn, struct errms
 	r.type = WAL_TERM_START;
 	r.lsn = s->applied.lsn + 1;
 	r.term = s->term;
-	r.time_us = clock_wall_us();
+	r.time_us = store_record_time_us(s);
 	r.db_size_pages = s->applied.db_size_pages;
 	r.db_checksum = s->applied.db_checksum;
 	r.prev_checksum = wal_last_checksum(s->wal);

@@ -11,6 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/clock.h"
+
+uint64_t store_record_time_us(struct store *s)
+{
+	uint64_t now_us = clock_wall_us();
+
+	return now_us > s->applied.time_us ? now_us : s->applied.time_us; /* somebody may have set the clock back */
+}
+
 struct change *change_create(const struct wal_record *r)
 {
 	struct change *c = malloc(sizeof(*c) + r->page_count * sizeof(c->versions[0]));

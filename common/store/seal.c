@@ -17,7 +17,6 @@
 #include <string.h>
 
 #include "common/base/buf.h"
-#include "common/base/clock.h"
 
 struct sealed_page {
 	uint32_t pgno;
@@ -128,7 +127,7 @@ static void fill_record(struct seal *seal)
 	r->type = WAL_PAGES;
 	r->lsn = s->applied.lsn + 1;
 	r->term = s->term;
-	r->time_us = clock_wall_us();
+	r->time_us = store_record_time_us(s);
 	r->db_size_pages = s->overlay.size_pages;
 	r->page_count = seal->page_count;
 	r->payload_len = wal_payload_size(seal->page_count);

@@ -172,6 +172,8 @@ static enum db_err open_files(struct store *s, const struct store_options *optio
 	wal_options.base = s->meta.checkpoint;
 	wal_options.base_checksum = s->meta.record_checksum;
 	wal_options.faults = options->faults;
+	wal_options.pulse = options->pulse;
+	wal_options.low_space_bytes = options->low_space_bytes;
 	err = wal_open(&s->wal, &wal_options, em);
 out:
 	free(base);

@@ -34,12 +34,14 @@
 struct store;
 
 struct store_options {
-	const char *dir;                 /* created when missing; borrowed during the call */
-	size_t segment_size_bytes;       /* 0: WAL_SEGMENT_SIZE_DEFAULT */
-	uint64_t checkpoint_bytes;       /* log bytes after which a checkpoint is due; 0: default */
-	uint64_t transaction_bytes_max;  /* page bytes of one transaction; 0: default */
-	uint8_t cluster_id[16];          /* all zero: take what the directory says; else it must match (DB_INVALID) */
+	const char *dir;                /* created when missing; borrowed during the call */
+	size_t segment_size_bytes;      /* 0: WAL_SEGMENT_SIZE_DEFAULT */
+	uint64_t checkpoint_bytes;      /* log bytes after which a checkpoint is due; 0: default */
+	uint64_t transaction_bytes_max; /* page bytes of one transaction; 0: default */
+	uint8_t cluster_id[16];         /* all zero: take what the directory says; else it must match (DB_INVALID) */
+	uint64_t low_space_bytes;       /* the log does not grow when less would be left free on the disk; 0: no mark */
 	const struct wal_faults *faults; /* handed to wal_open(); NULL outside of tests */
+	struct disk_pulse *pulse;        /* told of what waits for the disk; outlives the store; NULL: nobody watches */
 };
 
 /* Once per process before any store_open(): configures SQLite (multi-thread mode, no memory statistics). */

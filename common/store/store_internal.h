@@ -107,6 +107,9 @@ const uint8_t *store_tip_page(struct store *s, uint32_t pgno, uint64_t *hash);
 /* store.c: makes *m the durable meta. Under checkpoint_lock. */
 enum db_err store_write_meta(struct store *s, const struct meta *m, struct errmsg *em);
 
+/* changes.c: the wall clock for the next record, but never before the last record's time. Owner. */
+uint64_t store_record_time_us(struct store *s);
+
 /* changes.c */
 struct change *change_create(
     const struct wal_record *r); /* NULL: out of memory; a version per page, data not set yet */

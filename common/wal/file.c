@@ -67,7 +67,7 @@ static int write_batch(const struct wal_dir *d, int fd, const char *name, uint64
 {
 	size_t len = 0, i, allowed;
 	ssize_t n;
-	int injected;
+	int injected, slot;
 
 	for (i = 0; i < count; i++)
 		len += batch[i].iov_len;
@@ -80,7 +80,9 @@ static int write_batch(const struct wal_dir *d, int fd, const char *name, uint64
 		return injected;
 	}
 	for (i = 0; i < count;) {
+		slot = disk_pulse_begin(d->pulse);
 		n = pwritev(fd, batch + i, (int)(count - i), (off_t)*offset);
+		disk_pulse_end(d->pulse, slot, false);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -140,13 +142,13 @@ enum db_err wal_file_zero(const struct wal_dir *d, int fd, const char *name, uin
 
 enum db_err wal_file_sync(const struct wal_dir *d, int fd, const char *name, struct errmsg *em)
 {
-	int injected = fault(d, WAL_OP_SYNC, name, NULL);
+	int failed = fault(d, WAL_OP_SYNC, name, NULL);
+	int slot = disk_pulse_begin(d->pulse);
 
-	if (injected != 0)
-		return errmsg_errno(em, injected, "cannot sync \"%s\"", name);
-	if (fdatasync(fd) != 0)
-		return errmsg_errno(em, errno, "cannot sync \"%s\"", name);
-	return DB_OK;
+	if (failed == 0 && fdatasync(fd) != 0)
+		failed = errno;
+	disk_pulse_end(d->pulse, slot, failed == 0);
+	return failed == 0 ? DB_OK : errmsg_errno(em, failed, "cannot sync \"%s\"", name);
 }
 
 enum db_err wal_file_rename(const struct wal_dir *d, const char *from, const char *to, struct errmsg *em)
@@ -173,11 +175,11 @@ enum db_err wal_file_unlink(const struct wal_dir *d, const char *name, struct er
 
 enum db_err wal_dir_sync(const struct wal_dir *d, struct errmsg *em)
 {
-	int injected = fault(d, WAL_OP_SYNC_DIR, ".", NULL);
+	int failed = fault(d, WAL_OP_SYNC_DIR, ".", NULL);
+	int slot = disk_pulse_begin(d->pulse);
 
-	if (injected != 0)
-		return errmsg_errno(em, injected, "cannot sync the log's directory");
-	if (fsync(d->fd) != 0)
-		return errmsg_errno(em, errno, "cannot sync the log's directory");
-	return DB_OK;
+	if (failed == 0 && fsync(d->fd) != 0)
+		failed = errno;
+	disk_pulse_end(d->pulse, slot, failed == 0);
+	return failed == 0 ? DB_OK : errmsg_errno(em, failed, "cannot sync the log's directory");
 }

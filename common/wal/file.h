@@ -12,11 +12,13 @@
 #include <sys/uio.h>
 
 #include "common/base/err.h"
+#include "common/base/pulse.h"
 #include "common/wal/wal.h"
 
 struct wal_dir {
 	int fd;
 	struct wal_faults faults; /* a copy; .before is NULL outside of tests */
+	struct disk_pulse *pulse; /* told of whatever waits for the disk; NULL: nobody watches */
 };
 
 /* DB_NOTFOUND: there is no such directory. On error d->fd is -1. */

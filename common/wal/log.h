@@ -25,6 +25,7 @@
 struct wal {
 	struct wal_dir dir;        /* constant after open */
 	size_t segment_size_bytes; /* constant */
+	uint64_t low_space_bytes;  /* constant */
 	struct wal_pos base;       /* constant: as of open */
 	uint64_t base_checksum;    /* constant */
 	pthread_mutex_t sync_lock;
@@ -71,6 +72,8 @@ enum db_err log_add_old_terms(struct wal *w, size_t old_count, struct errmsg *em
 
 /* Without lock. Keeps a segment file that nobody needs as a spare; removes and frees it when there are enough. */
 void log_discard_spare(struct wal *w, struct segment *s);
+/* trim.c. Without lock. DB_FULL: a new file of that many bytes would leave less than the low-space mark free. */
+enum db_err log_check_space(const struct wal *w, uint64_t bytes, struct errmsg *em);
 /* Without lock, with sync_lock. */
 enum db_err log_sync_locked(struct wal *w, uint64_t *durable_lsn, struct errmsg *em);
 /* Without lock. Marks the log as failed. */

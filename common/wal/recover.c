@@ -4,7 +4,7 @@
  * In order: load the files; walk the records from the segment of the base on, each fully checked, to the first that is
  * not intact; judge whether that one is the torn end of the log or damage; check that the log joins the base; learn the
  * terms of the older segments (index.c); only then change anything: remove what lies behind the end, erase a torn tail,
- * finish a cut, sync. Whatever refuses the log leaves its files as they were. Every step may be interrupted and done
+ * finish a cut, write again what may not be durable, sync. Whatever refuses the log leaves its files as they were. Every step may be interrupted and done
  * again: what is removed or erased lies behind the end that was judged, so the same end is found again.
  *
  * Segments wholly below the base are not walked: what they hold is in the base file, recovery does not need it, and the
@@ -27,7 +27,8 @@
 #include "common/wal/log.h"
 #include "common/wal/segment.h"
 
-#define LSN_DIGITS 20u
+#define LSN_DIGITS    20u
+#define REWRITE_BYTES 16384u
 
 /* Where the walk ended. */
 struct end {
@@ -305,6 +306,55 @@ static enum db_err start_anew(struct wal *w, struct errmsg *em)
 	return err;
 }
 
+/* The highest LSN that the files themselves show to have been durable. Frames never claim less than the ones before. */
+static uint64_t proven_lsn(const struct wal *w, const struct end *end)
+{
+	const struct segment *s;
+	size_t i;
+
+	for (i = end->kept; i > end->old; i--) {
+		s = w->segments[i - 1];
+		if (s->count > 0 && s->indexed == s->count)
+			return segment_synced_lsn(s, segment_last_lsn(s));
+	}
+	return 0;
+}
+
+static enum db_err write_again(struct wal *w, const struct segment *s, uint64_t from, struct errmsg *em)
+{
+	uint8_t bytes[REWRITE_BYTES];
+	enum db_err err = DB_OK;
+	uint64_t at;
+	size_t n;
+
+	for (at = from; at < s->used && err == DB_OK; at += n) {
+		n = s->used - at < sizeof(bytes) ? (size_t)(s->used - at) : sizeof(bytes);
+		memcpy(bytes, s->map + at, n); /* not from the map: it is the very page that is written to */
+		err = wal_file_write(&w->dir, s->fd, s->name, at, bytes, n, em);
+	}
+	return err;
+}
+
+/* Writes the records again that nothing shows to be durable. When a sync has failed the kernel counts their pages as
+ * written and drops them when it likes: they are read back whole today, a sync of them succeeds without doing anything,
+ * and they are gone after the next power cut. Written again they must reach the disk for the sync to succeed. The bytes
+ * are those that stand there, so that a torn write of them changes nothing. Usually that is the last record or two. */
+static enum db_err rewrite_unproven(struct wal *w, const struct end *end, struct errmsg *em)
+{
+	const uint64_t proven = proven_lsn(w, end);
+	const struct segment *s;
+	enum db_err err = DB_OK;
+	size_t i;
+
+	for (i = end->kept; i > end->old && err == DB_OK; i--) {
+		s = w->segments[i - 1];
+		if (s->count == 0 || segment_last_lsn(s) <= proven)
+			continue;
+		err = write_again(w, s, proven < s->first_lsn ? SEGMENT_HEADER_SIZE : segment_end_of(s, proven), em);
+	}
+	return err;
+}
+
 /* Makes the files say what was judged, and durable. Old segments need no sync: a record may become part of the base only
  * when it is durable, by a sync of the process that wrote it or by the one here at an earlier opening. */
 static enum db_err settle(struct wal *w, const struct end *end, struct errmsg *em)
@@ -325,6 +375,8 @@ static enum db_err settle(struct wal *w, const struct end *end, struct errmsg *e
 			err = wal_file_zero(&w->dir, last->fd, last->name, last->used, last->size - last->used, em);
 		}
 	}
+	if (err == DB_OK && !end->anew)
+		err = rewrite_unproven(w, end, em);
 	for (i = end->old; i < w->segment_count && err == DB_OK; i++)
 		err = wal_file_sync(&w->dir, w->segments[i]->fd, w->segments[i]->name, em);
 	if (err == DB_OK)

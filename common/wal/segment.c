@@ -337,6 +337,20 @@ enum db_err segment_check(const struct segment *s, size_t offset, struct wal_rec
 	return DB_OK;
 }
 
+uint64_t segment_synced_lsn(const struct segment *s, uint64_t lsn)
+{
+	assert(lsn >= s->first_lsn && lsn - s->first_lsn < s->indexed);
+	return load_u64le(s->map + s->offsets[lsn - s->first_lsn] - FRAME_SIZE);
+}
+
+uint64_t segment_end_of(const struct segment *s, uint64_t lsn)
+{
+	uint64_t next = lsn + 1 - s->first_lsn;
+
+	assert(lsn >= s->first_lsn && next <= s->indexed);
+	return next < s->indexed ? s->offsets[next] - FRAME_SIZE : s->used;
+}
+
 bool segment_has_frame(const struct segment *s, size_t offset)
 {
 	const uint8_t *frame = s->map + offset;

@@ -107,6 +107,11 @@ bool segment_has_frame(const struct segment *s, size_t offset);
  * the highest they claim and returns whether there was one. */
 bool segment_scan(const struct segment *s, size_t offset, uint64_t *synced_lsn);
 
+/* What the frame of this record, which is indexed, says to have been durable when it was written. */
+uint64_t segment_synced_lsn(const struct segment *s, uint64_t lsn);
+/* The byte behind this record, which is indexed. */
+uint64_t segment_end_of(const struct segment *s, uint64_t lsn);
+
 /* How large a file must be to hold one record of that many bytes. */
 uint64_t segment_size_for(uint64_t record_size);
 /* How many records a file of that size can hold at most. */

@@ -4,9 +4,11 @@
  * Runs on the trimmer's thread (and wal_prepare() on any slow thread), beside the appender and the readers.
  */
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include "common/base/log.h"
 #include "common/wal/log.h"
@@ -130,6 +132,24 @@ uint64_t wal_lsn_within(struct wal *w, uint64_t bytes)
 	return lsn;
 }
 
+enum db_err log_check_space(const struct wal *w, uint64_t bytes, struct errmsg *em)
+{
+	struct statvfs fs;
+	uint64_t free_bytes;
+
+	if (w->low_space_bytes == 0)
+		return DB_OK;
+	if (fstatvfs(w->dir.fd, &fs) != 0)
+		return errmsg_errno(em, errno, "cannot tell how much space is left for the log");
+	free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+	if (free_bytes >= bytes && free_bytes - bytes >= w->low_space_bytes)
+		return DB_OK;
+	return errmsg_set(em, DB_FULL,
+			  "no space left for the log to grow by %" PRIu64 " bytes: %" PRIu64
+			  " are free on its disk, and the low-space mark is %" PRIu64,
+			  bytes, free_bytes, w->low_space_bytes);
+}
+
 enum db_err wal_prepare(struct wal *w, struct errmsg *em)
 {
 	struct segment *s;
@@ -143,6 +163,9 @@ enum db_err wal_prepare(struct wal *w, struct errmsg *em)
 		number = ++w->file_number;
 	pthread_mutex_unlock(&w->lock);
 	if (err != DB_OK || number == 0)
+		return err;
+	err = log_check_space(w, w->segment_size_bytes, em);
+	if (err != DB_OK)
 		return err;
 	err = segment_create(&s, &w->dir, number, w->segment_size_bytes, em);
 	if (err == DB_OK)

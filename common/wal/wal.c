@@ -119,12 +119,14 @@ enum db_err wal_open(struct wal **out, const struct wal_options *options, struct
 	if (w == NULL)
 		return errmsg_set(em, DB_NOMEM, "no memory for the log");
 	w->segment_size_bytes = options->segment_size_bytes & ~(size_t)7;
+	w->low_space_bytes = options->low_space_bytes;
 	w->base = options->base;
 	w->base_checksum = options->base_checksum;
 	pthread_mutex_init(&w->sync_lock, NULL); /* cannot fail with default attributes */
 	pthread_mutex_init(&w->index_lock, NULL);
 	pthread_mutex_init(&w->lock, NULL);
 	err = wal_dir_open(&w->dir, options->dir, options->faults, em);
+	w->dir.pulse = options->pulse;
 	if (err == DB_OK)
 		err = log_recover(w, em);
 	if (err != DB_OK) {
@@ -292,7 +294,9 @@ static enum db_err begin_segment(struct wal *w, uint64_t record_size, struct err
 		return err;
 	if (size < w->segment_size_bytes)
 		size = w->segment_size_bytes;
-	if (s == NULL)
+	if (s == NULL && record_size > WAL_RECORD_HEADER_SIZE)
+		err = log_check_space(w, size, em);
+	if (s == NULL && err == DB_OK)
 		err = segment_create(&s, &w->dir, number, (size_t)size, em);
 	if (err != DB_OK)
 		return err;

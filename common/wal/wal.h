@@ -29,6 +29,7 @@
 #include <sys/uio.h>
 
 #include "common/base/err.h"
+#include "common/base/pulse.h"
 #include "common/wal/record.h"
 
 #define WAL_SEGMENT_SIZE_DEFAULT ((size_t)16 << 20)
@@ -47,11 +48,13 @@ struct wal_faults {
 };
 
 struct wal_options {
-	const char *dir;                 /* exists; borrowed during wal_open() only */
-	size_t segment_size_bytes;       /* >= WAL_SEGMENT_SIZE_MIN */
-	struct wal_pos base;             /* the last record already in the base file; {0, 0} for a new database */
-	uint64_t base_checksum;          /* that record's checksum; 0 for a new database */
+	const char *dir;           /* exists; borrowed during wal_open() only */
+	size_t segment_size_bytes; /* >= WAL_SEGMENT_SIZE_MIN */
+	struct wal_pos base;       /* the last record already in the base file; {0, 0} for a new database */
+	uint64_t base_checksum;    /* that record's checksum; 0 for a new database */
+	uint64_t low_space_bytes;  /* no new file when less than that would be left free on the disk; 0: no mark */
 	const struct wal_faults *faults; /* NULL outside of tests; copied */
+	struct disk_pulse *pulse;        /* told of what waits for the disk; outlives the log; NULL: nobody watches */
 };
 
 /* Opens and recovers: finds the last intact record, cuts a torn tail (erased on disk), and holds every record from the
@@ -77,7 +80,8 @@ uint64_t wal_size_bytes(struct wal *w);
 
 /* Appends one record given in pieces whose concatenation is its canonical bytes (header first), and checks that lsn and
  * prev_checksum continue the log and term does not go back (DB_INVALID otherwise). The record's own checksum must be
- * right already: it is not computed again. On DB_OK *out is the decoded record whose payload lies in the mmapped
+ * right already: it is not computed again. DB_FULL also when the log would have to grow below the low-space mark; a
+ * record without payload may, for without it a new master could not begin its term. On DB_OK *out is the decoded record whose payload lies in the mmapped
  * segment (see wal_trim() for how long). DB_FULL, DB_IO, DB_NOMEM: nothing changed, the log is as before and may be
  * appended to later. */
 enum db_err wal_append(struct wal *w, const struct iovec *pieces, int piece_count, struct wal_record *out,

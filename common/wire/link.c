@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -203,6 +204,19 @@ enum db_err link_dial(nng_dialer *dialer, nng_socket sock, const char *url, bool
 	if (rv == NNG_ECLOSED)
 		rv = NNG_ECONNRESET; /* it was the peer who closed */
 	return link_error(em, rv, "cannot connect to", url);
+}
+
+void link_admit_faults(void)
+{
+	static _Thread_local bool admitted;
+	sigset_t set;
+
+	if (admitted)
+		return;
+	sigemptyset(&set);
+	sigaddset(&set, SIGBUS);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	admitted = true;
 }
 
 bool link_wait(pthread_cond_t *cond, pthread_mutex_t *lock, unsigned ms)

@@ -65,6 +65,7 @@ static void sent(void *arg)
 	int rv = nng_aio_result(p->aio);
 	enum db_err err = link_err(rv);
 
+	link_admit_faults();
 	if (rv != 0) {
 		nng_msg_free(nng_aio_get_msg(p->aio)); /* a failed send gives the message back */
 		nng_aio_set_msg(p->aio, NULL);
@@ -338,6 +339,7 @@ static void received(void *arg)
 	int rv = nng_aio_result(p->aio);
 	nng_msg *msg;
 
+	link_admit_faults();
 	if (rv == NNG_ECLOSED || rv == NNG_ECANCELED)
 		return; /* link_pull_free() */
 	if (rv != 0) {

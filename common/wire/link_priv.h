@@ -56,6 +56,10 @@ enum db_err link_listen(struct link_door *door, nng_socket sock, const char *url
 /* Before the socket is closed. Takes milliseconds; the connections stay. */
 void link_unlisten(struct link_door *door);
 
+/* First in whatever NNG calls: its threads block every signal, and a page of a mapped file that the disk does not deliver
+ * is then the end of the process without a word (node/last_words.h). Threads started from there inherit it. */
+void link_admit_faults(void);
+
 /* Waits for cond, lock held; false when it was not signalled within ms. */
 bool link_wait(pthread_cond_t *cond, pthread_mutex_t *lock, unsigned ms);
 

@@ -366,6 +366,7 @@ static void rep_step(void *arg)
 	nng_msg *msg = nng_aio_get_msg(r->aio);
 	bool was_reply = r->replying;
 
+	link_admit_faults();
 	r->replying = false;
 	nng_aio_set_msg(r->aio, NULL);
 	if (rv == NNG_ECLOSED || rv == NNG_ECANCELED) {

@@ -294,6 +294,11 @@ static void put_status(struct buf *b, const struct wire_node_status *m)
 	buf_put_u64le(b, m->committed_lsn);
 	buf_put_u64le(b, m->db_checksum);
 	buf_put_u64le(b, m->lag_ms);
+	buf_put_u64le(b, m->disk_age_ms);
+	buf_put_u64le(b, m->disk_busy_ms);
+	buf_put_u64le(b, m->stuck_ms);
+	buf_put_u64le(b, m->disk_free_bytes);
+	buf_put_u8(b, m->low_space);
 	put_str(b, m->http_address, sizeof(m->http_address));
 	put_str(b, m->replication_address, sizeof(m->replication_address));
 	put_str(b, m->reason, sizeof(m->reason));
@@ -320,6 +325,11 @@ static void get_status(struct rd *r, struct wire_node_status *m)
 	m->committed_lsn = rd_u64le(r);
 	m->db_checksum = rd_u64le(r);
 	m->lag_ms = rd_u64le(r);
+	m->disk_age_ms = rd_u64le(r);
+	m->disk_busy_ms = rd_u64le(r);
+	m->stuck_ms = rd_u64le(r);
+	m->disk_free_bytes = rd_u64le(r);
+	m->low_space = get_bool(r);
 	get_str(r, m->http_address, sizeof(m->http_address));
 	get_str(r, m->replication_address, sizeof(m->replication_address));
 	get_str(r, m->reason, sizeof(m->reason));

@@ -166,6 +166,12 @@ struct wire_node_status {
 	uint64_t committed_lsn;
 	uint64_t db_checksum;
 	uint64_t lag_ms;
+	/* What its heartbeat proves: see common/base/pulse.h. */
+	uint64_t disk_age_ms;  /* since its disk last made something durable, a probe at the least */
+	uint64_t disk_busy_ms; /* how long the oldest operation of its disk has been under way; 0: none */
+	uint64_t stuck_ms; /* how long the thread that writes its log has stood still amid its work; 0: it has not */
+	uint64_t disk_free_bytes; /* UINT64_MAX: not known */
+	bool low_space;           /* below its low-space mark: it takes no writes */
 	char http_address[WIRE_NAME_MAX];
 	char replication_address[WIRE_NAME_MAX];
 	char reason[WIRE_REASON_MAX]; /* why not accepted, or why state is what it is; may be empty */

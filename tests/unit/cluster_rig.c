@@ -12,8 +12,11 @@ void rig_init(struct rig *r, unsigned node_count)
 	unsigned n;
 
 	memset(r, 0, sizeof(*r));
-	r->opt = (struct cluster_options){
-	    .node_count = node_count, .ack_nodes = node_count / 2 + 1, .interval_ms = 100, .misses = 3};
+	r->opt = (struct cluster_options){.node_count = node_count,
+					  .ack_nodes = node_count / 2 + 1,
+					  .interval_ms = 100,
+					  .misses = 3,
+					  .stall_ms = 3000};
 	r->now_ms = 1000000;
 	for (n = 0; n < node_count; n++)
 		r->nodes[n] = (struct rig_node){.accepts = true, .state = WIRE_STATE_UP, .ready = true};
@@ -247,6 +250,9 @@ bool rig_answer(struct rig *r, unsigned index)
 	s.last = n->last;
 	s.durable_lsn = s.applied_lsn = n->last.lsn;
 	s.committed_lsn = n->committed_lsn;
+	s.disk_age_ms = n->disk_age_ms;
+	s.disk_busy_ms = n->disk_busy_ms;
+	s.stuck_ms = n->stuck_ms;
 	rig_step(r, &ev);
 	return true;
 }

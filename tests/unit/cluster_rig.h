@@ -24,6 +24,10 @@ struct rig_node {
 	uint64_t promoted_term; /* by this process */
 	struct wal_pos last;
 	uint64_t committed_lsn;
+	/* what its answers say of its disk and its log's thread */
+	uint64_t disk_age_ms;
+	uint64_t disk_busy_ms;
+	uint64_t stuck_ms;
 	/* the request under way */
 	enum wire_type asked;
 	uint64_t asked_term;

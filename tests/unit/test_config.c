@@ -62,6 +62,8 @@ static void an_empty_object_means_the_defaults(void)
 	CU_ASSERT_EQUAL(memcmp(&c, &defaults, sizeof(c)), 0);
 	CU_ASSERT_TRUE(c.replicas == 2 && c.http_port == 8080 && c.durability == DURABILITY_QUORUM);
 	CU_ASSERT_TRUE(c.heartbeat.interval_ms == 100 && c.heartbeat.misses == 3 && c.remote.max_connections == 10);
+	CU_ASSERT_TRUE(c.heartbeat.probe_ms == 1000 && c.heartbeat.stall_ms == 3000);
+	CU_ASSERT_EQUAL(c.store.low_space_bytes, 64u << 20);
 	CU_ASSERT_STRING_EQUAL(c.bind, "127.0.0.1");
 }
 
@@ -70,13 +72,14 @@ static void every_key_reaches_its_field(void)
 	static const char text[] =
 	    "{\"cluster\": \"000102030405060708090a0b0c0d0e0F\", \"replicas\": 4, \"bind\": \"::1\", \"http_port\": "
 	    "9000,"
-	    "\"durability\": \"all\", \"commit_timeout_ms\": 1, \"heartbeat\": {\"interval_ms\": 50, \"misses\": 5},"
+	    "\"durability\": \"all\", \"commit_timeout_ms\": 1, \"heartbeat\": {\"interval_ms\": 50, \"misses\": 5,"
+	    "\"probe_ms\": 60, \"stall_ms\": 700},"
 	    "\"http\": {\"workers\": 8, \"body_bytes_max\": 1048576, \"connections_max\": 10,"
 	    "\"request_timeout_ms\": 11, \"idle_timeout_ms\": 12},"
 	    "\"query\": {\"timeout_ms\": 13, \"timeout_max_ms\": 14, \"sql_length_max\": 2048, \"statements_max\": 15,"
 	    "\"inline_ops\": 1600, \"slow_threads\": 17, \"slow_queue_max\": 18, \"write_queue_max\": 19},"
 	    "\"store\": {\"segment_size_bytes\": 131072, \"checkpoint_bytes\": 262144,"
-	    "\"transaction_bytes_max\": 524288, \"keep_bytes\": 3221225472},"
+	    "\"transaction_bytes_max\": 524288, \"keep_bytes\": 3221225472, \"low_space_bytes\": 0},"
 	    "\"remote\": {\"max_connections\": 20, \"nodes\": {\"h:1\": {\"token_file\": \"t\"}}}}";
 	struct cluster_config c;
 	struct errmsg em;
@@ -86,6 +89,7 @@ static void every_key_reaches_its_field(void)
 	CU_ASSERT_STRING_EQUAL(c.bind, "::1");
 	CU_ASSERT_TRUE(c.durability == DURABILITY_ALL && c.commit_timeout_ms == 1);
 	CU_ASSERT_TRUE(c.heartbeat.interval_ms == 50 && c.heartbeat.misses == 5);
+	CU_ASSERT_TRUE(c.heartbeat.probe_ms == 60 && c.heartbeat.stall_ms == 700 && c.store.low_space_bytes == 0);
 	CU_ASSERT_TRUE(c.http.workers == 8 && c.http.body_bytes_max == 1048576 && c.http.connections_max == 10);
 	CU_ASSERT_TRUE(c.http.request_timeout_ms == 11 && c.http.idle_timeout_ms == 12);
 	CU_ASSERT_TRUE(c.query.timeout_ms == 13 && c.query.timeout_max_ms == 14 && c.query.sql_length_max == 2048);
@@ -134,6 +138,7 @@ static void types_and_ranges_are_checked(void)
 	expect_refusal("{\"http_port\": 4294975376}", "http_port"); /* 8080 in its low 32 bits */
 	expect_refusal("{\"commit_timeout_ms\": 99999999999999999999}", "cluster.json:1:");
 	expect_refusal("{\"heartbeat\": {\"interval_ms\": 0}}", "heartbeat.interval_ms");
+	expect_refusal("{\"heartbeat\": {\"stall_ms\": 99}}", "heartbeat.stall_ms");
 	expect_refusal("{\"heartbeat\": 100}", "heartbeat: expected an object");
 	expect_refusal("{\"heartbeat\": null}", "heartbeat");
 	expect_refusal("{\"durability\": \"QUORUM\"}", "durability");

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/base/buf.h"
+#include "common/wal/segment.h"
 #include "common/wal/wal.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/wal_fixture.h"
@@ -494,6 +495,92 @@ static void test_opening_syncs_only_what_may_not_be_durable(void)
 	wal_close(w);
 }
 
+/* What the files are told while a log is opened: bytes written to them, and a sync that fails or not. */
+struct watch {
+	size_t written;
+	bool sync_fails;
+	bool synced_before_written; /* a sync came first: of pages that the kernel may have dropped */
+	bool synced;
+};
+
+static int watch_operation(void *ctx, enum wal_op op, const char *name, size_t *len)
+{
+	struct watch *x = (struct watch *)ctx;
+
+	(void)name;
+	if (op == WAL_OP_WRITE) {
+		x->written += *len;
+		x->synced_before_written = x->synced_before_written || x->synced;
+	}
+	x->synced = x->synced || op == WAL_OP_SYNC;
+	return op == WAL_OP_SYNC && x->sync_fails ? EIO : 0;
+}
+
+/* The kernel counts pages as written whose sync has failed, and a later sync of them succeeds without doing anything. */
+static void test_what_no_sync_has_confirmed_is_written_again(void)
+{
+	const size_t one = (size_t)wal_record_size(1) + FRAME_SIZE;
+	struct watch x = {0};
+	struct wal_faults faults = {.before = watch_operation, .ctx = &x};
+	char dir[UNIT_PATH_MAX];
+	struct errmsg em = {0};
+	struct wal *w;
+	int i;
+
+	unit_tmpdir(dir);
+	CU_ASSERT_EQUAL_FATAL(open_log(&w, dir, &faults), DB_OK);
+	for (i = 0; i < 4; i++)
+		append(w, 1, 1);
+	sync_log(w);
+	append(w, 1, 1); /* its frame says that four are durable */
+	append(w, 1, 1);
+	x.sync_fails = true;
+	CU_ASSERT_EQUAL(wal_sync(w, NULL, &em), DB_IO);
+	CU_ASSERT_EQUAL(wal_durable_lsn(w), 4);
+	x.sync_fails = false;
+	CU_ASSERT_EQUAL(wal_sync(w, NULL, &em), DB_IO); /* final: the kernel would say yes now */
+	CU_ASSERT_EQUAL(try_append(w, 1, 1), DB_IO);
+	wal_close(w);
+	x = (struct watch){.sync_fails = true};
+	CU_ASSERT_NOT_EQUAL(open_log(&w, dir, &faults), DB_OK); /* nor is it opened while syncs fail */
+	CU_ASSERT_PTR_NULL(w);
+	x = (struct watch){0};
+	CU_ASSERT_EQUAL_FATAL(open_log(&w, dir, &faults), DB_OK);
+	CU_ASSERT_EQUAL(x.written, 2 * one);
+	CU_ASSERT_FALSE(x.synced_before_written);
+	CU_ASSERT_EQUAL(wal_durable_lsn(w), 6);
+	check_log(w, 6);
+	append(w, 1, 1);
+	wal_close(w);
+	x = (struct watch){0};
+	CU_ASSERT_EQUAL_FATAL(open_log(&w, dir, &faults), DB_OK);
+	CU_ASSERT_EQUAL(x.written, one); /* the last record alone, for its frame says that six are durable */
+	check_log(w, 7);
+	wal_close(w);
+}
+
+static void test_what_lies_in_several_segments_is_written_again(void)
+{
+	struct watch x = {0};
+	struct wal_faults faults = {.before = watch_operation, .ctx = &x};
+	char dir[UNIT_PATH_MAX];
+	struct wal *w;
+	int i;
+
+	unit_tmpdir(dir);
+	w = must_open(dir);
+	append(w, 1, 0);
+	sync_log(w);
+	for (i = 0; i < 40; i++) /* none of them synced, over several segments */
+		append(w, 1, 2);
+	wal_close(w);
+	CU_ASSERT_EQUAL_FATAL(open_log(&w, dir, &faults), DB_OK);
+	CU_ASSERT(x.written >= 40 * ((size_t)wal_record_size(2) + FRAME_SIZE));
+	CU_ASSERT_FALSE(x.synced_before_written);
+	check_log(w, 41);
+	wal_close(w);
+}
+
 static void test_cursor_passes_old_segments_and_stops_at_damage(void)
 {
 	struct based_log b;
@@ -685,6 +772,8 @@ int main(void)
 	    {"trim and cut with old segments unread", test_trim_and_cut_with_old_segments_unread},
 	    {"interrupted cut is finished beside old segments", test_interrupted_cut_is_finished_beside_old_segments},
 	    {"opening syncs only what may not be durable", test_opening_syncs_only_what_may_not_be_durable},
+	    {"what no sync has confirmed is written again", test_what_no_sync_has_confirmed_is_written_again},
+	    {"what lies in several segments is written again", test_what_lies_in_several_segments_is_written_again},
 	    {"cursor passes old segments and stops at damage", test_cursor_passes_old_segments_and_stops_at_damage},
 	    {"first use by many threads at once", test_first_use_by_many_threads_at_once},
 	    {"opening and catching up leave no log in memory", test_opening_and_catching_up_leave_no_log_in_memory},

@@ -50,6 +50,11 @@ static void fill_status(struct wire_node_status *s)
 	s->committed_lsn = 96;
 	s->db_checksum = 0x1122334455667788u;
 	s->lag_ms = 5;
+	s->disk_age_ms = 900;
+	s->disk_busy_ms = 800;
+	s->stuck_ms = 700;
+	s->disk_free_bytes = (uint64_t)1 << 40;
+	s->low_space = true;
 	strcpy(s->http_address, "127.0.0.1:8081");
 	strcpy(s->replication_address, "[::1]:8181");
 	strcpy(s->reason, "disk \"full\", caf\xc3\xa9");
@@ -185,6 +190,8 @@ static void fields_arrive_in_their_places(void)
 	CU_ASSERT_TRUE(s->pid == 4711 && s->promised_term == 8 && s->last.term == 7 && s->last.lsn == 99);
 	CU_ASSERT_TRUE(s->durable_lsn == 98 && s->applied_lsn == 97 && s->committed_lsn == 96 && s->lag_ms == 5);
 	CU_ASSERT_EQUAL(s->db_checksum, 0x1122334455667788u);
+	CU_ASSERT_TRUE(s->disk_age_ms == 900 && s->disk_busy_ms == 800 && s->stuck_ms == 700);
+	CU_ASSERT_TRUE(s->disk_free_bytes == (uint64_t)1 << 40 && s->low_space);
 	CU_ASSERT_STRING_EQUAL(s->http_address, "127.0.0.1:8081");
 	CU_ASSERT_STRING_EQUAL(s->replication_address, "[::1]:8181");
 	CU_ASSERT_STRING_EQUAL(s->reason, "disk \"full\", caf\xc3\xa9");
