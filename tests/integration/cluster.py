@@ -170,7 +170,7 @@ class Cluster:
         os.makedirs(self.data_dir, exist_ok=True)
         self.config = {"cluster": uuid.uuid4().hex, "replicas": replicas, "bind": "127.0.0.1", "http_port": self.port}
         if ctx.slow > 1:  # a sanitizer's pauses are not a hang
-            self.config["heartbeat"] = {"interval_ms": 100, "misses": 3 * ctx.slow}
+            self.config["heartbeat"] = {"interval_ms": 100, "misses": 3 * ctx.slow, "stall_ms": 3000 * ctx.slow}
         for key, value in (settings or {}).items():
             if isinstance(value, dict):
                 self.config.setdefault(key, {}).update(value)

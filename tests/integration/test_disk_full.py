@@ -6,7 +6,8 @@ import time
 from harness import scenario
 from load import Load
 
-STORE = {"store": {"segment_size_bytes": 1 << 20, "checkpoint_bytes": 4 << 20, "keep_bytes": 4 << 20}}
+STORE = {"store": {"segment_size_bytes": 1 << 20, "checkpoint_bytes": 4 << 20, "keep_bytes": 4 << 20,
+                   "low_space_bytes": 0}}  # no mark: the disk fills to its last byte
 
 
 def small_disk(ctx, c, node, size_mb):
