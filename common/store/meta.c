@@ -35,7 +35,8 @@ static enum db_err meta_decode(struct meta *m, const uint8_t *bytes, size_t len,
 	m->intent_size_pages = rd_u32le(&r);
 	m->intent_lsn = rd_u64le(&r);
 	m->page1_hash = rd_u64le(&r);
-	if (r.bad || m->intent_lsn < m->checkpoint.lsn)
+	if (r.bad || m->intent_lsn < m->checkpoint.lsn || m->intent_lsn > WAL_LSN_MAX ||
+	    m->checkpoint.term > WAL_TERM_MAX)
 		return errmsg_set(em, DB_CORRUPT, "\"%s\" is damaged", path);
 	return DB_OK;
 }

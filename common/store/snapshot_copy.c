@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -219,6 +220,9 @@ enum db_err snapshot_target_create(struct snapshot_target **out, const char *dir
 	*out = NULL;
 	if (header->db_size_pages > PAGE_INDEX_PGNO_MAX || (header->pos.lsn == 0 && header->db_size_pages != 0))
 		return errmsg_set(em, DB_CORRUPT, "a snapshot of %u pages cannot be", header->db_size_pages);
+	if (header->pos.lsn > WAL_LSN_MAX || header->pos.term > WAL_TERM_MAX)
+		return errmsg_set(em, DB_CORRUPT, "a snapshot at (%" PRIu64 ", %" PRIu64 ") cannot be",
+				  header->pos.term, header->pos.lsn);
 	t = calloc(1, sizeof(*t));
 	if (t == NULL)
 		return errmsg_set(em, DB_NOMEM, "no memory for a snapshot");

@@ -103,6 +103,9 @@ enum db_err wal_record_decode_header(struct wal_record *r, const uint8_t *header
 		return errmsg_set(em, DB_CORRUPT, "record %" PRIu64 ": its reserved field is not zero", r->lsn);
 	if (r->lsn == 0)
 		return errmsg_set(em, DB_CORRUPT, "log record with LSN 0");
+	if (r->lsn > WAL_LSN_MAX || r->term > WAL_TERM_MAX)
+		return errmsg_set(em, DB_CORRUPT, "log record at (%" PRIu64 ", %" PRIu64 "), which cannot be", r->term,
+				  r->lsn);
 	return check_lengths(r, em);
 }
 

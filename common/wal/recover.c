@@ -83,6 +83,8 @@ static enum db_err load_segment(struct wal *w, const char *name, struct errmsg *
 		s->first_lsn = strtoull(name, NULL, 10);
 		s->header_bad = true;
 	}
+	if (s->first_lsn == 0) /* the record before its first would have the highest number there is */
+		return errmsg_set(em, DB_CORRUPT, "\"%s\" says that it begins with record 0", name);
 	return DB_OK;
 }
 

@@ -755,6 +755,26 @@ static void test_opening_and_catching_up_leave_no_log_in_memory(void)
 	wal_close(w);
 }
 
+static void test_a_segment_of_record_0_is_refused(void)
+{
+	char dir[UNIT_PATH_MAX], from[UNIT_PATH_MAX + 64], to[UNIT_PATH_MAX + 64];
+	struct wal *w;
+
+	unit_tmpdir(dir);
+	w = must_open(dir);
+	append(w, 1, 0);
+	sync_log(w);
+	wal_close(w);
+	snprintf(from, sizeof(from), "%s/%020d.wal", dir, 1);
+	snprintf(to, sizeof(to), "%s/%020d.wal", dir, 0);
+	CU_ASSERT_EQUAL(rename(from, to), 0);
+	CU_ASSERT_EQUAL(open_log(&w, dir, NULL), DB_CORRUPT);
+	CU_ASSERT_EQUAL(rename(to, from), 0);
+	w = must_open(dir);
+	check_log(w, 1);
+	wal_close(w);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -777,6 +797,7 @@ int main(void)
 	    {"cursor passes old segments and stops at damage", test_cursor_passes_old_segments_and_stops_at_damage},
 	    {"first use by many threads at once", test_first_use_by_many_threads_at_once},
 	    {"opening and catching up leave no log in memory", test_opening_and_catching_up_leave_no_log_in_memory},
+	    {"a segment of record 0 is refused", test_a_segment_of_record_0_is_refused},
 	    {NULL, NULL},
 	};
 
