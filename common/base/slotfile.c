@@ -25,12 +25,15 @@ static uint64_t slot_checksum(const uint8_t *slot, size_t len)
 	return XXH3_64bits_withSeed(slot + SLOT_HEADER_SIZE, len, XXH3_64bits(slot, 16));
 }
 
-static bool slot_is_intact(const uint8_t *slot)
+/* Slot 0 takes the odd sequence numbers. One that stands in the wrong slot, or that no other can follow, is not ours: the
+ * next write would go over the newest blob, or be taken for an older one. */
+static bool slot_is_intact(const uint8_t *slot, int index)
 {
 	uint32_t len = load_u32le(slot + 4);
+	uint64_t sequence = load_u64le(slot + 8);
 
-	return load_u32le(slot) == SLOT_MAGIC && len <= SLOTFILE_DATA_MAX &&
-	       load_u64le(slot + 16) == slot_checksum(slot, len);
+	return load_u32le(slot) == SLOT_MAGIC && sequence % 2 == (uint64_t)(1 - index) && sequence != UINT64_MAX &&
+	       len <= SLOTFILE_DATA_MAX && load_u64le(slot + 16) == slot_checksum(slot, len);
 }
 
 static bool slot_is_blank(const uint8_t *slot)
@@ -83,7 +86,7 @@ static enum db_err read_newest(struct slotfile *f, void *data, size_t size, size
 	if (n < 0)
 		return errmsg_errno(em, errno, "cannot read \"%s\"", f->path);
 	for (i = 0; i < 2; i++)
-		if (slot_is_intact(slots[i]) && (best == NULL || load_u64le(slots[i] + 8) > load_u64le(best + 8)))
+		if (slot_is_intact(slots[i], i) && (best == NULL || load_u64le(slots[i] + 8) > load_u64le(best + 8)))
 			best = slots[i];
 	*len = 0;
 	if (best == NULL) {

@@ -252,6 +252,26 @@ static void write_image(const char *path, const uint8_t *image, size_t len)
 	close(fd);
 }
 
+/* A blob whose number leaves none for the next, or that stands where it was never written, is not believed. */
+static void a_slot_that_cannot_be_is_no_slot(void)
+{
+	struct slot_fixture x;
+	uint8_t slots[2 * SLOTFILE_SLOT_SIZE];
+	int fd;
+
+	slot_begin(&x);
+	slot_put(&x, "first");
+	slot_put(&x, "second");
+	fd = open(x.path, O_RDWR);
+	CU_ASSERT_EQUAL(pread(fd, slots, sizeof(slots), 0), (ssize_t)sizeof(slots));
+	memcpy(slots, slots + SLOTFILE_SLOT_SIZE, SLOTFILE_SLOT_SIZE);
+	CU_ASSERT_EQUAL(pwrite(fd, slots, sizeof(slots), 0), (ssize_t)sizeof(slots));
+	close(fd);
+	slot_expect(&x, "second");
+	slot_put(&x, "third"); /* and it does not go over the only good slot */
+	slot_expect(&x, "third");
+}
+
 static void a_new_slot_file_is_empty_and_private(void)
 {
 	struct slot_fixture x;
@@ -402,6 +422,7 @@ int main(void)
 	    {"a buffer grows, is taken, can be used again", a_buffer_grows_is_taken_and_can_be_used_again},
 	    {"an impossible size fails the buffer for good", an_impossible_size_fails_the_buffer_for_good},
 	    {"the monotonic clock never goes back", the_monotonic_clock_never_goes_back},
+	    {"a slot that cannot be is no slot", a_slot_that_cannot_be_is_no_slot},
 	    {"a new slot file is empty and private", a_new_slot_file_is_empty_and_private},
 	    {"the newest write is read back", the_newest_write_is_read_back},
 	    {"a torn write of either slot leaves the one before", a_torn_write_of_either_slot_leaves_the_one_before},
