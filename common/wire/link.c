@@ -30,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/wire/link_priv.h"
 
@@ -290,18 +291,76 @@ bool link_dialer_stalled(nng_dialer dialer, struct link_tally *before)
 
 /* ---- listening */
 
-/* Runs before a connection can carry anything, on an NNG thread. */
+static struct link_seat *find_seat(struct link_door *door, uint32_t pipe_id)
+{
+	size_t i;
+
+	for (i = 0; i < LINK_PIPES_MAX; i++)
+		if (door->seats[i].pipe_id == pipe_id)
+			return &door->seats[i];
+	return NULL;
+}
+
+/* Who is to leave first: one who never spoke, then the one who has been silent longest. */
+static bool leaves_before(const struct link_seat *a, const struct link_seat *b)
+{
+	return a->spoke != b->spoke ? b->spoke : a->since_ms < b->since_ms;
+}
+
+/* Gives the connection a seat; when all are taken, one whose connection is returned, to be closed. Otherwise anybody who
+ * opens connections and says nothing could keep a master from its replicas. */
+static nng_pipe take_seat(struct link_door *door, uint32_t pipe_id)
+{
+	nng_pipe evicted = NNG_PIPE_INITIALIZER;
+	struct link_seat *seat;
+	size_t i;
+
+	pthread_mutex_lock(&door->seat_lock);
+	seat = find_seat(door, 0);
+	if (seat == NULL) {
+		seat = &door->seats[0];
+		for (i = 1; i < LINK_PIPES_MAX; i++)
+			if (leaves_before(&door->seats[i], seat))
+				seat = &door->seats[i];
+		evicted.id = seat->pipe_id;
+	}
+	*seat = (struct link_seat){.pipe_id = pipe_id, .since_ms = clock_mono_ms()};
+	pthread_mutex_unlock(&door->seat_lock);
+	return evicted;
+}
+
+/* Runs before a connection can carry anything, and after it has ended; on an NNG thread. */
 static void admit(nng_pipe pipe, nng_pipe_ev event, void *arg)
 {
 	struct link_door *door = arg;
+	struct link_seat *seat;
+	nng_pipe evicted;
 
 	if (event == NNG_PIPE_EV_REM_POST) {
-		atomic_fetch_sub(&door->pipes, 1);
+		pthread_mutex_lock(&door->seat_lock);
+		seat = find_seat(door, (uint32_t)nng_pipe_id(pipe));
+		if (seat != NULL) /* else another connection has it */
+			*seat = (struct link_seat){0};
+		pthread_mutex_unlock(&door->seat_lock);
 		return;
 	}
 	atomic_fetch_add(&door->arrivals, 1);
-	if (atomic_fetch_add(&door->pipes, 1) >= LINK_PIPES_MAX)
-		nng_pipe_close(pipe); /* its REM_POST follows and takes it off the count */
+	evicted = take_seat(door, (uint32_t)nng_pipe_id(pipe));
+	if (evicted.id != 0)
+		nng_pipe_close(evicted);
+}
+
+void link_door_heard(struct link_door *door, nng_pipe pipe)
+{
+	struct link_seat *seat;
+
+	pthread_mutex_lock(&door->seat_lock);
+	seat = find_seat(door, (uint32_t)nng_pipe_id(pipe));
+	if (seat != NULL) {
+		seat->spoke = true;
+		seat->since_ms = clock_mono_ms();
+	}
+	pthread_mutex_unlock(&door->seat_lock);
 }
 
 static int door_open(struct link_door *door)
@@ -504,6 +563,7 @@ enum db_err link_listen(struct link_door *door, nng_socket sock, const char *url
 	memset(door, 0, sizeof(*door));
 	memcpy(door->url, url, strlen(url) + 1);
 	door->sock = sock;
+	pthread_mutex_init(&door->seat_lock, NULL);
 	rv = nng_pipe_notify(sock, NNG_PIPE_EV_ADD_PRE, admit, door);
 	if (rv == 0)
 		rv = nng_pipe_notify(sock, NNG_PIPE_EV_REM_POST, admit, door);
@@ -532,4 +592,9 @@ void link_unlisten(struct link_door *door)
 	pthread_join(door->thread, NULL);
 	pthread_cond_destroy(&door->wake);
 	pthread_mutex_destroy(&door->lock);
+}
+
+void link_door_fini(struct link_door *door)
+{
+	pthread_mutex_destroy(&door->seat_lock);
 }

@@ -21,7 +21,7 @@
 
 #define LINK_URL_MAX     128                                   /* NUL included */
 #define LINK_MESSAGE_MAX (WIRE_CHUNK_MAX + ((size_t)64 << 10)) /* a peer that sends more is disconnected */
-#define LINK_PIPES_MAX   64 /* connections that a listening link accepts at a time; further ones are closed at once */
+#define LINK_PIPES_MAX   64 /* connections that a listening link keeps; for one more, a silent one is closed */
 
 /* "host:port" (an IPv6 host in brackets) to "tcp://host:port". DB_INVALID names the address. */
 enum db_err link_tcp_url(char out[LINK_URL_MAX], const char *address, struct errmsg *em);
@@ -104,9 +104,10 @@ void link_push_free(struct link_push *p);
 struct link_pull;
 
 /* Called for one message at a time, those of one connection in order; while it runs nothing is read: back-pressure.
+ * Returns false for what is no message of ours: the connection that brought it is closed.
  * When a peer reconnects, what its old connection has left may still arrive, even after the first messages of the new
  * one: a stream id in the message (wire.h) tells them apart. */
-typedef void (*link_message_fn)(void *arg, const void *bytes, size_t len);
+typedef bool (*link_message_fn)(void *arg, const void *bytes, size_t len);
 
 /* Listens at url. DB_BUSY: the address is in use; DB_INVALID, DB_NOMEM, DB_IO. */
 enum db_err link_pull_create(struct link_pull **out, const char *url, link_message_fn on_message, void *arg,

@@ -349,7 +349,10 @@ static void received(void *arg)
 	msg = nng_aio_get_msg(p->aio);
 	nng_aio_set_msg(p->aio, NULL);
 	if (msg != NULL) {
-		p->on_message(p->arg, nng_msg_body(msg), nng_msg_len(msg));
+		if (p->on_message(p->arg, nng_msg_body(msg), nng_msg_len(msg)))
+			link_door_heard(&p->door, nng_msg_get_pipe(msg));
+		else
+			nng_pipe_close(nng_msg_get_pipe(msg));
 		nng_msg_free(msg);
 	}
 	nng_recv_aio(p->sock, p->aio);
@@ -401,6 +404,7 @@ void link_pull_free(struct link_pull *p)
 	link_unlisten(&p->door);
 	nng_aio_stop(p->aio); /* waits for received() */
 	nng_close(p->sock);
+	link_door_fini(&p->door);
 	nng_aio_free(p->aio);
 	free(p);
 }

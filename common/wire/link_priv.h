@@ -20,6 +20,13 @@ struct link_tally {
 	uint64_t events;   /* all that it ever counted; a dialer that is alive and unconnected keeps counting */
 };
 
+/* One connection of a listening socket. */
+struct link_seat {
+	uint32_t pipe_id;  /* 0: free */
+	bool spoke;        /* it has brought something of use */
+	uint64_t since_ms; /* the last time it did; or when it came */
+};
+
 /* The receiving half of a listening socket: keeps it listening, see link.c. Embedded. */
 struct link_door {
 	nng_socket sock;
@@ -27,8 +34,9 @@ struct link_door {
 	bool listening;        /* listener is one */
 	uint64_t failures;     /* as counted when it last proved that it accepts */
 	char url[LINK_URL_MAX];
-	atomic_uint pipes;    /* connections now */
 	atomic_uint arrivals; /* connections ever */
+	pthread_mutex_t seat_lock;
+	struct link_seat seats[LINK_PIPES_MAX]; /* under seat_lock */
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
@@ -49,12 +57,16 @@ enum db_err link_dial(nng_dialer *dialer, nng_socket sock, const char *url, bool
  * replaced. To be asked every LINK_STALL_MS, or less often; before is zeroed at first and changes with each call. */
 bool link_dialer_stalled(nng_dialer dialer, struct link_tally *before);
 
-/* Listens, admitting LINK_PIPES_MAX connections, and goes on listening until link_unlisten(). *port is the TCP port
+/* Listens, keeping LINK_PIPES_MAX connections, and goes on listening until link_unlisten(). *port is the TCP port
  * bound, 0 for other transports. door lives until the socket is closed. DB_BUSY: the address is in use. On error there
  * is nothing to undo but to close the socket. */
 enum db_err link_listen(struct link_door *door, nng_socket sock, const char *url, uint16_t *port, struct errmsg *em);
 /* Before the socket is closed. Takes milliseconds; the connections stay. */
 void link_unlisten(struct link_door *door);
+/* After the socket was closed. */
+void link_door_fini(struct link_door *door);
+/* The connection of msg has brought something of use: it is not the first to go when seats are short. */
+void link_door_heard(struct link_door *door, nng_pipe pipe);
 
 /* First in whatever NNG calls: its threads block every signal, and a page of a mapped file that the disk does not deliver
  * is then the end of the process without a word (node/last_words.h). Threads started from there inherit it. */

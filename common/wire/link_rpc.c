@@ -349,6 +349,8 @@ static bool answer(struct link_rep *r, nng_msg *msg)
 
 	buf_clear(&r->reply);
 	r->on_request(r->arg, nng_msg_body(msg), nng_msg_len(msg), &r->reply);
+	if (r->reply.len > 0)
+		link_door_heard(&r->door, nng_msg_get_pipe(msg));
 	nng_msg_free(msg);
 	reply = r->reply.len == 0 ? NULL : link_msg_from_buf(&r->reply);
 	if (reply == NULL)
@@ -437,6 +439,7 @@ void link_rep_free(struct link_rep *r)
 	link_unlisten(&r->door);
 	nng_aio_stop(r->aio); /* waits for rep_step() */
 	nng_close(r->sock);
+	link_door_fini(&r->door);
 	nng_aio_free(r->aio);
 	buf_fini(&r->reply);
 	free(r);

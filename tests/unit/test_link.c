@@ -25,7 +25,8 @@
 #include "common/base/clock.h"
 #include "tests/unit/unit.h"
 
-#define WAIT_MS 10000
+#define WAIT_MS  10000
+#define NONSENSE 0xbad /* a number that the receiver calls no message */
 
 static bool wait_for(sem_t *s, unsigned timeout_ms)
 {
@@ -127,7 +128,7 @@ struct receiver {
 	atomic_int inside;    /* handlers running */
 };
 
-static void on_message(void *arg, const void *bytes, size_t len)
+static bool on_message(void *arg, const void *bytes, size_t len)
 {
 	struct receiver *r = arg;
 	uint32_t number = len >= 4 ? load_u32le(bytes) : 0;
@@ -143,6 +144,7 @@ static void on_message(void *arg, const void *bytes, size_t len)
 	if (atomic_load(&r->blocking))
 		wait_for(&r->go_on, WAIT_MS);
 	atomic_fetch_sub(&r->inside, 1);
+	return number != NONSENSE;
 }
 
 static enum db_err receiver_open(struct receiver *r, const char *url, struct errmsg *em)
@@ -429,6 +431,56 @@ static void connections_beyond_the_limit_are_closed(void)
 	for (i = 0; i < LINK_PIPES_MAX + 3; i++)
 		if (fds[i].fd >= 0)
 			close(fds[i].fd);
+	receiver_close(&r);
+}
+
+/* However many come and say nothing, one who speaks keeps its place. */
+static void silent_connections_give_way(void)
+{
+	char url[LINK_URL_MAX];
+	int fds[2 * LINK_PIPES_MAX];
+	struct receiver r;
+	struct sender s;
+	uint32_t i;
+
+	receiver_open_any(&r, url);
+	sender_open(&s, url);
+	CU_ASSERT_TRUE_FATAL(wait_for(&s.up, WAIT_MS));
+	CU_ASSERT_EQUAL(send_and_wait(&s, 1, 8), DB_OK);
+	CU_ASSERT_TRUE_FATAL(wait_for(&r.got, WAIT_MS));
+	for (i = 0; i < 2 * LINK_PIPES_MAX; i++)
+		fds[i] = raw_push(link_pull_port(r.link));
+	CU_ASSERT_EQUAL(send_and_wait(&s, 2, 8), DB_OK);
+	CU_ASSERT_TRUE_FATAL(wait_for(&r.got, WAIT_MS));
+	CU_ASSERT_EQUAL(sem_trywait(&s.down), -1); /* on the connection it had */
+	sender_close(&s);
+	sender_open(&s, url); /* and there is room for one who comes */
+	CU_ASSERT_TRUE_FATAL(wait_for(&s.up, WAIT_MS));
+	CU_ASSERT_EQUAL(send_and_wait(&s, 3, 8), DB_OK);
+	CU_ASSERT_TRUE_FATAL(wait_for(&r.got, WAIT_MS));
+	for (i = 0; i < 2 * LINK_PIPES_MAX; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+	sender_close(&s);
+	receiver_close(&r);
+}
+
+static void nonsense_ends_its_connection(void)
+{
+	char url[LINK_URL_MAX];
+	struct receiver r;
+	struct sender s;
+
+	receiver_open_any(&r, url);
+	sender_open(&s, url);
+	CU_ASSERT_TRUE_FATAL(wait_for(&s.up, WAIT_MS));
+	CU_ASSERT_EQUAL(send_and_wait(&s, NONSENSE, 8), DB_OK);
+	CU_ASSERT_TRUE_FATAL(wait_for(&r.got, WAIT_MS));
+	CU_ASSERT_TRUE_FATAL(wait_for(&s.down, WAIT_MS));
+	CU_ASSERT_TRUE_FATAL(wait_for(&s.up, WAIT_MS)); /* it may come again */
+	CU_ASSERT_EQUAL(send_and_wait(&s, NONSENSE + 1, 8), DB_OK);
+	CU_ASSERT_TRUE_FATAL(wait_for(&r.got, WAIT_MS));
+	sender_close(&s);
 	receiver_close(&r);
 }
 
@@ -740,13 +792,14 @@ static void the_socket_file_of_a_killed_process_is_taken_over(void)
 #define HEAL_MS  5000 /* far more than it takes, for slow machines */
 #define RETRY_MS 300
 
-static void child_message(void *arg, const void *bytes, size_t len)
+static bool child_message(void *arg, const void *bytes, size_t len)
 {
 	(void)arg;
 	(void)bytes;
 	(void)len;
 	if (write(STDOUT_FILENO, "!", 1) != 1)
 		_exit(1);
+	return true;
 }
 
 /* Tells its port, then of each message. */
@@ -965,6 +1018,8 @@ int main(int argc, char **argv)
 	    {"freeing a sender completes what it sends", freeing_a_sender_completes_what_it_sends},
 	    {"an address in use is named", an_address_in_use_is_named},
 	    {"connections beyond the limit are closed", connections_beyond_the_limit_are_closed},
+	    {"silent connections give way", silent_connections_give_way},
+	    {"nonsense ends its connection", nonsense_ends_its_connection},
 	    {"a message beyond the limit ends its connection only",
 	     a_message_beyond_the_limit_ends_its_connection_only},
 	    {"many requests at a time get their own answers", many_requests_at_a_time_get_their_own_answers},
