@@ -297,12 +297,12 @@ void replication_on_message(struct replication *r, const struct wire_msg *msg)
 	struct sender *s = find_sender(r, msg->head.sender);
 	bool counts = false;
 
+	if (s == NULL || msg->head.term < r->term || !wire_term_is_credible(msg->head.term, r->term))
+		return;
 	if (msg->head.term > r->term) {
 		r->on_deposed(r->arg, msg->head.term);
 		return;
 	}
-	if (s == NULL || msg->head.term < r->term)
-		return;
 	pthread_mutex_lock(&s->mutex);
 	if (msg->head.type == WIRE_POSITION)
 		walsender_on_position(s->walsender, &msg->body.position);

@@ -197,7 +197,8 @@ void walsender_on_position(struct walsender *w, const struct wire_position *posi
 	const char *why = "out of memory";
 	uint64_t join_lsn = 0;
 
-	if (w->state == WALSENDER_DISCONNECTED || position->stream_id != w->stream_id)
+	/* Nobody can answer a HELLO that was not said yet; who does so all the same would keep it from being said. */
+	if (w->state == WALSENDER_DISCONNECTED || w->hello_due || position->stream_id != w->stream_id)
 		return;
 	forget_record(w);
 	close_snapshot(w);
@@ -235,6 +236,11 @@ bool walsender_on_ack(struct walsender *w, const struct wire_ack *ack)
 {
 	if (w->state != WALSENDER_STREAMING || ack->stream_id != w->stream_id)
 		return false;
+	if (ack->durable_lsn > w->io.last_lsn(w->io.arg)) {
+		log_warn("walsender %s: acknowledges lsn=%" PRIu64 ", which was never written", w->peer,
+			 ack->durable_lsn);
+		return false;
+	}
 	if (ack->durable_lsn > w->acked_lsn)
 		w->acked_lsn = ack->durable_lsn;
 	w->applied_lsn = ack->applied_lsn;

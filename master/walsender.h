@@ -82,7 +82,7 @@ void walsender_on_position(struct walsender *w, const struct wire_position *posi
 void walsender_on_want(struct walsender *w, const struct wire_snapshot_want *want);
 /* For the owner's timer: gives up a snapshot whose replica does not say what it wants. */
 void walsender_on_tick(struct walsender *w, uint64_t now_ms);
-/* True when the ack belongs to the current stream: only then it counts. */
+/* True when the ack belongs to the current stream and to our log: only then it counts. */
 bool walsender_on_ack(struct walsender *w, const struct wire_ack *ack);
 
 /* The log, or the snapshot, that it reads from is taken away: it begins again with a HELLO, and will find out by the

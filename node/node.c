@@ -226,28 +226,31 @@ static enum db_err start_http(struct node *n, struct errmsg *em)
 
 /* ---- replication sockets */
 
-static void on_replication_bytes(void *arg, const void *bytes, size_t len)
+static bool on_replication_bytes(void *arg, const void *bytes, size_t len)
 {
 	struct node *n = arg;
 	struct wire_msg msg;
 	struct errmsg em = {0};
 
-	if (wire_decode(&msg, bytes, len, n->config.cluster_id, &em) != DB_OK)
-		log_warn("replication: dropped a message: %s", em.text);
-	else
-		roles_on_replication_message(n->roles, &msg);
+	if (wire_decode(&msg, bytes, len, n->config.cluster_id, &em) != DB_OK) {
+		log_warn("replication: dropped a message and its connection: %s", em.text);
+		return false;
+	}
+	return roles_on_replication_message(n->roles, &msg);
 }
 
-static void on_ack_bytes(void *arg, const void *bytes, size_t len)
+static bool on_ack_bytes(void *arg, const void *bytes, size_t len)
 {
 	struct node *n = arg;
 	struct wire_msg msg;
 	struct errmsg em = {0};
 
-	if (wire_decode(&msg, bytes, len, n->config.cluster_id, &em) != DB_OK)
-		log_warn("acks: dropped a message: %s", em.text);
-	else
-		roles_on_ack_message(n->roles, &msg);
+	if (wire_decode(&msg, bytes, len, n->config.cluster_id, &em) != DB_OK) {
+		log_warn("acks: dropped a message and its connection: %s", em.text);
+		return false;
+	}
+	roles_on_ack_message(n->roles, &msg);
+	return true;
 }
 
 static enum db_err listen_on(struct link_pull **out, struct node *n, enum config_port which, link_message_fn on_bytes,

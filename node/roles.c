@@ -147,6 +147,11 @@ static enum db_err start_master(struct roles *r, uint64_t term, struct errmsg *e
 					       .on_failed = on_failed,
 					       .arg = r};
 
+	/* What was heard while we were master of an older term, or were told by somebody who made it up, does not concern
+	 * this one: whoever has a newer term says so again. */
+	pthread_mutex_lock(&r->news_mutex);
+	r->deposed_by_term = 0;
+	pthread_mutex_unlock(&r->news_mutex);
 	r->draining = false;
 	r->master_term = term;
 	return master_create(&r->master, &options, em);
@@ -359,16 +364,20 @@ void roles_set_rebuilt(struct roles *r)
 	atomic_store(&r->rebuilding, false);
 }
 
-void roles_on_replication_message(struct roles *r, const struct wire_msg *msg)
+bool roles_on_replication_message(struct roles *r, const struct wire_msg *msg)
 {
+	bool welcome = true;
+
 	pthread_rwlock_rdlock(&r->lock);
 	if (r->replica != NULL) {
-		replica_on_message(r->replica, msg);
+		welcome = replica_on_message(r->replica, msg);
 		look_for_news(r);
-	} else if (msg->head.term > r->master_term) {
+	} else if (msg->head.type == WIRE_HELLO && msg->head.term > r->master_term &&
+		   wire_term_is_credible(msg->head.term, r->master_term)) {
 		on_deposed(r, msg->head.term);
 	}
 	pthread_rwlock_unlock(&r->lock);
+	return welcome;
 }
 
 void roles_on_ack_message(struct roles *r, const struct wire_msg *msg)

@@ -62,8 +62,9 @@ enum db_err roles_submit(struct roles *r, struct write_job *job, struct errmsg *
 /* As writer_find(); WRITER_UNSURE: not the master. */
 enum writer_knowledge roles_find_write(struct roles *r, const char *request_id);
 
-/* Messages of the replication socket and of the ack socket, decoded. */
-void roles_on_replication_message(struct roles *r, const struct wire_msg *msg);
+/* Messages of the replication socket and of the ack socket, decoded. False: the connection should be closed, see
+ * walreceiver_on_message(). */
+bool roles_on_replication_message(struct roles *r, const struct wire_msg *msg);
 void roles_on_ack_message(struct roles *r, const struct wire_msg *msg);
 
 /* The supervisor's commands; each is idempotent. DB_STALE_TERM: a newer term is promised. DB_INVALID: not possible in the

@@ -451,14 +451,17 @@ static void publish_status(struct replica *r)
 	pthread_mutex_unlock(&r->status_mutex);
 }
 
-void replica_on_message(struct replica *r, const struct wire_msg *msg)
+bool replica_on_message(struct replica *r, const struct wire_msg *msg)
 {
+	bool welcome;
+
 	pthread_mutex_lock(&r->mutex);
 	work_pulse_begin(&r->pulse);
-	walreceiver_on_message(r->walreceiver, msg, clock_mono_ms());
+	welcome = walreceiver_on_message(r->walreceiver, msg, clock_mono_ms());
 	work_pulse_end(&r->pulse);
 	publish_status(r);
 	pthread_mutex_unlock(&r->mutex);
+	return welcome;
 }
 
 enum db_err replica_set_term(struct replica *r, uint64_t term, struct errmsg *em)

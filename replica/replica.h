@@ -37,7 +37,7 @@ struct replica_options {
 enum db_err replica_create(struct replica **out, const struct replica_options *options, struct errmsg *em);
 void replica_free(struct replica *r); /* no message may be under way; NULL is fine */
 
-void replica_on_message(struct replica *r, const struct wire_msg *msg);
+bool replica_on_message(struct replica *r, const struct wire_msg *msg);
 enum db_err replica_set_term(struct replica *r, uint64_t term, struct errmsg *em);
 /* As of the last message; never waits for one being applied. Any thread. */
 /* How long a message has been processed without getting on; 0: none is. Any thread; asked again and again. */

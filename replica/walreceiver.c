@@ -10,6 +10,8 @@
 
 /* A master speaks at least this often (its keep-alive is faster); silence for longer counts as lag. */
 #define WALRECEIVER_SILENCE_MS 250u
+/* The same for a stream that is to be given up for another one: far beyond what a keep-alive may be late. */
+#define WALRECEIVER_STREAM_DEAD_MS 1000u
 /* After a full disk: how often to ask the master to try again. */
 #define WALRECEIVER_RETRY_MS 1000u
 /* After a snapshot that came to nothing: how long its successor is not asked for. It moves the whole database. */
@@ -28,6 +30,7 @@ struct walreceiver {
 	bool caught_up;               /* we have had all that the master had */
 	uint64_t caught_up_ms;        /* when we last had */
 	uint64_t heard_ms;            /* when the master last spoke */
+	uint64_t stream_ms;           /* when something of stream_id last came */
 	uint64_t retry_ms;            /* WAITING after a full disk: the next time to ask again */
 	bool behind;                  /* the last message said that there is more */
 	bool diverged;                /* our database or log is wrong: only a snapshot helps */
@@ -172,6 +175,12 @@ static bool accept_term(struct walreceiver *w, const struct wire_head *head)
 		return true;
 	if (head->type != WIRE_HELLO)
 		return false; /* a stream of a newer term begins with its HELLO */
+	if (!wire_term_is_credible(head->term, w->promised_term)) {
+		log_warn("walreceiver dropped hello of term %" PRIu64 " from %s: promised %" PRIu64
+			 ", there cannot have been so many elections since",
+			 head->term, head->sender, w->promised_term);
+		return false;
+	}
 	err = walreceiver_set_term(w, head->term, &em);
 	if (err != DB_OK)
 		fail(w, err, &em);
@@ -184,9 +193,12 @@ enum db_err walreceiver_set_term(struct walreceiver *w, uint64_t term, struct er
 
 	if (term < w->promised_term)
 		return errmsg_set(em, DB_STALE_TERM, "promised term %" PRIu64 " already", w->promised_term);
+	if (term > WIRE_TERM_MAX)
+		return errmsg_set(em, DB_INVALID, "term %" PRIu64 " is beyond all that can be", term);
 	err = w->io.sync(w->io.arg, em);
 	if (err != DB_OK) {
-		fail(w, err, em);
+		if (w->state != WALRECEIVER_REPLACED) /* which is final */
+			fail(w, err, em);
 		return err;
 	}
 	if (term == w->promised_term)
@@ -202,9 +214,23 @@ enum db_err walreceiver_set_term(struct walreceiver *w, uint64_t term, struct er
 	return DB_OK;
 }
 
+static bool stream_is_dead(const struct walreceiver *w, uint64_t now_ms)
+{
+	return now_ms >= w->stream_ms + WALRECEIVER_STREAM_DEAD_MS;
+}
+
 static void on_hello(struct walreceiver *w, const struct wire_msg *msg, uint64_t now_ms)
 {
+	/* A master counts its streams up and says HELLO once in each. Anything else is an old message that somebody says
+	 * again: it must neither take us off the stream that is under way nor open the door to a START of it, which would
+	 * cut records that were acknowledged since. But a stream that nobody continues was never the master's. */
+	if (msg->body.hello.stream_id <= w->stream_id && !stream_is_dead(w, now_ms)) {
+		log_debug("walreceiver dropped hello of stream %" PRIu64 " from %s: stream %" PRIu64 " was begun",
+			  msg->body.hello.stream_id, msg->head.sender, w->stream_id);
+		return;
+	}
 	w->stream_id = msg->body.hello.stream_id;
+	w->stream_ms = now_ms;
 	w->hello_lsn = msg->body.hello.last_lsn;
 	w->io.set_master(w->io.arg, msg->head.sender, &msg->body.hello);
 	if (w->state != WALRECEIVER_FAILED && now_ms >= w->quiet_ms)
@@ -461,16 +487,19 @@ static uint64_t stream_of(const struct wire_msg *msg)
 	}
 }
 
-void walreceiver_on_message(struct walreceiver *w, const struct wire_msg *msg, uint64_t now_ms)
+bool walreceiver_on_message(struct walreceiver *w, const struct wire_msg *msg, uint64_t now_ms)
 {
 	if (w->state == WALRECEIVER_REPLACED || !accept_term(w, &msg->head))
-		return;
+		return true;
 	if (msg->head.type == WIRE_HELLO) {
 		on_hello(w, msg, now_ms);
-		return;
+		return true;
 	}
+	/* Where a master goes on with a stream that we know nothing of, somebody else has taken us off it, or its HELLO
+	 * got lost: it must begin anew. */
 	if (w->stream_id == 0 || stream_of(msg) != w->stream_id)
-		return;
+		return stream_of(msg) == 0 || !stream_is_dead(w, now_ms);
+	w->stream_ms = now_ms;
 	if (msg->head.type == WIRE_START) {
 		on_start(w, &msg->body.start);
 	} else if (msg->head.type == WIRE_SNAPSHOT_BEGIN) {
@@ -491,6 +520,7 @@ void walreceiver_on_message(struct walreceiver *w, const struct wire_msg *msg, u
 		w->retry_ms = now_ms + WALRECEIVER_RETRY_MS;
 		send_position(w, "trying again");
 	}
+	return true;
 }
 
 void walreceiver_get_status(const struct walreceiver *w, struct walreceiver_status *out)

@@ -77,11 +77,13 @@ enum db_err walreceiver_create(struct walreceiver **out, const struct walreceive
 			       const char *node_id, uint64_t promised_term, uint64_t now_ms, struct errmsg *em);
 void walreceiver_free(struct walreceiver *w); /* NULL is fine */
 
-/* One decoded message from the replication socket. Anything unexpected is dropped, with a log line where it matters. */
-void walreceiver_on_message(struct walreceiver *w, const struct wire_msg *msg, uint64_t now_ms);
+/* One decoded message from the replication socket. Anything unexpected is dropped, with a log line where it matters. False:
+ * its sender, a master of the promised term, speaks in a stream that was never begun here while ours has died: its connection
+ * should be closed, so that it begins anew. */
+bool walreceiver_on_message(struct walreceiver *w, const struct wire_msg *msg, uint64_t now_ms);
 
-/* Promises term durably (smaller than before: DB_STALE_TERM, equal: DB_OK) and leaves the stream of an older master. The
- * log is synced, so that the position answered afterwards is durable. */
+/* Promises term durably (smaller than before: DB_STALE_TERM, equal: DB_OK, beyond WIRE_TERM_MAX: DB_INVALID) and leaves the
+ * stream of an older master. The log is synced, so that the position answered afterwards is durable. */
 enum db_err walreceiver_set_term(struct walreceiver *w, uint64_t term, struct errmsg *em);
 
 struct walreceiver_status {

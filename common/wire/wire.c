@@ -518,6 +518,11 @@ enum db_err wire_decode(struct wire_msg *msg, const void *bytes, size_t len, con
 	return DB_OK;
 }
 
+bool wire_term_is_credible(uint64_t term, uint64_t ours)
+{
+	return term <= WIRE_TERM_MAX && (term <= ours || term - ours <= WIRE_TERM_STEP_MAX);
+}
+
 const char *wire_type_name(enum wire_type type)
 {
 	switch (type) {

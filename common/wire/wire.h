@@ -25,6 +25,13 @@
 #define WIRE_CHUNK_MAX    ((size_t)1 << 20) /* record bytes in one message */
 #define WIRE_WINDOW_PAGES 4096u             /* pages of a snapshot whose hashes make one message */
 
+/* Terms begin at 1 and grow by one with each election: a higher one than WIRE_TERM_MAX comes from nobody honest. Nor does
+ * a peer on the record stream know of a term so far ahead of ours that WIRE_TERM_STEP_MAX elections were missed. Whoever
+ * may speak there could otherwise use up all terms there are with a single message, and no election would ever succeed
+ * again. */
+#define WIRE_TERM_MAX      WAL_TERM_MAX
+#define WIRE_TERM_STEP_MAX ((uint64_t)1 << 20)
+
 enum wire_type {
 	/* master -> replica, PUSH/PULL at the replica's replication address */
 	WIRE_HELLO = 1,          /* who the master is; the replica answers with WIRE_POSITION */
@@ -214,6 +221,9 @@ void wire_encode_split(struct buf *b, const struct wire_msg *msg, const void **t
  * its cluster yet, or the command line). DB_INVALID with a reason, never more; what msg holds is then undefined. */
 enum db_err wire_decode(struct wire_msg *msg, const void *bytes, size_t len, const uint8_t *cluster_id,
 			struct errmsg *em);
+
+/* Whether a term that a peer on the record stream names is to be believed by one who knows of `ours`. */
+bool wire_term_is_credible(uint64_t term, uint64_t ours);
 
 const char *wire_type_name(enum wire_type type);         /* "hello", "records", …; "unknown" */
 const char *wire_state_name(enum wire_node_state state); /* "starting", "up", "catching-up", "diverged", "failed" */

@@ -1186,9 +1186,108 @@ static void test_random_accidents_never_lose_or_fork_what_was_committed(void)
 	}
 }
 
+/* ---- peers that keep to no rule */
+
+static void begin_receiving(struct receiving *r)
+{
+	memset(r, 0, sizeof(*r));
+	r->promised_term = 1;
+	receiving_start(r);
+}
+
+static bool hear(struct receiving *r, enum wire_type type, uint64_t term, uint64_t stream_id, uint64_t now_ms)
+{
+	static struct wire_msg msg; /* large */
+
+	memset(&msg, 0, sizeof(msg));
+	msg.head.type = type;
+	msg.head.term = term;
+	memcpy(msg.head.cluster_id, cluster_id, sizeof(cluster_id));
+	snprintf(msg.head.sender, sizeof(msg.head.sender), "node1");
+	if (type == WIRE_HELLO)
+		msg.body.hello.stream_id = stream_id;
+	else
+		msg.body.commit.stream_id = stream_id;
+	return walreceiver_on_message(r->walreceiver, &msg, now_ms);
+}
+
+static void test_a_term_that_cannot_be_is_not_promised(void)
+{
+	struct receiving r;
+	struct errmsg em = {0};
+
+	begin_receiving(&r);
+	CU_ASSERT(hear(&r, WIRE_HELLO, UINT64_MAX, 1, 0));
+	CU_ASSERT(hear(&r, WIRE_HELLO, WIRE_TERM_MAX, 1, 0));
+	CU_ASSERT(hear(&r, WIRE_HELLO, 2 + WIRE_TERM_STEP_MAX, 1, 0));
+	CU_ASSERT_EQUAL(r.promised_term, 1);
+	CU_ASSERT(hear(&r, WIRE_HELLO, 1 + WIRE_TERM_STEP_MAX, 1, 0));
+	CU_ASSERT_EQUAL(r.promised_term, 1 + WIRE_TERM_STEP_MAX);
+	CU_ASSERT_EQUAL(walreceiver_set_term(r.walreceiver, WIRE_TERM_MAX + 1, &em), DB_INVALID);
+	CU_ASSERT_EQUAL(r.promised_term, 1 + WIRE_TERM_STEP_MAX);
+	UNIT_OK(walreceiver_set_term(r.walreceiver, WIRE_TERM_MAX, &em), &em); /* the supervisor may */
+	walreceiver_free(r.walreceiver);
+}
+
+static void test_a_hello_said_again_leaves_the_stream_as_it_is(void)
+{
+	struct receiving r;
+
+	begin_receiving(&r);
+	CU_ASSERT(hear(&r, WIRE_HELLO, 1, 7, 0));
+	CU_ASSERT_EQUAL(r.reply_count, 1);
+	CU_ASSERT(hear(&r, WIRE_HELLO, 1, 7, 1));
+	CU_ASSERT(hear(&r, WIRE_HELLO, 1, 6, 2));
+	CU_ASSERT_EQUAL(r.reply_count, 1); /* no POSITION: no START can cut anything */
+	CU_ASSERT(hear(&r, WIRE_HELLO, 1, 8, 3));
+	CU_ASSERT_EQUAL(r.reply_count, 2);
+	walreceiver_free(r.walreceiver);
+}
+
+/* Somebody made up a stream and left: the master, which knows nothing of that, is made to begin anew. */
+static void test_a_stream_taken_over_goes_back_to_its_master(void)
+{
+	struct receiving r;
+
+	begin_receiving(&r);
+	CU_ASSERT(hear(&r, WIRE_HELLO, 1, 7, 0));
+	CU_ASSERT(hear(&r, WIRE_HELLO, 1, UINT64_MAX, 10));
+	CU_ASSERT(hear(&r, WIRE_COMMIT, 1, 7, 20));         /* may be left from before */
+	CU_ASSERT_FALSE(hear(&r, WIRE_COMMIT, 1, 7, 1100)); /* hang up */
+	CU_ASSERT(hear(&r, WIRE_HELLO, 1, 8, 1200));
+	CU_ASSERT_EQUAL(r.replies[r.reply_count - 1].body.position.stream_id, 8);
+	walreceiver_free(r.walreceiver);
+}
+
+static void test_a_sender_believes_only_what_can_be(void)
+{
+	struct fixture *f = fixture_create(1);
+	struct wire_position position = {0};
+	struct wire_ack ack = {0};
+
+	walsender_on_connected(f->s.walsender, true, 1);
+	position.stream_id = 1001; /* of the HELLO to come */
+	walsender_on_position(f->s.walsender, &position);
+	CU_ASSERT_EQUAL(sender_state(f), WALSENDER_HELLO);
+	CU_ASSERT(walsender_next(f->s.walsender, 0, false, 2, &f->msg));
+	CU_ASSERT_EQUAL(f->msg.head.type, WIRE_HELLO);
+	position.stream_id = ack.stream_id = f->msg.body.hello.stream_id;
+	walsender_on_position(f->s.walsender, &position);
+	CU_ASSERT_EQUAL(sender_state(f), WALSENDER_STREAMING);
+	ack.durable_lsn = f->s.log.last_lsn + 1;
+	CU_ASSERT_FALSE(walsender_on_ack(f->s.walsender, &ack)); /* never written */
+	ack.durable_lsn = f->s.log.last_lsn;
+	CU_ASSERT(walsender_on_ack(f->s.walsender, &ack));
+	fixture_free(f);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
+	    {"a term that cannot be is not promised", test_a_term_that_cannot_be_is_not_promised},
+	    {"a hello said again leaves the stream as it is", test_a_hello_said_again_leaves_the_stream_as_it_is},
+	    {"a stream taken over goes back to its master", test_a_stream_taken_over_goes_back_to_its_master},
+	    {"a sender believes only what can be", test_a_sender_believes_only_what_can_be},
 	    {"an empty replica gets everything", test_an_empty_replica_gets_everything},
 	    {"a record larger than a message travels in pieces", test_a_record_larger_than_a_message_travels_in_pieces},
 	    {"a connection lost inside a large record starts it again",
