@@ -12,8 +12,8 @@
 
 static void put_result(struct buf *reply, const char *status, const char *code, const char *message, uint64_t id)
 {
-	json_t *json = json_pack("{s:s, s:s, s:s, s:I, s:i}", "status", status, "code", code, "message", message, "id",
-				 (json_int_t)id, "pid", (int)getpid());
+	json_t *json = json_pack("{s:s, s:s, s:o, s:I, s:i}", "status", status, "code", code, "message",
+				 status_json_text(message), "id", (json_int_t)id, "pid", (int)getpid());
 	char *text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
 
 	json_decref(json);

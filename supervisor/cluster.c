@@ -47,7 +47,7 @@ enum db_err cluster_create(struct cluster **out, const struct cluster_options *o
 				  o->ack_nodes);
 	if (o->interval_ms == 0 || o->misses == 0)
 		return errmsg_set(em, DB_INVALID, "the heartbeat's interval and misses must not be 0");
-	if (o->term > CLUSTER_TERM_MAX)
+	if (o->term > WIRE_TERM_MAX)
 		return errmsg_set(em, DB_INVALID, "term %" PRIu64 " is out of range", o->term);
 	c = calloc(1, sizeof(*c));
 	if (c == NULL)
@@ -369,8 +369,9 @@ static void on_exited(struct cluster *c, const struct cluster_event *ev, uint64_
 static void distrust(struct cluster *c, unsigned n)
 {
 	struct member *m = &c->members[n];
+	uint64_t seen = m->status.promised_term > m->status.last.term ? m->status.promised_term : m->status.last.term;
 
-	if (m->status.promised_term <= CLUSTER_TERM_MAX && m->status.last.term <= CLUSTER_TERM_MAX)
+	if (seen <= CLUSTER_TERM_MAX || seen <= c->term)
 		return;
 	if (!m->distrusted)
 		cluster_log(c, LOG_LEVEL_ERROR, NODE_NAME_FMT " names an impossible term", NODE_NAME(n));

@@ -37,7 +37,9 @@
 #define CLUSTER_TEXT_MAX    256
 #define CLUSTER_REASON_MAX  1024
 #define CLUSTER_ACTIONS_MAX 512
-#define CLUSTER_TERM_MAX    ((uint64_t)1 << 62) /* a peer that names a higher one is not believed */
+/* A node that names a higher one is not believed, unless it is one that we gave out: nodes promise terms up to
+ * WIRE_TERM_MAX, so that even after one that named the highest there are enough for all elections to come. */
+#define CLUSTER_TERM_MAX (WIRE_TERM_MAX / 2)
 
 /* Budgets that are not configuration; the shell's tests and the simulator want to know them. */
 #define CLUSTER_POLL_MS            5u     /* heartbeats while somebody waits for a result */

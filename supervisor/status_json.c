@@ -20,9 +20,23 @@ static json_t *number_or_null(bool known, uint64_t v)
 	return known ? number(v) : json_null();
 }
 
+json_t *status_json_text(const char *text)
+{
+	json_t *json = json_string(text);
+	char ascii[CLUSTER_TEXT_MAX * 2];
+	size_t i;
+
+	if (json != NULL)
+		return json;
+	for (i = 0; i + 1 < sizeof(ascii) && text[i] != '\0'; i++)
+		ascii[i] = (char)((text[i] & 0x80) != 0 ? '?' : text[i]);
+	ascii[i] = '\0';
+	return json_string(ascii);
+}
+
 static json_t *text_or_null(const char *text)
 {
-	return text[0] == '\0' ? json_null() : json_string(text);
+	return text[0] == '\0' ? json_null() : status_json_text(text);
 }
 
 /* The change files that a node left; null when they cannot be listed. */

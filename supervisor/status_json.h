@@ -17,6 +17,10 @@
 void status_json_put(struct buf *b, const struct cluster *c, const struct cluster_config *config, const pid_t *pids,
 		     uint64_t now_ms);
 
+/* A new JSON string. Texts of a peer's, or cut in the middle of a character, need not be UTF-8, which JSON must be: then all
+ * that is not ASCII in them becomes '?'. NULL: no memory. */
+struct json_t *status_json_text(const char *text);
+
 /* The text of status_json_put(), as it came over the wire, as lines for people. DB_INVALID: it is no such text. */
 enum db_err status_text_put(struct buf *b, const char *json, size_t len, struct errmsg *em);
 
