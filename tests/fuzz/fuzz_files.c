@@ -289,9 +289,10 @@ static void fuzz_snapshot(struct fuzz_in *in)
 	for (pgno = 1; pgno <= count && (how & 8) == 0; pgno++)
 		header.db_checksum ^= checksum_page(pgno, pages + (size_t)(pgno - 1) * WAL_PAGE_SIZE);
 	fuzz_path(dir, "copy");
+	FUZZ_CHECK(snapshot_target_discard(dir, &em) == DB_OK);
 	fuzz_rmtree(dir);
 	FUZZ_CHECK(mkdir(dir, 0700) == 0);
-	err = snapshot_target_create(&t, dir, &header, cluster_id, &em);
+	err = snapshot_target_create(&t, dir, &header, cluster_id, NULL, &em);
 	FUZZ_CHECK((err == DB_OK) == (t != NULL) && (err == DB_OK || err == DB_CORRUPT));
 	for (first = 1; err == DB_OK && first <= count; first += (uint32_t)len) {
 		len = 1 + in_u8(in) % 4u;

@@ -294,6 +294,25 @@ static enum db_err rx_snapshot_end(void *arg, struct errmsg *em)
 	return err;
 }
 
+static enum db_err rx_snapshot_compare(void *arg, const struct wire_snapshot_hashes *hashes,
+				       struct wire_snapshot_want *want, struct errmsg *em)
+{
+	struct receiving *r = arg;
+	size_t i, sum = 0;
+
+	FUZZ_CHECK(r->snapshot_open && hashes->count >= 1 && hashes->count <= WIRE_WINDOW_PAGES);
+	for (i = 0; i < (size_t)hashes->count * 8; i++)
+		sum += hashes->bytes[i]; /* all of it may be read */
+	FUZZ_CHECK(sum <= (size_t)hashes->count * 8 * 255);
+	want->bits[0] = 1;
+	return fault(r, em);
+}
+
+static void rx_snapshot_discard(void *arg)
+{
+	FUZZ_CHECK(!((struct receiving *)arg)->snapshot_open);
+}
+
 static void rx_snapshot_drop(void *arg)
 {
 	struct receiving *r = arg;
@@ -327,6 +346,8 @@ static void rx_send(void *arg, const struct wire_msg *msg)
 	if (msg->head.type == WIRE_ACK) {
 		FUZZ_CHECK(msg->body.ack.durable_lsn <= r->log.durable_lsn);
 		FUZZ_CHECK(msg->body.ack.applied_lsn <= r->log.last_lsn);
+	} else if (msg->head.type == WIRE_SNAPSHOT_WANT) {
+		FUZZ_CHECK(r->snapshot_open);
 	} else {
 		FUZZ_CHECK(msg->head.type == WIRE_POSITION && msg->body.position.last.lsn == r->log.last_lsn);
 		FUZZ_CHECK(msg->body.position.visible_lsn == r->visible_lsn);
@@ -410,6 +431,14 @@ static void fill_snapshot(struct receiving *r, struct fuzz_in *in, struct buf *b
 		sent.body.snapshot_begin.pos.lsn = in_number(in, r->log.last_lsn);
 		sent.body.snapshot_begin.pos.term = in_number(in, r->promised_term);
 		sent.body.snapshot_begin.db_size_pages = (uint32_t)in_number(in, 3);
+		break;
+	case WIRE_SNAPSHOT_HASHES:
+		sent.body.snapshot_hashes.stream_id = in_number(in, r->stream_id);
+		sent.body.snapshot_hashes.first_pgno = (uint32_t)in_number(in, r->snapshot_next);
+		sent.body.snapshot_hashes.count = 1 + in_u8(in) % 64u;
+		FUZZ_CHECK(buf_reserve(b, 64 * 8));
+		memset(b->data, 0, 64 * 8);
+		sent.body.snapshot_hashes.bytes = b->data;
 		break;
 	case WIRE_SNAPSHOT_PAGES:
 		sent.body.snapshot_pages.stream_id = in_number(in, r->stream_id);
@@ -495,9 +524,9 @@ static void check_status(const struct receiving *r)
 
 static void fuzz_receiver(struct fuzz_in *in)
 {
-	static const enum wire_type types[] = {WIRE_HELLO,   WIRE_START,       WIRE_RECORDS,        WIRE_RECORDS,
-					       WIRE_RECORDS, WIRE_COMMIT,      WIRE_SNAPSHOT_BEGIN, WIRE_SNAPSHOT_PAGES,
-					       WIRE_HELLO,   WIRE_SNAPSHOT_END};
+	static const enum wire_type types[] = {
+	    WIRE_HELLO,          WIRE_START,          WIRE_RECORDS, WIRE_RECORDS,      WIRE_RECORDS,        WIRE_COMMIT,
+	    WIRE_SNAPSHOT_BEGIN, WIRE_SNAPSHOT_PAGES, WIRE_HELLO,   WIRE_SNAPSHOT_END, WIRE_SNAPSHOT_HASHES};
 	static const enum db_err faults[] = {DB_OK, DB_OK, DB_FULL, DB_IO, DB_DIVERGED, DB_CORRUPT, DB_GAP, DB_NOMEM};
 	struct receiving r = {.log.first_lsn = 1, .promised_term = 1, .now_ms = 1000};
 	const struct walreceiver_io io = {.arg = &r,
@@ -515,6 +544,8 @@ static void fuzz_receiver(struct fuzz_in *in)
 					  .snapshot_begin = rx_snapshot_begin,
 					  .snapshot_pages = rx_snapshot_pages,
 					  .snapshot_end = rx_snapshot_end,
+					  .snapshot_compare = rx_snapshot_compare,
+					  .snapshot_discard = rx_snapshot_discard,
 					  .snapshot_drop = rx_snapshot_drop,
 					  .promise = rx_promise,
 					  .set_master = rx_set_master,
@@ -622,6 +653,12 @@ static enum db_err tx_snapshot_open(void *arg, struct wire_snapshot_begin *out, 
 	return DB_OK;
 }
 
+static uint64_t tx_snapshot_hash(void *arg, uint32_t pgno)
+{
+	FUZZ_CHECK(((struct sending *)arg)->snapshot_open && pgno >= 1 && pgno <= 3);
+	return pgno;
+}
+
 static const uint8_t *tx_snapshot_page(void *arg, uint32_t pgno)
 {
 	static const uint8_t page[WAL_PAGE_SIZE];
@@ -668,6 +705,22 @@ static void hear_position(struct sending *s, struct fuzz_in *in)
 		walsender_on_position(s->walsender, &received.body.position);
 }
 
+static void hear_want(struct sending *s, struct fuzz_in *in)
+{
+	struct wire_snapshot_want *want = &sent.body.snapshot_want;
+
+	begin_message(WIRE_SNAPSHOT_WANT, s->term, "node2");
+	memset(want, 0, sizeof(*want));
+	want->stream_id = in_number(in, s->stream_id);
+	want->first_pgno = (uint32_t)in_number(in, 1);
+	want->count = (uint32_t)in_number(in, 3) % (WIRE_WINDOW_PAGES + 2);
+	want->bits[0] = in_u8(in);
+	want->bits[1] = in_u8(in) % 4 == 3;
+	if (want->count <= WIRE_WINDOW_PAGES && travel())
+		walsender_on_want(s->walsender, &received.body.snapshot_want);
+	walsender_on_tick(s->walsender, s->now_ms);
+}
+
 static void hear_ack(struct sending *s, struct fuzz_in *in)
 {
 	struct walsender_status status;
@@ -711,7 +764,8 @@ static void check_sent(struct sending *s, const struct wire_msg *msg)
 		FUZZ_CHECK(msg->body.snapshot_begin.pos.lsn == s->snapshot_lsn && s->snapshot_open);
 		break;
 	default:
-		FUZZ_CHECK(msg->head.type == WIRE_SNAPSHOT_PAGES || msg->head.type == WIRE_SNAPSHOT_END);
+		FUZZ_CHECK(msg->head.type == WIRE_SNAPSHOT_PAGES || msg->head.type == WIRE_SNAPSHOT_HASHES ||
+			   msg->head.type == WIRE_SNAPSHOT_END);
 	}
 }
 
@@ -752,8 +806,17 @@ static void live(struct sending *s, struct fuzz_in *in)
 static void fuzz_sender(struct fuzz_in *in)
 {
 	struct sending s = {.log.first_lsn = 1, .term = 3, .now_ms = 1000};
-	const struct walsender_io io = {&s,      tx_seek,     tx_next,          tx_terms,         tx_first,
-					tx_last, tx_describe, tx_snapshot_open, tx_snapshot_page, tx_snapshot_close};
+	const struct walsender_io io = {.arg = &s,
+					.seek = tx_seek,
+					.next = tx_next,
+					.terms = tx_terms,
+					.first_lsn = tx_first,
+					.last_lsn = tx_last,
+					.describe = tx_describe,
+					.snapshot_open = tx_snapshot_open,
+					.snapshot_hash = tx_snapshot_hash,
+					.snapshot_page = tx_snapshot_page,
+					.snapshot_close = tx_snapshot_close};
 	struct walsender_identity identity = {.term = 3, .node_id = "node1", .ack_address = "127.0.0.1:1"};
 	struct errmsg em = {0};
 	uint8_t op;
@@ -767,7 +830,7 @@ static void fuzz_sender(struct fuzz_in *in)
 	s.stream_id = 1000;
 	walsender_on_connected(s.walsender, true, s.now_ms);
 	while (in->left > 0) {
-		op = in_u8(in) % 8;
+		op = in_u8(in) % 9;
 		if (op <= 2)
 			speak(&s, in);
 		else if (op == 3)
@@ -778,6 +841,8 @@ static void fuzz_sender(struct fuzz_in *in)
 			walsender_on_connected(s.walsender, in_u8(in) % 4 != 0, s.now_ms);
 		else if (op == 6)
 			s.now_ms += in_u16(in) % 1024;
+		else if (op == 8)
+			hear_want(&s, in);
 		else
 			live(&s, in);
 	}

@@ -18,7 +18,7 @@ def text(s):
 
 
 def head(kind, term=1, sender=b"node1"):
-    return struct.pack("<IHH", 0x314D7A47, 1, kind) + CLUSTER + struct.pack("<Q", term) + text(sender)
+    return struct.pack("<IHH", 0x314D7A47, 2, kind) + CLUSTER + struct.pack("<Q", term) + text(sender)
 
 
 def wire():
@@ -33,6 +33,8 @@ def wire():
     yield "snapshot_begin", head(5) + u64(7, 1, 5, 99, 98) + struct.pack("<I", 2)
     yield "snapshot_pages", head(6) + u64(7) + struct.pack("<I", 1) + text(page)
     yield "snapshot_end", head(7) + u64(7)
+    yield "snapshot_hashes", head(8) + u64(7) + struct.pack("<II", 1, 2) + u64(11, 12)
+    yield "snapshot_want", head(18, sender=b"node2") + u64(7) + struct.pack("<II", 1, 9) + b"\xff\1"
     yield "position", head(16, sender=b"node2") + u64(7, 1, 5, 99, 3) + b"\0" + struct.pack("<I", 2) + u64(1, 1, 2, 4)
     yield "position_none", head(16, sender=b"node2") + u64(7, 0, 0, 0, 0) + b"\1" + struct.pack("<I", 0)
     yield "ack", head(17, sender=b"node2") + u64(7, 5, 4, 99)

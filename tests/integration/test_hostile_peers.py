@@ -163,7 +163,7 @@ def another_cluster_is_refused_whatever_it_says(c):
             assert peer.hung_up(), "port %d keeps a peer of another cluster" % port
             peer.close()
         peer = sp.Peer(port)
-        peer.send(sp.message(sp.HELLO, cluster_id(c), term + 1, version=2))
+        peer.send(sp.message(sp.HELLO, cluster_id(c), term + 1, version=99))
         assert peer.hung_up(), "port %d keeps a peer of another version" % port
         peer.close()
     before.check()
