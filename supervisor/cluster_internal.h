@@ -76,7 +76,7 @@ struct cluster {
 	unsigned preferred;    /* the target of a switchover, in its election */
 	bool promote_asked;    /* PROMOTING: PROMOTE was sent (or the node was started as a master) */
 	bool held;             /* ELECTING: a new election begins at retry_ms; none is under way */
-	uint64_t retry_ms;
+	uint64_t retry_ms; /* GATHERING: likewise nobody is adopted before, a term could not be stored */
 	uint64_t phase_ms;  /* when phase began */
 	uint64_t window_ms; /* ELECTING */
 	uint64_t lost_ms;   /* when the last master was lost, for the log */

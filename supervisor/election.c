@@ -89,13 +89,20 @@ void election_persist_failed(struct cluster *c, uint64_t now_ms)
 
 	if (c->term > c->seen_term)
 		c->seen_term = c->term; /* perhaps it was stored after all: never use it again */
-	if (c->phase != PHASE_ELECTING)
+	if (c->phase != PHASE_ELECTING && c->phase != PHASE_PROMOTING && c->phase != PHASE_SERVING)
 		return;
 	c->term = c->durable_term;
 	for (n = 0; n < c->opt.node_count; n++)
 		c->members[n].seq = 0;
+	if (c->phase == PHASE_ELECTING) {
+		election_hold(c, PERSIST_RETRY_MS, now_ms);
+	} else { /* it was the term of a master to be adopted, which serves meanwhile */
+		c->master = CLUSTER_NOBODY;
+		c->promote_asked = false;
+		c->retry_ms = now_ms + PERSIST_RETRY_MS;
+		cluster_set_phase(c, PHASE_GATHERING, now_ms);
+	}
 	cluster_set_reason(c, "the new term cannot be stored in the data directory; see the supervisor's log");
-	election_hold(c, PERSIST_RETRY_MS, now_ms);
 }
 
 /* From here on nobody serves. One that ends the outage is measured against its beginning, whatever goes wrong between. */
@@ -286,7 +293,7 @@ void gathering_progress(struct cluster *c, uint64_t now_ms)
 	bool pending = false;
 	unsigned n;
 
-	if (c->phase != PHASE_GATHERING)
+	if (c->phase != PHASE_GATHERING || now_ms < c->retry_ms)
 		return;
 	for (n = 0; n < c->opt.node_count; n++) {
 		const struct member *m = &c->members[n];
@@ -484,6 +491,8 @@ uint64_t election_wake_ms(const struct cluster *c, uint64_t now_ms)
 {
 	uint64_t window_end_ms = c->phase_ms + c->window_ms;
 
+	if (c->phase == PHASE_GATHERING && now_ms < c->retry_ms)
+		return c->retry_ms;
 	if (c->phase != PHASE_ELECTING)
 		return UINT64_MAX;
 	if (c->held)

@@ -843,6 +843,28 @@ static void a_new_supervisor_carries_on_with_the_serving_master(void)
 	rig_fini(&r);
 }
 
+/* The state file was lost and cannot be written: the master serves, but its term is told to nobody before it is stored. */
+static void a_term_adopted_but_not_stored_is_not_announced(void)
+{
+	struct rig r;
+
+	serving(&r, 3);
+	r.nodes[0].promised_term = r.nodes[0].last.term = 5;
+	r.persist_fails = true;
+	rig_new_core(&r);
+	rig_begin(&r, false);
+	rig_run(&r, 2000); /* the rig fails on a SET_TERM above what is persisted */
+	CU_ASSERT_EQUAL(r.persisted_term, 1);
+	CU_ASSERT_EQUAL(rig_master(&r), CLUSTER_NOBODY);
+	CU_ASSERT(strstr(rig_reason(&r), "cannot be stored") != NULL);
+	r.persist_fails = false;
+	rig_run(&r, 1000);
+	CU_ASSERT_EQUAL(rig_master(&r), 0);
+	CU_ASSERT_EQUAL(r.persisted_term, 5);
+	CU_ASSERT_EQUAL(r.promotes, 0);
+	rig_fini(&r);
+}
+
 static void a_new_supervisor_starts_what_is_missing(void)
 {
 	struct rig r;
@@ -1250,6 +1272,7 @@ static const struct unit_test tests[] = {
     TEST(a_failed_replica_gives_its_promise_before_it_is_restarted),
     TEST(a_new_supervisor_goes_on_counting_restarts),
     TEST(a_new_supervisor_carries_on_with_the_serving_master),
+    TEST(a_term_adopted_but_not_stored_is_not_announced),
     TEST(a_new_supervisor_starts_what_is_missing),
     TEST(a_new_supervisor_without_a_term_file_keeps_the_master),
     TEST(a_new_supervisor_finishes_an_election_that_was_cut_short),
