@@ -250,7 +250,7 @@ static void begin(struct world *w, struct fuzz_in *in)
 	w->config.replicas = w->node_count - 1;
 	options.ack_nodes = config_ack_nodes(&w->config);
 	options.async = (how & 8) != 0;
-	options.term = how & 16 ? in_number(in, 7) % (WIRE_TERM_MAX + 2) : 0;
+	options.term = how & 16 ? in_number(in, 7) % (CLUSTER_TERM_MAX + 2) : 0;
 	w->persisted_term = w->promoted_term = options.term;
 	w->now_ms = 1000;
 	if (cluster_create(&w->c, &options, &em) != DB_OK) {
