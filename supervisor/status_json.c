@@ -23,7 +23,7 @@ static json_t *number_or_null(bool known, uint64_t v)
 json_t *status_json_text(const char *text)
 {
 	json_t *json = json_string(text);
-	char ascii[CLUSTER_TEXT_MAX * 2];
+	char ascii[CLUSTER_REASON_MAX];
 	size_t i;
 
 	if (json != NULL)
