@@ -7,12 +7,13 @@
 #include <string.h>
 
 #include "common/base/log.h"
+#include "common/base/planted.h"
 
 /* A master speaks at least this often (its keep-alive is faster); silence for longer counts as lag. */
 #define WALRECEIVER_SILENCE_MS 250u
 /* The same for a stream that is to be given up for another one: far beyond what a keep-alive may be late. */
 #define WALRECEIVER_STREAM_DEAD_MS 1000u
-/* After a full disk: how often to ask the master to try again. */
+/* How often to ask the master again: after a full disk, or when what it was told of our position got lost. */
 #define WALRECEIVER_RETRY_MS 1000u
 /* After a snapshot that came to nothing: how long its successor is not asked for. It moves the whole database. */
 #define WALRECEIVER_SNAPSHOT_RETRY_MS 5000u
@@ -31,7 +32,8 @@ struct walreceiver {
 	uint64_t caught_up_ms;        /* when we last had */
 	uint64_t heard_ms;            /* when the master last spoke */
 	uint64_t stream_ms;           /* when something of stream_id last came */
-	uint64_t retry_ms;            /* WAITING after a full disk: the next time to ask again */
+	uint64_t now_ms;              /* of the message being handled */
+	uint64_t retry_ms;            /* the next time to say our position again, when nothing has come of it */
 	bool behind;                  /* the last message said that there is more */
 	bool diverged;                /* our database or log is wrong: only a snapshot helps */
 	uint64_t hello_lsn;           /* end of the master's log at its last HELLO */
@@ -117,6 +119,7 @@ static void send_position(struct walreceiver *w, const char *why)
 	position->needs_snapshot = w->diverged;
 	position->term_count = w->io.terms(w->io.arg, position->terms, WIRE_TERMS_MAX);
 	set_state(w, w->diverged ? WALRECEIVER_DIVERGED : WALRECEIVER_POSITIONED, why);
+	w->retry_ms = w->now_ms + WALRECEIVER_RETRY_MS;
 	w->io.send(w->io.arg, &msg);
 }
 
@@ -166,12 +169,12 @@ static bool accept_term(struct walreceiver *w, const struct wire_head *head)
 	struct errmsg em = {0};
 	enum db_err err;
 
-	if (head->term < w->promised_term) {
+	if (head->term < w->promised_term && !PLANTED(BUG_NO_TERM_CHECK)) {
 		log_debug("walreceiver dropped %s of term %" PRIu64 " from %s: promised %" PRIu64,
 			  wire_type_name(head->type), head->term, head->sender, w->promised_term);
 		return false; /* (1) */
 	}
-	if (head->term == w->promised_term)
+	if (head->term == w->promised_term || PLANTED(BUG_NO_TERM_CHECK))
 		return true;
 	if (head->type != WIRE_HELLO)
 		return false; /* a stream of a newer term begins with its HELLO */
@@ -207,6 +210,8 @@ enum db_err walreceiver_set_term(struct walreceiver *w, uint64_t term, struct er
 	if (err != DB_OK)
 		return err;
 	w->promised_term = term;
+	if (PLANTED(BUG_NO_TERM_CHECK))
+		return DB_OK;
 	w->stream_id = 0;
 	w->quiet_ms = 0;
 	if (w->state != WALRECEIVER_REPLACED && w->state != WALRECEIVER_FAILED)
@@ -224,7 +229,7 @@ static void on_hello(struct walreceiver *w, const struct wire_msg *msg, uint64_t
 	/* A master counts its streams up and says HELLO once in each. Anything else is an old message that somebody says
 	 * again: it must neither take us off the stream that is under way nor open the door to a START of it, which would
 	 * cut records that were acknowledged since. But a stream that nobody continues was never the master's. */
-	if (msg->body.hello.stream_id <= w->stream_id && !stream_is_dead(w, now_ms)) {
+	if (msg->body.hello.stream_id <= w->stream_id && !stream_is_dead(w, now_ms) && !PLANTED(BUG_NO_TERM_CHECK)) {
 		log_debug("walreceiver dropped hello of stream %" PRIu64 " from %s: stream %" PRIu64 " was begun",
 			  msg->body.hello.stream_id, msg->head.sender, w->stream_id);
 		return;
@@ -329,7 +334,7 @@ static void on_start(struct walreceiver *w, const struct wire_start *start)
 		log_info("walreceiver cuts its log after lsn=%" PRIu64 ": the master of term %" PRIu64
 			 " has no more of it",
 			 start->prev.lsn, w->promised_term);
-		err = w->io.cut(w->io.arg, start->prev.lsn, &em);
+		err = w->io.cut(w->io.arg, start->prev.lsn - (PLANTED(BUG_CUT_WRONG_LSN) ? 1 : 0), &em);
 		if (err != DB_OK) {
 			fail(w, err, &em);
 			return;
@@ -436,7 +441,7 @@ static void on_records(struct walreceiver *w, const struct wire_records *records
 	tip = w->io.tip(w->io.arg, NULL).lsn;
 	if (tip > before) {
 		struct errmsg sync_em = {0};
-		enum db_err sync_err = w->io.sync(w->io.arg, &sync_em);
+		enum db_err sync_err = PLANTED(BUG_ACK_BEFORE_SYNC) ? DB_OK : w->io.sync(w->io.arg, &sync_em);
 
 		if (sync_err != DB_OK) {
 			set_state(w, WALRECEIVER_FAILED, sync_em.text);
@@ -489,6 +494,7 @@ static uint64_t stream_of(const struct wire_msg *msg)
 
 bool walreceiver_on_message(struct walreceiver *w, const struct wire_msg *msg, uint64_t now_ms)
 {
+	w->now_ms = now_ms;
 	if (w->state == WALRECEIVER_REPLACED || !accept_term(w, &msg->head))
 		return true;
 	if (msg->head.type == WIRE_HELLO) {
@@ -516,9 +522,8 @@ bool walreceiver_on_message(struct walreceiver *w, const struct wire_msg *msg, u
 			on_records(w, &msg->body.records, now_ms);
 		else if (msg->head.type == WIRE_COMMIT)
 			on_commit(w, &msg->body.commit, now_ms);
-	} else if (w->state == WALRECEIVER_WAITING && msg->head.type == WIRE_COMMIT && now_ms >= w->retry_ms) {
-		w->retry_ms = now_ms + WALRECEIVER_RETRY_MS;
-		send_position(w, "trying again");
+	} else if (w->state != WALRECEIVER_FAILED && now_ms >= w->retry_ms && now_ms >= w->quiet_ms) {
+		send_position(w, "trying again"); /* the stream goes on as if nothing had been said */
 	}
 	return true;
 }

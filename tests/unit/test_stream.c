@@ -1066,6 +1066,53 @@ static void test_an_emptied_master_replaces_nobody(void)
 	fixture_free(f);
 }
 
+static void test_a_position_that_got_lost_is_said_again(void)
+{
+	struct fixture *f = fixture_create(1);
+
+	log_seal(&f->s.log, 1, 0, 0);
+	connect_line(f);
+	run(f);
+	f->r.append_fails = DB_FULL;
+	log_seal(&f->s.log, 1, 1, 1);
+	CU_ASSERT(step(f));
+	CU_ASSERT_EQUAL(state_of(&f->r), WALRECEIVER_WAITING);
+	f->r.append_fails = DB_OK;
+	while (state_of(&f->r) == WALRECEIVER_WAITING) { /* until it tries again, on a line that loses what it says */
+		f->now_ms += WALSENDER_KEEPALIVE_MS;
+		CU_ASSERT_FATAL(walsender_next(f->s.walsender, f->s.committed_lsn, true, f->now_ms, &f->msg));
+		walreceiver_on_message(f->r.walreceiver, &f->msg, f->now_ms);
+	}
+	CU_ASSERT_EQUAL(state_of(&f->r), WALRECEIVER_POSITIONED);
+	f->r.reply_count = 0;
+	f->now_ms += 2000;
+	run(f);
+	CU_ASSERT_EQUAL(state_of(&f->r), WALRECEIVER_STREAMING);
+	check_equal(f);
+	fixture_free(f);
+}
+
+static void test_a_hello_of_an_earlier_connection_is_ignored(void)
+{
+	struct fixture *f = fixture_create(1);
+	struct wire_msg late;
+
+	log_seal(&f->s.log, 1, 0, 0);
+	connect_line(f);
+	CU_ASSERT_FATAL(walsender_next(f->s.walsender, 0, true, f->now_ms, &late));
+	CU_ASSERT_EQUAL(late.head.type, WIRE_HELLO);
+	walsender_on_connected(f->s.walsender, false, f->now_ms);
+	connect_line(f);
+	run(f);
+	CU_ASSERT_EQUAL(state_of(&f->r), WALRECEIVER_STREAMING);
+	walreceiver_on_message(f->r.walreceiver, &late, f->now_ms);
+	CU_ASSERT_EQUAL(state_of(&f->r), WALRECEIVER_STREAMING);
+	log_seal(&f->s.log, 1, 1, 1);
+	run(f);
+	check_equal(f);
+	fixture_free(f);
+}
+
 static void test_a_full_disk_is_survived(void)
 {
 	struct fixture *f = fixture_create(1);
@@ -1321,6 +1368,8 @@ int main(void)
 	    {"an intact replica never goes back behind what its readers saw",
 	     test_an_intact_replica_never_goes_back_behind_what_its_readers_saw},
 	    {"an emptied master replaces nobody", test_an_emptied_master_replaces_nobody},
+	    {"a position that got lost is said again", test_a_position_that_got_lost_is_said_again},
+	    {"a hello of an earlier connection is ignored", test_a_hello_of_an_earlier_connection_is_ignored},
 	    {"a full disk is survived", test_a_full_disk_is_survived},
 	    {"a failed sync ends acknowledging", test_a_failed_sync_ends_acknowledging},
 	    {"random accidents never lose or fork what was committed",
