@@ -557,7 +557,7 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 					    .node_id = n->options.id,
 					    .node = n->options.node,
 					    .dir = n->dir,
-					    .rebuilding = n->standing == STANDING_REBUILD,
+					    .rebuilding = !standing_counts(n->standing),
 					    .on_change = wake_main,
 					    .on_cut = on_cut,
 					    .arg = n};
@@ -783,19 +783,20 @@ static void stop(struct node *n, bool failed, uint64_t grace_ms)
 }
 
 /* Puts the snapshot in the place of the closed store. The promise goes with it. What was acknowledged before and is not in
- * the snapshot comes back from the master; until then this node does not count. */
-static enum db_err replace_store(struct node *n, struct errmsg *em)
+ * the snapshot comes back from the master; until then this node does not count. last_lsn: where its log ended. */
+static enum db_err replace_store(struct node *n, uint64_t last_lsn, struct errmsg *em)
 {
+	enum standing after = standing_after_snapshot(n->standing, last_lsn, snapshot_target_lsn(n->snapshot));
 	enum db_err err = DB_OK;
 
 	if (n->standing != STANDING_WRONG) /* a wrong store is called so until it is gone */
-		err = set_standing(n, STANDING_REBUILD, em);
+		err = set_standing(n, after, em);
 	if (err == DB_OK)
 		err = snapshot_target_keep(n->snapshot, "term", em);
 	if (err == DB_OK)
 		err = snapshot_target_finish(n->snapshot, em);
 	if (err == DB_OK)
-		err = set_standing(n, STANDING_REBUILD, em);
+		err = set_standing(n, after, em);
 	if (err == DB_OK)
 		log_info("ends, to be started again with the snapshot");
 	return err;
@@ -811,6 +812,7 @@ int node_run(const struct node_options *options)
 			 .http_fd = -1,
 			 .started_ms = clock_mono_ms()};
 	struct errmsg em = {0};
+	uint64_t last_lsn = 0;
 	enum db_err err;
 	int exit_code = EXIT_CODE_DONE;
 	bool failed = false;
@@ -834,8 +836,10 @@ int node_run(const struct node_options *options)
 		log_error("%s", em.text);
 		last_words_say(em.text);
 	}
+	if (n.snapshot != NULL)
+		last_lsn = store_tip_lsn(n.store);
 	stop(&n, failed, failed ? FAILED_GRACE_MS : n.snapshot != NULL ? REPLACE_GRACE_MS : STOP_GRACE_MS);
-	if (err == DB_OK && n.snapshot != NULL && replace_store(&n, &em) != DB_OK) {
+	if (err == DB_OK && n.snapshot != NULL && replace_store(&n, last_lsn, &em) != DB_OK) {
 		log_error("the snapshot cannot be put in place: %s", em.text);
 		last_words_say(em.text);
 		exit_code = EXIT_CODE_FAILED;

@@ -12,6 +12,7 @@
 #define GRIZZLY_NODE_STANDING_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "common/base/err.h"
 
@@ -25,6 +26,13 @@ enum standing {
 /* What the file beside dir says; one that makes no sense says STANDING_REBUILD. DB_IO. */
 enum db_err standing_read(const char *dir, enum standing *out, struct errmsg *em);
 enum db_err standing_write(const char *dir, enum standing standing, struct errmsg *em);
+
+/* Whether a node's promise and its candidacy count in an election. Pure, as is the next. */
+bool standing_counts(enum standing standing);
+/* What becomes of a store whose log ended at last_lsn when a snapshot of the master's committed database at snapshot_lsn
+ * takes its place. One that reaches as far as the old log did holds whatever this node acknowledged: what was committed of
+ * that is in every later master's history, and this master's own records up to there are in the snapshot. */
+enum standing standing_after_snapshot(enum standing standing, uint64_t last_lsn, uint64_t snapshot_lsn);
 
 /* What lies in dir, without opening it. */
 enum standing_store {

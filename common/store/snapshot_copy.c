@@ -360,6 +360,11 @@ enum db_err snapshot_target_write(struct snapshot_target *t, uint32_t first_pgno
 	return err;
 }
 
+uint64_t snapshot_target_lsn(const struct snapshot_target *t)
+{
+	return t->meta.checkpoint.lsn;
+}
+
 uint32_t snapshot_target_missing(const struct snapshot_target *t)
 {
 	return t->missing;

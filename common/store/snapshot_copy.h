@@ -68,6 +68,7 @@ enum db_err snapshot_target_keep(struct snapshot_target *t, const char *name, st
  * there. On any error dir is as it was, unless only the last sync of the directory's name failed (DB_IO); the target still
  * has to be freed. */
 enum db_err snapshot_target_finish(struct snapshot_target *t, struct errmsg *em);
+uint64_t snapshot_target_lsn(const struct snapshot_target *t); /* of the record that it stands for */
 void snapshot_target_free(struct snapshot_target *t); /* NULL is fine; an unfinished copy stays for the next attempt */
 /* Removes what an earlier attempt to replace dir left beside it, if anything. */
 enum db_err snapshot_target_discard(const char *dir, struct errmsg *em);

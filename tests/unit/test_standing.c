@@ -161,6 +161,17 @@ static void test_a_promise_that_is_not_there_is_no_obstacle(void)
 	place_remove(&p);
 }
 
+static void test_a_snapshot_that_reaches_as_far_as_the_log_did_leaves_a_store_whole(void)
+{
+	CU_ASSERT_EQUAL(standing_after_snapshot(STANDING_WHOLE, 10, 10), STANDING_WHOLE);
+	CU_ASSERT_EQUAL(standing_after_snapshot(STANDING_WHOLE, 10, 11), STANDING_WHOLE);
+	CU_ASSERT_EQUAL(standing_after_snapshot(STANDING_WHOLE, 10, 9), STANDING_REBUILD);
+	CU_ASSERT_EQUAL(standing_after_snapshot(STANDING_REBUILD, 0, 9), STANDING_REBUILD);
+	CU_ASSERT_EQUAL(standing_after_snapshot(STANDING_WRONG, 5, 9), STANDING_REBUILD);
+	CU_ASSERT(standing_counts(STANDING_WHOLE) && standing_counts(STANDING_NEW));
+	CU_ASSERT(!standing_counts(STANDING_REBUILD) && !standing_counts(STANDING_WRONG));
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -170,6 +181,8 @@ int main(void)
 	     test_a_store_that_lost_its_meta_is_told_from_an_empty_place},
 	    {"a store set aside is kept and leaves the promise", test_a_store_set_aside_is_kept_and_leaves_the_promise},
 	    {"a promise that is not there is no obstacle", test_a_promise_that_is_not_there_is_no_obstacle},
+	    {"a snapshot that reaches as far as the log did leaves a store whole",
+	     test_a_snapshot_that_reaches_as_far_as_the_log_did_leaves_a_store_whole},
 	    {NULL, NULL},
 	};
 
