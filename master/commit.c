@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "common/base/planted.h"
+
 struct commit {
 	size_t node_count;
 	size_t ack_nodes;
@@ -62,7 +64,7 @@ uint64_t commit_on_durable(struct commit *c, size_t node, uint64_t durable_lsn)
 	lsn = quorum_lsn(c);
 	/* A successor with a newer last term could still cut an older term's record, even one that a majority holds, until
 	 * a record of our own term stands behind it (Raft dissertation, 3.6.2). */
-	if (lsn >= c->term_start_lsn && lsn > c->committed_lsn)
+	if ((lsn >= c->term_start_lsn || PLANTED(BUG_COMMIT_OLD_TERM)) && lsn > c->committed_lsn)
 		c->committed_lsn = lsn;
 	return c->committed_lsn;
 }

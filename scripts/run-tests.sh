@@ -104,6 +104,10 @@ unit_tests() {
 		fi
 	done
 	say "unit tests, $label: $((passed - before)) passed in ${#programs[@]} programs ($((SECONDS - started)) s)"
+	# What the simulator was given this time, so that a failure elsewhere can be looked for again.
+	if [ -f "$dir/tests/sim/check.sh.log" ]; then
+		grep -E '^(seeds from|[0-9]+ schedules in)' "$dir/tests/sim/check.sh.log" || true
+	fi
 }
 
 # scenarios DIRECTORY LABEL OPTIONS…: the runner's lines are shown where they are not "ok".

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "common/base/exit_code.h"
+#include "common/base/planted.h"
 #include "supervisor/cluster_internal.h"
 
 #define CONNECT_TIMEOUT_MS     1000u /* of a request to a process that has not answered yet */
@@ -29,6 +30,8 @@ unsigned cluster_promises_needed(const struct cluster_options *o)
 	unsigned majority = o->node_count / 2 + 1;
 	unsigned acks = o->ack_nodes < majority ? o->ack_nodes : majority;
 
+	if (PLANTED(BUG_NO_QUORUM_INTERSECTION))
+		return 1;
 	/* Every set of ack_nodes nodes meets every set of this size. Where all nodes must acknowledge one promise would do,
 	 * but records may be older than that setting: a majority is all that can be relied on. When acknowledged records
 	 * are on one node only no set short of all would do; a majority then at least keeps two halves from electing on
