@@ -357,7 +357,7 @@ void node_spawn(struct node *n, bool as_master)
 	if (rng_once_in(&w->rng, 20))
 		opening_us += rng_below(&w->rng, MS(400));
 	n->alive = true;
-	n->up = n->dying = n->failure = n->main_woken = n->accepting = n->known_in_roster = false;
+	n->up = n->dying = n->failure = n->main_woken = n->accepting = false;
 	n->news_diverged = n->news_rebuilt = n->news_snapshot = false;
 	n->deposed_by_term = 0;
 	n->process++;

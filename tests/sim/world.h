@@ -184,7 +184,6 @@ struct node {
 	unsigned dies_in;            /* operations on the disk until it is killed; 0: it is not */
 	bool dying;                  /* it was, in the handler under way */
 	enum death death;
-	bool known_in_roster; /* the supervisor has written down that it runs */
 	/* node/roles.c and node/node.c */
 	bool rebuilding;
 	bool main_woken;
@@ -221,7 +220,6 @@ struct sim_supervisor {
 	bool roster_answered[SIM_NODES_MAX];
 	uint64_t roster_restarts[SIM_NODES_MAX];
 	unsigned store_fails; /* so many of the next attempts to store the term fail */
-	uint64_t probed_process[SIM_NODES_MAX];
 };
 
 /* ---- clients */
