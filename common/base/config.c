@@ -159,24 +159,29 @@ void config_init(struct cluster_config *c)
 
 /* ---- addresses and quorum */
 
-static void put_address(const struct cluster_config *c, unsigned port, char out[CONFIG_ADDRESS_MAX])
+void config_address(const struct cluster_config *c, unsigned port, char out[CONFIG_ADDRESS_MAX])
 {
 	const char *form = strchr(c->bind, ':') != NULL ? "[%s]:%u" : "%s:%u";
 
 	snprintf(out, CONFIG_ADDRESS_MAX, form, c->bind, port);
 }
 
-void config_node_address(const struct cluster_config *c, unsigned node, enum config_port which,
-			 char out[CONFIG_ADDRESS_MAX])
+unsigned config_node_port(const struct cluster_config *c, unsigned node, enum config_port which)
 {
 	static const unsigned spread[] = {[CONFIG_HTTP] = 0, [CONFIG_REPLICATION] = 100, [CONFIG_ACKS] = PORT_SPREAD};
 
-	put_address(c, c->http_port + spread[which] + node, out);
+	return c->http_port + spread[which] + node;
+}
+
+void config_node_address(const struct cluster_config *c, unsigned node, enum config_port which,
+			 char out[CONFIG_ADDRESS_MAX])
+{
+	config_address(c, config_node_port(c, node, which), out);
 }
 
 void config_endpoint_address(const struct cluster_config *c, char out[CONFIG_ADDRESS_MAX])
 {
-	put_address(c, c->http_port, out);
+	config_address(c, c->http_port, out);
 }
 
 unsigned config_node_count(const struct cluster_config *c)
@@ -184,17 +189,22 @@ unsigned config_node_count(const struct cluster_config *c)
 	return c->replicas + 1;
 }
 
-unsigned config_ack_nodes(const struct cluster_config *c)
+unsigned config_acks_of(enum durability durability, unsigned nodes)
 {
-	switch (c->durability) {
+	switch (durability) {
 	case DURABILITY_ALL:
-		return config_node_count(c);
+		return nodes;
 	case DURABILITY_ASYNC:
 		return 1;
 	case DURABILITY_QUORUM:
 		break;
 	}
-	return config_node_count(c) / 2 + 1;
+	return nodes / 2 + 1;
+}
+
+unsigned config_ack_nodes(const struct cluster_config *c)
+{
+	return config_acks_of(c->durability, config_node_count(c));
 }
 
 /* ---- reading */

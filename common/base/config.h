@@ -22,7 +22,7 @@ enum durability { DURABILITY_QUORUM, DURABILITY_ALL, DURABILITY_ASYNC };
 
 struct cluster_config {
 	uint8_t cluster_id[16];     /* "cluster": 32 hex digits; all zero when absent */
-	unsigned replicas;          /* "replicas": 0..30 */
+	unsigned replicas;          /* "replicas": 0..30; in the beginning: see common/base/members.h */
 	char bind[CONFIG_HOST_MAX]; /* "bind": address that every socket binds to; "127.0.0.1" */
 	unsigned http_port; /* "http_port": 8080; node i: http_port + i, replication + 100 + i, acks + 200 + i */
 	enum durability durability;     /* "durability": "quorum" | "all" | "async" */
@@ -80,10 +80,14 @@ struct cluster_config {
 enum config_port { CONFIG_HTTP, CONFIG_REPLICATION, CONFIG_ACKS };
 void config_node_address(const struct cluster_config *c, unsigned node, enum config_port which,
 			 char out[CONFIG_ADDRESS_MAX]);
+unsigned config_node_port(const struct cluster_config *c, unsigned node, enum config_port which);
+void config_address(const struct cluster_config *c, unsigned port, char out[CONFIG_ADDRESS_MAX]); /* bind:port */
 void config_endpoint_address(const struct cluster_config *c, char out[CONFIG_ADDRESS_MAX]);
 unsigned config_node_count(const struct cluster_config *c); /* replicas + 1 */
 /* Number of nodes, the master included, that must hold a record durably before it is acknowledged. */
 unsigned config_ack_nodes(const struct cluster_config *c);
+/* The same of any number of voting nodes. */
+unsigned config_acks_of(enum durability durability, unsigned nodes);
 
 void config_init(struct cluster_config *c); /* the defaults */
 /* DB_NOTFOUND: no such file. DB_INVALID: the message names path, line or key, and what was expected. */

@@ -299,6 +299,7 @@ static void put_status(struct buf *b, const struct wire_node_status *m)
 	buf_put_u64le(b, m->stuck_ms);
 	buf_put_u64le(b, m->disk_free_bytes);
 	buf_put_u8(b, m->low_space);
+	members_put(b, &m->members);
 	put_str(b, m->http_address, sizeof(m->http_address));
 	put_str(b, m->replication_address, sizeof(m->replication_address));
 	put_str(b, m->reason, sizeof(m->reason));
@@ -330,6 +331,7 @@ static void get_status(struct rd *r, struct wire_node_status *m)
 	m->stuck_ms = rd_u64le(r);
 	m->disk_free_bytes = rd_u64le(r);
 	m->low_space = get_bool(r);
+	members_get(r, &m->members);
 	get_str(r, m->http_address, sizeof(m->http_address));
 	get_str(r, m->replication_address, sizeof(m->replication_address));
 	get_str(r, m->reason, sizeof(m->reason));
@@ -394,9 +396,12 @@ void wire_encode_split(struct buf *b, const struct wire_msg *msg, const void **t
 	case WIRE_ACK:
 		put_ack(b, &msg->body.ack);
 		return;
+	case WIRE_PROMOTE:
+	case WIRE_MEMBERS:
+		members_put(b, &msg->body.members);
+		return;
 	case WIRE_HEARTBEAT:
 	case WIRE_SET_TERM:
-	case WIRE_PROMOTE:
 	case WIRE_DRAIN:
 	case WIRE_RESUME:
 		return; /* the head says it all */
@@ -459,9 +464,14 @@ static bool get_body(struct rd *r, struct wire_msg *msg)
 	case WIRE_ACK:
 		get_ack(r, &msg->body.ack);
 		return true;
+	case WIRE_PROMOTE:
+	case WIRE_MEMBERS:
+		members_get(r, &msg->body.members);
+		if (members_count(&msg->body.members) == 0)
+			r->bad = true;
+		return true;
 	case WIRE_HEARTBEAT:
 	case WIRE_SET_TERM:
-	case WIRE_PROMOTE:
 	case WIRE_DRAIN:
 	case WIRE_RESUME:
 		return true;
@@ -558,6 +568,8 @@ const char *wire_type_name(enum wire_type type)
 		return "drain";
 	case WIRE_RESUME:
 		return "resume";
+	case WIRE_MEMBERS:
+		return "members";
 	case WIRE_NODE_STATUS:
 		return "node-status";
 	case WIRE_CLI_REQUEST:

@@ -15,10 +15,11 @@
 
 #include "common/base/buf.h"
 #include "common/base/err.h"
+#include "common/base/members.h"
 #include "common/wal/record.h"
 
 #define WIRE_MAGIC        0x314d7a47u /* "GzM1" read little-endian */
-#define WIRE_VERSION      2u          /* bump when a body changes; peers of another version are refused by name */
+#define WIRE_VERSION      3u          /* bump when a body changes; peers of another version are refused by name */
 #define WIRE_NAME_MAX     64          /* node ids and "host:port" addresses, NUL included */
 #define WIRE_REASON_MAX   256
 #define WIRE_TERMS_MAX    1024              /* newest entries of a term history that travel */
@@ -50,13 +51,15 @@ enum wire_type {
 	WIRE_HEARTBEAT = 32, /* how are you? */
 	WIRE_SET_TERM =
 	    33, /* promise durably to refuse every smaller term; the answer is the node's position after it */
-	WIRE_PROMOTE = 34, /* become master of the term promised */
+	WIRE_PROMOTE = 34, /* become master of the term promised, with these members */
 	WIRE_DRAIN = 35, /* master: hold new writes, commit what is in flight; drained once committed_lsn == last.lsn */
 	WIRE_RESUME = 36,      /* master: undo WIRE_DRAIN, the switchover was given up */
+	WIRE_MEMBERS = 37,     /* master: count by these members from now on, and write them into the log */
 	WIRE_NODE_STATUS = 48, /* the answer to each of the above */
-	/* command line -> supervisor, REQ/REP at the supervisor's control address */
-	WIRE_CLI_REQUEST = 64, /* body: one JSON text {"command": "status"|"switchover"|"stop", …} */
-	WIRE_CLI_REPLY = 65,   /* body: one JSON text */
+	/* command line, or a node on behalf of a client -> supervisor, REQ/REP at the supervisor's control address */
+	WIRE_CLI_REQUEST =
+	    64, /* body: one JSON text {"command": "status"|"switchover"|"add-replica"|"remove-replica"|"replicas"|"stop", …} */
+	WIRE_CLI_REPLY = 65, /* body: one JSON text */
 };
 
 enum wire_role { WIRE_ROLE_REPLICA = 1, WIRE_ROLE_MASTER = 2 };
@@ -179,6 +182,8 @@ struct wire_node_status {
 	uint64_t stuck_ms; /* how long the thread that writes its log has stood still amid its work; 0: it has not */
 	uint64_t disk_free_bytes; /* UINT64_MAX: not known */
 	bool low_space;           /* below its low-space mark: it takes no writes */
+	struct members
+	    members; /* of its log, version 0: none. Master: committed; replica: what refused its promotion */
 	char http_address[WIRE_NAME_MAX];
 	char replication_address[WIRE_NAME_MAX];
 	char reason[WIRE_REASON_MAX]; /* why not accepted, or why state is what it is; may be empty */
@@ -207,7 +212,8 @@ struct wire_msg {
 		struct wire_ack ack;
 		struct wire_node_status status;
 		struct wire_text text;
-	} body; /* HEARTBEAT, SET_TERM, PROMOTE, DRAIN, RESUME have none: head.term says it all */
+		struct members members; /* of PROMOTE and MEMBERS */
+	} body;                         /* HEARTBEAT, SET_TERM, DRAIN, RESUME have none: head.term says it all */
 };
 
 /* Appends the encoded message to b; a failed allocation, or a text longer than WIRE_CHUNK_MAX, shows in b->failed.

@@ -30,13 +30,25 @@ static const enum wire_type all_types[] = {
     WIRE_NODE_STATUS,
     WIRE_CLI_REQUEST,
     WIRE_CLI_REPLY,
+    WIRE_MEMBERS,
 };
 #define TYPE_COUNT (sizeof(all_types) / sizeof(all_types[0]))
 
 static uint8_t pages[2 * WAL_PAGE_SIZE];
 
+static void fill_members(struct members *m)
+{
+	memset(m, 0, sizeof(*m));
+	m->version = 77;
+	m->entries[0] = (struct members_entry){MEMBERS_VOTER, 8081, 8181, 8281};
+	m->entries[1] = (struct members_entry){MEMBERS_REMOVED, 8082, 8182, 8282};
+	m->entries[3] = (struct members_entry){MEMBERS_JOINING, 8084, 8184, 8284};
+	m->entries[4] = (struct members_entry){MEMBERS_READONLY, 9000, 9100, 9200};
+}
+
 static void fill_status(struct wire_node_status *s)
 {
+	fill_members(&s->members);
 	s->role = WIRE_ROLE_MASTER;
 	s->state = WIRE_STATE_CATCHING_UP;
 	s->accepted = true;
@@ -118,6 +130,10 @@ static struct wire_msg *sample(enum wire_type type)
 		break;
 	case WIRE_NODE_STATUS:
 		fill_status(&msg.body.status);
+		break;
+	case WIRE_PROMOTE:
+	case WIRE_MEMBERS:
+		fill_members(&msg.body.members);
 		break;
 	case WIRE_CLI_REQUEST:
 	case WIRE_CLI_REPLY:
@@ -212,11 +228,24 @@ static void fields_arrive_in_their_places(void)
 static void golden_bytes_of_an_ack(void)
 {
 	static const uint8_t golden[] = {
-	    'G', 'z', 'M', '1', 2, 0, 17, 0,                                         /* magic, version, type */
-	    0,   1,   2,   3,   4, 5, 6,  7, 8,  9, 10, 11, 12,  13,  14,  15,       /* cluster id */
-	    7,   0,   0,   0,   0, 0, 0,  0, 5,  0, 0,  0,  'n', 'o', 'd', 'e', '1', /* term, sender */
-	    11,  0,   0,   0,   0, 0, 0,  0, 12, 0, 0,  0,  0,   0,   0,   0,        /* stream id, durable_lsn */
-	    13,  0,   0,   0,   0, 0, 0,  0, 14, 0, 0,  0,  0,   0,   0,   0,        /* applied_lsn, db_checksum */
+	    'G', 'z', 'M', '1', WIRE_VERSION,
+	    0,   17,  0, /* magic, version, type */
+	    0,   1,   2,   3,   4,
+	    5,   6,   7,   8,   9,
+	    10,  11,  12,  13,  14,
+	    15, /* cluster id */
+	    7,   0,   0,   0,   0,
+	    0,   0,   0,   5,   0,
+	    0,   0,   'n', 'o', 'd',
+	    'e', '1', /* term, sender */
+	    11,  0,   0,   0,   0,
+	    0,   0,   0,   12,  0,
+	    0,   0,   0,   0,   0,
+	    0, /* stream id, durable_lsn */
+	    13,  0,   0,   0,   0,
+	    0,   0,   0,   14,  0,
+	    0,   0,   0,   0,   0,
+	    0, /* applied_lsn, db_checksum */
 	};
 	struct buf b = {0};
 
@@ -382,6 +411,7 @@ static void strangers_are_refused_by_name(void)
 	uint8_t other[16] = {9};
 	struct buf b = {0};
 	struct errmsg em = {0};
+	char text[80];
 
 	encode(&b, WIRE_HEARTBEAT);
 	CU_ASSERT_EQUAL(wire_decode(&got, b.data, b.len, other, &em), DB_INVALID);
@@ -389,7 +419,9 @@ static void strangers_are_refused_by_name(void)
 	UNIT_OK(wire_decode(&got, b.data, b.len, NULL, &em), &em);
 	b.data[4] = WIRE_VERSION + 1;
 	CU_ASSERT_EQUAL(wire_decode(&got, b.data, b.len, cluster, &em), DB_INVALID);
-	CU_ASSERT_STRING_EQUAL(em.text, "the peer speaks protocol version 3, we speak 2");
+	snprintf(text, sizeof(text), "the peer speaks protocol version %u, we speak %u", WIRE_VERSION + 1,
+		 WIRE_VERSION);
+	CU_ASSERT_STRING_EQUAL(em.text, text);
 	b.data[4] = WIRE_VERSION;
 	b.data[6] = 99;
 	CU_ASSERT_EQUAL(wire_decode(&got, b.data, b.len, cluster, &em), DB_INVALID);
