@@ -16,6 +16,7 @@
 	X(BAD_REQUEST, 400)                                                                                            \
 	X(SQL_ERROR, 400)                                                                                              \
 	X(CONSTRAINT, 409)                                                                                             \
+	X(CONFLICT, 409)                                                                                               \
 	X(UNAUTHORIZED, 401)                                                                                           \
 	X(FORBIDDEN, 403)                                                                                              \
 	X(NOT_FOUND, 404)                                                                                              \

@@ -99,6 +99,8 @@ void query_batch_rollback(struct query_conn *c);
  *    statement that writes): this request's alone. Run the others again, without it, in a new batch. */
 enum query_code query_write(struct query_conn *c, const struct query_request *request, uint64_t deadline_ms,
 			    struct buf *out, struct query_error *error, bool *batch_lost);
+/* The same for statements of the node's own, in a batch: no rule for clients holds, nothing is answered. */
+enum query_code query_write_trusted(struct query_conn *c, const char *sql, struct query_error *error, bool *batch_lost);
 
 /* A request with a request_id that was done before, by the transaction's own or any earlier record, is not done again:
  * out has the first answer and "repeated". The LSN of that first time, after query_write() returned QUERY_OK; 0: it was

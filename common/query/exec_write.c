@@ -126,6 +126,39 @@ static bool is_alone(struct query_conn *c, const struct query_request *request)
 	       kind == QUERY_KIND_WRITE_ALONE;
 }
 
+static enum query_code run_trusted(struct query_conn *c, const char *sql, struct query_error *error)
+{
+	enum query_code code = QUERY_OK;
+	int rc = conn_control(c, CONN_SAVEPOINT);
+
+	if (rc != SQLITE_OK)
+		return conn_error(c, rc, error);
+	authorizer_enter(&c->authorizer, AUTHORIZER_TRUSTED);
+	rc = sqlite3_exec(c->db, sql, NULL, NULL, NULL);
+	if (rc != SQLITE_OK)
+		code = conn_error(c, rc, error);
+	c->authorizer.phase = AUTHORIZER_STEP;
+	if (code != QUERY_OK)
+		return code;
+	rc = conn_control(c, CONN_RELEASE);
+	return rc == SQLITE_OK ? QUERY_OK : conn_error(c, rc, error);
+}
+
+enum query_code query_write_trusted(struct query_conn *c, const char *sql, struct query_error *error, bool *batch_lost)
+{
+	enum query_code code;
+
+	*batch_lost = false;
+	if (!c->in_batch || !conn_in_transaction(c)) {
+		*batch_lost = true;
+		return query_error_set(error, QUERY_INTERNAL, "there is no transaction for it");
+	}
+	code = run_trusted(c, sql, error);
+	if (code != QUERY_OK && !undo(c))
+		*batch_lost = true;
+	return code;
+}
+
 enum query_code query_write(struct query_conn *c, const struct query_request *request, uint64_t deadline_ms,
 			    struct buf *out, struct query_error *error, bool *batch_lost)
 {
