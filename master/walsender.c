@@ -33,6 +33,12 @@ struct walsender {
 	bool begin_due;                      /* SNAPSHOT: nothing of it was sent yet */
 	struct wire_snapshot_begin snapshot; /* SNAPSHOT: what is sent */
 	struct snapshot_windows windows;     /* SNAPSHOT: how far */
+	struct {
+		uint64_t committed_lsn; /* as last seen */
+		uint64_t moved_ms;      /* when it was seen to move; 0: it was not */
+		uint64_t due_ms;        /* when the next message may go while commits go on; 0: to be found out */
+		bool waiting;
+	} pace; /* SNAPSHOT: see WALSENDER_PACE */
 	struct buf coalesced;
 	uint64_t acked_lsn;
 	uint64_t applied_lsn;
@@ -183,6 +189,7 @@ static void begin_snapshot(struct walsender *w, const char *why)
 	w->snapshot_open = true;
 	w->log_damaged = false;
 	w->begin_due = true;
+	memset(&w->pace, 0, sizeof(w->pace));
 	snapshot_windows_init(&w->windows, w->snapshot.db_size_pages);
 	w->snapshot.stream_id = w->stream_id;
 	set_state(w, WALSENDER_SNAPSHOT, why);
@@ -486,6 +493,26 @@ void walsender_on_tick(struct walsender *w, uint64_t now_ms)
 		start_over(w, "the replica does not say which pages of the snapshot it wants");
 }
 
+/* Asked first when the message before has gone: how long that took is what it took from others. */
+static bool must_wait(struct walsender *w, uint64_t committed_lsn, uint64_t now_ms)
+{
+	uint64_t took_ms, wait_ms;
+
+	if (committed_lsn != w->pace.committed_lsn) {
+		w->pace.moved_ms = w->pace.committed_lsn == 0 ? 0 : now_ms;
+		w->pace.committed_lsn = committed_lsn;
+	}
+	if (w->pace.due_ms == 0) {
+		took_ms = now_ms > w->spoken_ms ? now_ms - w->spoken_ms : 1;
+		wait_ms =
+		    took_ms * WALSENDER_PACE < WALSENDER_PACE_MS_MAX ? took_ms * WALSENDER_PACE : WALSENDER_PACE_MS_MAX;
+		w->pace.due_ms = now_ms + wait_ms;
+	}
+	w->pace.waiting =
+	    w->pace.moved_ms > 0 && now_ms - w->pace.moved_ms < WALSENDER_BUSY_MS && now_ms < w->pace.due_ms;
+	return w->pace.waiting;
+}
+
 bool walsender_next(struct walsender *w, uint64_t committed_lsn, bool flush_commit, uint64_t now_ms,
 		    struct wire_msg *msg)
 {
@@ -495,7 +522,7 @@ bool walsender_next(struct walsender *w, uint64_t committed_lsn, bool flush_comm
 		return false;
 	if (w->state == WALSENDER_STREAMING)
 		send = next_while_streaming(w, committed_lsn, flush_commit, now_ms, msg);
-	else if (w->state == WALSENDER_SNAPSHOT)
+	else if (w->state == WALSENDER_SNAPSHOT && !must_wait(w, committed_lsn, now_ms))
 		send = next_of_snapshot(w, msg);
 	if (w->state != WALSENDER_STREAMING && w->state != WALSENDER_SNAPSHOT && !send) {
 		if (!w->hello_due && now_ms - w->spoken_ms >= WALSENDER_HELLO_RETRY_MS)
@@ -506,14 +533,17 @@ bool walsender_next(struct walsender *w, uint64_t committed_lsn, bool flush_comm
 			send = true;
 		}
 	}
-	if (send)
+	if (send) {
 		w->spoken_ms = now_ms;
+		w->pace.due_ms = 0;
+	}
 	return send;
 }
 
 void walsender_get_status(const struct walsender *w, struct walsender_status *out)
 {
 	out->state = w->state;
+	out->paced = w->state == WALSENDER_SNAPSHOT && w->pace.waiting;
 	out->acked_lsn = w->acked_lsn;
 	out->applied_lsn = w->applied_lsn;
 	out->db_checksum = w->db_checksum;

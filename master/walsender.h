@@ -32,6 +32,11 @@
 #define WALSENDER_HELLO_RETRY_MS 500u
 /* How long the replica may think about which pages of a snapshot it wants: it reads its disk for that. */
 #define WALSENDER_WANT_MS 10000u
+/* While commits go on a snapshot leaves them most of the time: after a message that took t it waits for WALSENDER_PACE * t,
+ * at most WALSENDER_PACE_MS_MAX. They go on when the last one is less than WALSENDER_BUSY_MS old. */
+#define WALSENDER_PACE        3u
+#define WALSENDER_PACE_MS_MAX 500u
+#define WALSENDER_BUSY_MS     100u
 
 struct walsender_io {
 	void *arg;
@@ -96,6 +101,7 @@ bool walsender_next(struct walsender *w, uint64_t committed_lsn, bool flush_comm
 
 struct walsender_status {
 	enum walsender_state state;
+	bool paced; /* in SNAPSHOT: the next message waits for its time, somebody has to ask again */
 	uint64_t acked_lsn;
 	uint64_t applied_lsn;
 	uint64_t db_checksum;

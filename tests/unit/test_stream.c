@@ -827,6 +827,42 @@ static void test_a_snapshot_that_is_cut_off_begins_again(void)
 	fixture_free(f);
 }
 
+static uint32_t pages_in_steps(struct fixture *f, int steps, bool commits)
+{
+	uint32_t before = f->r.received;
+	struct walsender_status status;
+	bool paced = false;
+	int i;
+
+	for (i = 0; i < steps; i++) {
+		f->s.committed_lsn += commits ? 1 : 0;
+		step(f);
+		walsender_get_status(f->s.walsender, &status);
+		paced = paced || status.paced;
+	}
+	CU_ASSERT_EQUAL(paced, commits);
+	return f->r.received - before;
+}
+
+static void test_a_snapshot_leaves_most_of_the_time_to_commits(void)
+{
+	struct fixture *f = far_behind(5);
+	uint32_t idle, busy;
+
+	step_into_snapshot(f);
+	idle = pages_in_steps(f, 8, false);
+	log_seal(&f->s.log, 1, 1, 99);
+	busy = pages_in_steps(f, 8, true);
+	CU_ASSERT(busy > 0 && busy <= idle / 2);
+	f->now_ms += WALSENDER_BUSY_MS; /* the commits are over */
+	step(f);
+	CU_ASSERT(pages_in_steps(f, 8, false) > busy);
+	f->s.committed_lsn = f->s.log.last_lsn;
+	run(f);
+	CU_ASSERT_EQUAL(state_of(&f->r), WALRECEIVER_STREAMING);
+	fixture_free(f);
+}
+
 static void test_a_snapshot_goes_on_where_a_lost_connection_cut_it_short(void)
 {
 	struct fixture *f = far_behind(5);
@@ -1349,6 +1385,7 @@ int main(void)
 	    {"a sender that is cut off finds out that a snapshot is needed",
 	     test_a_sender_that_is_cut_off_finds_out_that_a_snapshot_is_needed},
 	    {"a snapshot that is cut off begins again", test_a_snapshot_that_is_cut_off_begins_again},
+	    {"a snapshot leaves most of the time to commits", test_a_snapshot_leaves_most_of_the_time_to_commits},
 	    {"a snapshot goes on where a lost connection cut it short",
 	     test_a_snapshot_goes_on_where_a_lost_connection_cut_it_short},
 	    {"a replica knows its lag only once it has caught up",
