@@ -4,7 +4,8 @@
  * Owns the durable LSN of every voting node and derives committed_lsn. A pure core: no I/O, no clock, no lock.
  * master/replication.c calls it under its mutex: local syncs come from the sync thread, acks from the replicas.
  *
- * Invariants: (1) committed_lsn never goes back. (2) committed_lsn is durable on ack_nodes nodes.
+ * Invariants: (1) committed_lsn never goes back. (2) committed_lsn is durable on a quorum of every set of nodes that
+ * counted when it moved: one set, or two while the members of the cluster change (common/base/members.h).
  * (3) Nothing commits before a record of our own term is durable on that many (Raft dissertation, 3.6.2).
  */
 #ifndef GRIZZLY_MASTER_COMMIT_H
@@ -14,6 +15,7 @@
 #include <stdint.h>
 
 #include "common/base/err.h"
+#include "common/base/members.h"
 
 #define COMMIT_NODES_MAX 31
 
@@ -25,6 +27,13 @@ struct commit;
 enum db_err commit_create(struct commit **out, size_t node_count, size_t ack_nodes, uint64_t term_start_lsn,
 			  struct errmsg *em);
 void commit_free(struct commit *c); /* NULL is fine */
+
+/* From now on these sets count (1 or 2; each of nodes < node_count, with 1 <= acks <= its size). Returns committed_lsn,
+ * which may move, for fewer nodes may have to hold a record than before. */
+uint64_t commit_set_quorums(struct commit *c, const struct members_quorum *quorums, size_t count);
+
+/* What node had told is void: another process of that number begins with nothing. */
+void commit_forget(struct commit *c, size_t node);
 
 /* Notes that node (< node_count) has every record up to durable_lsn on disk; returns committed_lsn, moved or not. */
 uint64_t commit_on_durable(struct commit *c, size_t node, uint64_t durable_lsn);

@@ -2,10 +2,15 @@
 #include "master/master.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
+#include "master/members_table.h"
 
 struct master {
 	struct master_options options;
@@ -14,6 +19,16 @@ struct master {
 	bool stopped;
 	struct writer *writer;
 	struct replication *replication;
+
+	pthread_mutex_t members_call;  /* one master_set_members() at a time; before members_mutex */
+	pthread_mutex_t members_mutex; /* guards what follows */
+	struct members members;        /* in force */
+	struct members in_log;         /* when the term began; committed with the term's first record */
+	struct members committed;      /* in the log, version 0: none */
+	bool writing;                  /* the job is the writer's */
+	struct members written;        /* by the job */
+	struct write_job job;
+	struct buf job_sql;
 };
 
 static void on_sealed(void *arg)
@@ -51,20 +66,38 @@ static void on_committed(void *arg, uint64_t lsn)
 
 	store_set_committed(m->options.store, lsn);
 	if (!atomic_exchange(&m->ready, true)) {
+		pthread_mutex_lock(&m->members_mutex);
+		if (m->in_log.version > m->committed.version)
+			m->committed = m->in_log;
+		pthread_mutex_unlock(&m->members_mutex);
 		log_info("master of term %" PRIu64 " is ready at lsn=%" PRIu64, m->options.term, lsn);
 		m->options.on_ready(m->options.arg);
 	}
 	writer_on_committed(m->writer, lsn);
 }
 
-static enum db_err start_term(struct master *m, struct errmsg *em)
+/* A supervisor with an old file would count by too few: it is told what the log knows (Raft dissertation, 4.1: the newest
+ * configuration in the log holds, committed or not). */
+static enum db_err check_members(struct master *m, struct errmsg *em)
 {
 	struct store *store = m->options.store;
 	enum db_err err;
 
 	err = store_apply(store, store_tip_lsn(store), em);
-	if (err != DB_OK)
-		return err;
+	if (err == DB_OK)
+		err = members_table_read(&m->in_log, store, m->options.config->cluster_id, em);
+	if (err == DB_OK && m->in_log.version > m->members.version)
+		err = errmsg_set(em, DB_INVALID,
+				 "cannot be promoted: its log knows members of version %" PRIu64
+				 ", the supervisor of %" PRIu64,
+				 m->in_log.version, m->members.version);
+	return err;
+}
+
+static enum db_err start_term(struct master *m, struct errmsg *em)
+{
+	struct store *store = m->options.store;
+
 	store_set_term(store, m->options.term);
 	return store_append_term_start(store, &m->term_start_lsn, em);
 }
@@ -87,6 +120,7 @@ static enum db_err start_parts(struct master *m, struct errmsg *em)
 	const struct replication_options replication = {.store = m->options.store,
 							.config = m->options.config,
 							.node = m->options.node,
+							.members = &m->members,
 							.term = m->options.term,
 							.term_start_lsn = m->term_start_lsn,
 							.on_committed = on_committed,
@@ -111,7 +145,15 @@ enum db_err master_create(struct master **out, const struct master_options *opti
 	if (m == NULL)
 		return errmsg_set(em, DB_NOMEM, "out of memory");
 	m->options = *options;
-	err = start_term(m, em);
+	m->members = *options->members;
+	m->options.members = NULL; /* it was the caller's */
+	pthread_mutex_init(&m->members_call, NULL);
+	pthread_mutex_init(&m->members_mutex, NULL);
+	m->options.log_members = NULL;
+	err = check_members(m, em);
+	*options->log_members = m->in_log;
+	if (err == DB_OK)
+		err = start_term(m, em);
 	if (err == DB_OK)
 		err = start_parts(m, em);
 	if (err != DB_OK) {
@@ -139,7 +181,92 @@ void master_free(struct master *m)
 		return;
 	master_stop(m);
 	writer_free(m->writer);
+	buf_fini(&m->job_sql);
+	pthread_mutex_destroy(&m->members_call);
+	pthread_mutex_destroy(&m->members_mutex);
 	free(m);
+}
+
+/* ---- members */
+
+static void on_members_written(struct write_job *job)
+{
+	struct master *m = (struct master *)((char *)job - offsetof(struct master, job));
+
+	pthread_mutex_lock(&m->members_mutex);
+	if (job->outcome == WRITE_DONE) {
+		m->committed = m->written;
+		log_info("members version %" PRIu64 " is committed at lsn=%" PRIu64, m->written.version, job->lsn);
+	} else if (job->outcome == WRITE_ERROR) {
+		log_warn("members version %" PRIu64 " is not written: %s", m->written.version, job->error.message);
+	}
+	m->writing = false;
+	pthread_mutex_unlock(&m->members_mutex);
+}
+
+static const struct query_request nobodys;
+
+/* Hands the version in force to the writer, unless that is at it or has done it. members_mutex held. */
+static enum db_err write_members(struct master *m, struct errmsg *em)
+{
+	enum db_err err;
+
+	if (m->writing || m->committed.version >= m->members.version || m->in_log.version >= m->members.version)
+		return DB_OK;
+	buf_clear(&m->job_sql);
+	members_table_put_sql(&m->job_sql, &m->members, m->options.config->cluster_id);
+	if (m->job_sql.failed)
+		return errmsg_set(em, DB_NOMEM, "out of memory");
+	buf_fini(&m->job.answer);
+	memset(&m->job, 0, sizeof(m->job));
+	m->job.request = &nobodys; /* the writer asks each for its request_id */
+	m->job.trusted_sql = (const char *)m->job_sql.data;
+	m->job.deadline_ms = clock_mono_ms() + m->options.config->commit_timeout_ms;
+	m->job.done = on_members_written;
+	m->written = m->members;
+	m->writing = true;
+	pthread_mutex_unlock(&m->members_mutex); /* done() may come before the call returns */
+	err = writer_submit(m->writer, &m->job);
+	pthread_mutex_lock(&m->members_mutex);
+	if (err == DB_OK)
+		return DB_OK;
+	m->writing = false;
+	return errmsg_set(em, err, "the members cannot be written now");
+}
+
+enum db_err master_set_members(struct master *m, const struct members *members, struct errmsg *em)
+{
+	enum db_err err = DB_OK;
+	uint64_t version;
+
+	pthread_mutex_lock(&m->members_call);
+	pthread_mutex_lock(&m->members_mutex);
+	version = m->members.version;
+	pthread_mutex_unlock(&m->members_mutex);
+	if (members->version < version) {
+		err = errmsg_set(em, DB_STALE_TERM, "members version %" PRIu64 " is in force, not %" PRIu64, version,
+				 members->version);
+	} else if (members->version > version) {
+		err = replication_set_members(m->replication, members, em);
+		if (err == DB_OK)
+			log_info("members version %" PRIu64 ": %u members, %u of them vote", members->version,
+				 members_count(members), members_voters(members));
+	}
+	pthread_mutex_lock(&m->members_mutex);
+	if (err == DB_OK) {
+		m->members = *members;
+		err = write_members(m, em);
+	}
+	pthread_mutex_unlock(&m->members_mutex);
+	pthread_mutex_unlock(&m->members_call);
+	return err;
+}
+
+void master_get_members(struct master *m, struct members *out)
+{
+	pthread_mutex_lock(&m->members_mutex);
+	*out = m->committed;
+	pthread_mutex_unlock(&m->members_mutex);
 }
 
 enum db_err master_submit(struct master *m, struct write_job *job)

@@ -25,6 +25,8 @@ struct master_options {
 	const struct cluster_config *config; /* borrowed, outlives it */
 	const char *node_id;                 /* borrowed */
 	unsigned node;                       /* our number, from 1 */
+	const struct members *members;       /* as the supervisor told with the promotion; copied */
+	struct members *log_members; /* out, also when it fails: the newest that the log has, committed or not */
 	uint64_t term;
 	void (*on_ready)(void *arg);                      /* once: the term's first record is committed */
 	void (*on_deposed)(void *arg, uint64_t term);     /* a replica answers to a newer term */
@@ -32,10 +34,17 @@ struct master_options {
 	void *arg;
 };
 
+/* DB_INVALID also when the log has newer members than the supervisor told: then that one would count wrongly. */
 enum db_err master_create(struct master **out, const struct master_options *options, struct errmsg *em);
 /* No new writes, threads end, waiting jobs are answered (see writer_stop()). */
 void master_stop(struct master *m);
 void master_free(struct master *m); /* stops first; NULL is fine */
+
+/* Counts by these members from now on, and writes them into the log unless it has them committed. Returns at once; when
+ * that has failed, the same call tries again. DB_STALE_TERM: newer ones are in force. DB_NOMEM, DB_INVALID. */
+enum db_err master_set_members(struct master *m, const struct members *members, struct errmsg *em);
+/* The newest members that our log has committed; version 0: none. */
+void master_get_members(struct master *m, struct members *out);
 
 enum db_err master_submit(struct master *m, struct write_job *job);          /* as writer_submit() */
 enum writer_knowledge master_find(struct master *m, const char *request_id); /* as writer_find() */

@@ -24,13 +24,14 @@
 
 struct sender {
 	struct replication *hub;
-	size_t index; /* in commit tracking; 0 is ourselves */
+	size_t index; /* in commit tracking and among the members */
 	char id[WIRE_NAME_MAX];
 	char address[WIRE_NAME_MAX];
 	struct pump *pump; /* set before its first callback, constant afterwards */
 	/* It is being sent a snapshot, message after message: nobody with better things to do shall kick the pump and so
 	 * perhaps have to send the rest of it. */
 	atomic_bool in_snapshot;
+	atomic_bool paced; /* in a snapshot, but waiting so that commits get on: the ticker kicks it when it is time */
 	pthread_mutex_t mutex; /* guards everything below */
 	struct walsender *walsender;
 	struct wal_cursor *cursor;
@@ -47,9 +48,12 @@ struct replication {
 	void (*on_deposed)(void *arg, uint64_t term);
 	void *arg;
 	uint64_t term;
-	struct sender *senders;
-	size_t sender_count;
-	pthread_mutex_t mutex; /* guards commit and the fields below */
+	const struct cluster_config *config; /* borrowed */
+	unsigned node;                       /* our own number, from 1 */
+	struct members_entry self;
+	pthread_rwlock_t senders_lock;
+	struct sender *senders[MEMBERS_MAX]; /* NULL: no member, or ourselves */
+	pthread_mutex_t mutex;               /* guards commit and the fields below */
 	struct commit *commit;
 	uint64_t announced_lsn; /* what on_committed was told */
 	bool announcing;        /* a thread is telling it */
@@ -186,6 +190,7 @@ static void note_state(struct sender *s)
 
 	walsender_get_status(s->walsender, &status);
 	atomic_store(&s->in_snapshot, status.state == WALSENDER_SNAPSHOT);
+	atomic_store(&s->paced, status.paced);
 	if (status.state == WALSENDER_STREAMING || status.state == WALSENDER_SNAPSHOT)
 		s->held_ms = clock_mono_ms();
 }
@@ -260,16 +265,18 @@ static void note_durable(struct replication *r, size_t index, uint64_t lsn)
 
 void replication_on_local_durable(struct replication *r, uint64_t lsn)
 {
-	note_durable(r, 0, lsn);
+	note_durable(r, r->node - 1, lsn);
 }
 
 void replication_on_sealed(struct replication *r)
 {
 	size_t i;
 
-	for (i = 0; i < r->sender_count; i++)
-		if (!atomic_load_explicit(&r->senders[i].in_snapshot, memory_order_relaxed))
-			pump_kick(r->senders[i].pump);
+	pthread_rwlock_rdlock(&r->senders_lock);
+	for (i = 0; i < MEMBERS_MAX; i++)
+		if (r->senders[i] != NULL && !atomic_load_explicit(&r->senders[i]->in_snapshot, memory_order_relaxed))
+			pump_kick(r->senders[i]->pump);
+	pthread_rwlock_unlock(&r->senders_lock);
 }
 
 uint64_t replication_committed_lsn(struct replication *r)
@@ -282,27 +289,35 @@ uint64_t replication_committed_lsn(struct replication *r)
 	return lsn;
 }
 
+/* senders_lock held. */
 static struct sender *find_sender(struct replication *r, const char *id)
 {
 	size_t i;
 
-	for (i = 0; i < r->sender_count; i++)
-		if (strcmp(r->senders[i].id, id) == 0)
-			return &r->senders[i];
+	for (i = 0; i < MEMBERS_MAX; i++)
+		if (r->senders[i] != NULL && strcmp(r->senders[i]->id, id) == 0)
+			return r->senders[i];
 	return NULL;
 }
 
 void replication_on_message(struct replication *r, const struct wire_msg *msg)
 {
-	struct sender *s = find_sender(r, msg->head.sender);
+	struct sender *s;
 	bool counts = false;
+	size_t index;
 
-	if (s == NULL || msg->head.term < r->term || !wire_term_is_credible(msg->head.term, r->term))
+	pthread_rwlock_rdlock(&r->senders_lock);
+	s = find_sender(r, msg->head.sender);
+	if (s == NULL || msg->head.term < r->term || !wire_term_is_credible(msg->head.term, r->term)) {
+		pthread_rwlock_unlock(&r->senders_lock);
 		return;
+	}
 	if (msg->head.term > r->term) {
+		pthread_rwlock_unlock(&r->senders_lock);
 		r->on_deposed(r->arg, msg->head.term);
 		return;
 	}
+	index = s->index;
 	pthread_mutex_lock(&s->mutex);
 	if (msg->head.type == WIRE_POSITION)
 		walsender_on_position(s->walsender, &msg->body.position);
@@ -312,10 +327,11 @@ void replication_on_message(struct replication *r, const struct wire_msg *msg)
 		counts = walsender_on_ack(s->walsender, &msg->body.ack);
 	note_state(s);
 	pthread_mutex_unlock(&s->mutex);
-	if (counts)
-		note_durable(r, s->index, msg->body.ack.durable_lsn);
-	else
+	if (!counts)
 		pump_kick(s->pump);
+	pthread_rwlock_unlock(&r->senders_lock);
+	if (counts)
+		note_durable(r, index, msg->body.ack.durable_lsn);
 }
 
 /* ---- the ticker: commit notices soon after a commit, keep-alives always */
@@ -350,30 +366,37 @@ static uint64_t held_lsn(struct sender *s)
 	return snapshot_lsn < lsn ? snapshot_lsn : lsn;
 }
 
+/* Takes the log from a replica that holds it from before keep_lsn on. */
+static void cut_sender(struct sender *s, uint64_t keep_lsn)
+{
+	uint64_t lsn;
+
+	pthread_mutex_lock(&s->mutex);
+	lsn = held_lsn(s);
+	if (lsn < keep_lsn) {
+		log_warn("walsender %s is cut off: it holds the log from lsn=%" PRIu64
+			 " on, which has reached its cap",
+			 s->id, lsn);
+		walsender_cut(s->walsender, "the log has reached its cap");
+		wal_cursor_free(s->cursor);
+		s->cursor = NULL;
+		s->cut_offs++;
+		note_state(s);
+	}
+	pthread_mutex_unlock(&s->mutex);
+	if (lsn < keep_lsn)
+		pump_kick(s->pump);
+}
+
 void replication_cut_slow(struct replication *r, uint64_t keep_lsn)
 {
-	struct sender *s;
-	uint64_t lsn;
 	size_t i;
 
-	for (i = 0; i < r->sender_count; i++) {
-		s = &r->senders[i];
-		pthread_mutex_lock(&s->mutex);
-		lsn = held_lsn(s);
-		if (lsn < keep_lsn) {
-			log_warn("walsender %s is cut off: it holds the log from lsn=%" PRIu64
-				 " on, which has reached its cap",
-				 s->id, lsn);
-			walsender_cut(s->walsender, "the log has reached its cap");
-			wal_cursor_free(s->cursor);
-			s->cursor = NULL;
-			s->cut_offs++;
-			note_state(s);
-		}
-		pthread_mutex_unlock(&s->mutex);
-		if (lsn < keep_lsn)
-			pump_kick(s->pump);
-	}
+	pthread_rwlock_rdlock(&r->senders_lock);
+	for (i = 0; i < MEMBERS_MAX; i++)
+		if (r->senders[i] != NULL)
+			cut_sender(r->senders[i], keep_lsn);
+	pthread_rwlock_unlock(&r->senders_lock);
 }
 
 static void flush_commit(struct sender *s)
@@ -384,7 +407,7 @@ static void flush_commit(struct sender *s)
 	note_state(s);
 	release_log(s);
 	pthread_mutex_unlock(&s->mutex);
-	if (!atomic_load_explicit(&s->in_snapshot, memory_order_relaxed))
+	if (!atomic_load_explicit(&s->in_snapshot, memory_order_relaxed) || atomic_load(&s->paced))
 		pump_kick(s->pump);
 }
 
@@ -406,8 +429,11 @@ static void *run_ticker(void *arg)
 		wait_ms(r, r->ticker_idle ? (long)WALSENDER_KEEPALIVE_MS : (long)WALSENDER_NOTICE_MS);
 		r->ticker_idle = false;
 		pthread_mutex_unlock(&r->mutex);
-		for (i = 0; i < r->sender_count; i++)
-			flush_commit(&r->senders[i]);
+		pthread_rwlock_rdlock(&r->senders_lock);
+		for (i = 0; i < MEMBERS_MAX; i++)
+			if (r->senders[i] != NULL)
+				flush_commit(r->senders[i]);
+		pthread_rwlock_unlock(&r->senders_lock);
 		pthread_mutex_lock(&r->mutex);
 	}
 	pthread_mutex_unlock(&r->mutex);
@@ -416,8 +442,7 @@ static void *run_ticker(void *arg)
 
 /* ---- life */
 
-static enum db_err start_sender(struct replication *r, struct sender *s, const struct replication_options *options,
-				unsigned node, struct errmsg *em)
+static enum db_err start_sender(struct sender *s, const struct members_entry *entry, struct errmsg *em)
 {
 	const struct walsender_io io = {.arg = s,
 					.seek = log_seek,
@@ -431,18 +456,18 @@ static enum db_err start_sender(struct replication *r, struct sender *s, const s
 					.snapshot_hash = snapshot_hash,
 					.snapshot_close = snapshot_close};
 	const struct pump_owner owner = {next_message, on_connected, s};
-	struct walsender_identity identity = {.term = options->term};
+	struct replication *r = s->hub;
+	struct walsender_identity identity = {.term = r->term};
 	char url[LINK_URL_MAX];
 	uint64_t first_stream_id;
 	enum db_err err;
 
-	s->hub = r;
-	snprintf(s->id, sizeof(s->id), "node%u", node);
-	config_node_address(options->config, node, CONFIG_REPLICATION, s->address);
-	memcpy(identity.cluster_id, options->config->cluster_id, sizeof(identity.cluster_id));
-	snprintf(identity.node_id, sizeof(identity.node_id), "node%u", options->node);
-	config_node_address(options->config, options->node, CONFIG_ACKS, identity.ack_address);
-	config_node_address(options->config, options->node, CONFIG_HTTP, identity.http_address);
+	snprintf(s->id, sizeof(s->id), "node%zu", s->index + 1);
+	members_address(entry, r->config, CONFIG_REPLICATION, s->address);
+	memcpy(identity.cluster_id, r->config->cluster_id, sizeof(identity.cluster_id));
+	snprintf(identity.node_id, sizeof(identity.node_id), "node%u", r->node);
+	members_address(&r->self, r->config, CONFIG_ACKS, identity.ack_address);
+	members_address(&r->self, r->config, CONFIG_HTTP, identity.http_address);
 	err = link_tcp_url(url, s->address, em);
 	/* Stream ids of one term never repeat between processes, whatever becomes of the clock: they begin anywhere. */
 	if (err == DB_OK && getrandom(&first_stream_id, sizeof(first_stream_id), 0) != (ssize_t)sizeof(first_stream_id))
@@ -454,34 +479,105 @@ static enum db_err start_sender(struct replication *r, struct sender *s, const s
 	return err;
 }
 
-static void init_locks(struct replication *r)
+/* Nobody else knows of it any more, but for its own callbacks, which are waited for. */
+static void free_sender(struct sender *s)
 {
-	pthread_condattr_t attr;
+	if (s == NULL)
+		return;
+	pump_free(s->pump);
+	walsender_free(s->walsender);
+	wal_cursor_free(s->cursor);
+	pthread_mutex_destroy(&s->mutex);
+	free(s);
+}
+
+static enum db_err add_sender(struct replication *r, size_t index, const struct members_entry *entry, struct errmsg *em)
+{
+	struct sender *s = calloc(1, sizeof(*s));
+	enum db_err err;
+
+	if (s == NULL)
+		return errmsg_set(em, DB_NOMEM, "out of memory");
+	s->hub = r;
+	s->index = index;
+	pthread_mutex_init(&s->mutex, NULL);
+	err = start_sender(s, entry, em);
+	if (err != DB_OK) {
+		free_sender(s);
+		return err;
+	}
+	pthread_mutex_lock(&r->mutex);
+	commit_forget(r->commit, index); /* an earlier node of that number may have acknowledged what this one lacks */
+	pthread_mutex_unlock(&r->mutex);
+	pthread_rwlock_wrlock(&r->senders_lock);
+	r->senders[index] = s;
+	pthread_rwlock_unlock(&r->senders_lock);
+	pump_kick(s->pump); /* an answer may have come before it could be found */
+	return DB_OK;
+}
+
+static void remove_sender(struct replication *r, size_t index)
+{
+	struct sender *s;
+
+	pthread_rwlock_wrlock(&r->senders_lock);
+	s = r->senders[index];
+	r->senders[index] = NULL;
+	pthread_rwlock_unlock(&r->senders_lock);
+	free_sender(s);
+}
+
+static void set_quorums(struct replication *r, const struct members *members)
+{
+	struct members_quorum quorums[2];
+	unsigned count = members_quorums(members, r->config->durability, quorums);
+	bool moved;
+
+	pthread_mutex_lock(&r->mutex);
+	moved = commit_set_quorums(r->commit, quorums, count) > r->announced_lsn;
+	pthread_mutex_unlock(&r->mutex);
+	if (moved)
+		announce(r);
+}
+
+enum db_err replication_set_members(struct replication *r, const struct members *members, struct errmsg *em)
+{
+	enum db_err err = DB_OK;
 	size_t i;
 
+	for (i = 0; i < MEMBERS_MAX && err == DB_OK; i++)
+		if (members_present(members->entries[i].state) && i + 1 != r->node && r->senders[i] == NULL)
+			err = add_sender(r, i, &members->entries[i], em);
+	if (err != DB_OK)
+		return err;
+	set_quorums(r, members);
+	for (i = 0; i < MEMBERS_MAX; i++)
+		if (!members_present(members->entries[i].state) && r->senders[i] != NULL)
+			remove_sender(r, i);
+	return DB_OK;
+}
+
+static void init_locks(struct replication *r)
+{
+	pthread_rwlockattr_t rwattr;
+	pthread_condattr_t attr;
+
+	/* It is held shared nearly all the time, and never twice by one thread; a change of the members must not starve. */
+	pthread_rwlockattr_init(&rwattr);
+	pthread_rwlockattr_setkind_np(&rwattr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&r->senders_lock, &rwattr);
+	pthread_rwlockattr_destroy(&rwattr);
 	pthread_mutex_init(&r->mutex, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&r->tick, &attr);
 	pthread_condattr_destroy(&attr);
-	for (i = 0; i < r->sender_count; i++)
-		pthread_mutex_init(&r->senders[i].mutex, NULL);
 }
 
-static enum db_err start_senders(struct replication *r, const struct replication_options *options, struct errmsg *em)
+static enum db_err start(struct replication *r, const struct replication_options *options, struct errmsg *em)
 {
-	unsigned count = config_node_count(options->config);
-	enum db_err err = DB_OK;
-	size_t i = 0;
-	unsigned node;
+	enum db_err err = replication_set_members(r, options->members, em);
 
-	for (node = 1; node <= count && err == DB_OK; node++) {
-		if (node == options->node)
-			continue;
-		r->senders[i].index = i + 1;
-		err = start_sender(r, &r->senders[i], options, node, em);
-		i++;
-	}
 	if (err != DB_OK)
 		return err;
 	if (pthread_create(&r->ticker, NULL, run_ticker, r) != 0)
@@ -492,7 +588,6 @@ static enum db_err start_senders(struct replication *r, const struct replication
 
 enum db_err replication_create(struct replication **out, const struct replication_options *options, struct errmsg *em)
 {
-	size_t node_count = config_node_count(options->config);
 	struct replication *r = calloc(1, sizeof(*r));
 	enum db_err err;
 
@@ -504,15 +599,15 @@ enum db_err replication_create(struct replication **out, const struct replicatio
 	r->on_deposed = options->on_deposed;
 	r->arg = options->arg;
 	r->term = options->term;
-	r->senders = calloc(node_count, sizeof(*r->senders));
-	r->sender_count = r->senders == NULL ? 0 : node_count - 1;
+	r->config = options->config;
+	r->node = options->node;
+	r->self = options->members->entries[options->node - 1];
 	init_locks(r);
-	err = commit_create(&r->commit, node_count, config_ack_nodes(options->config), options->term_start_lsn, em);
-	if (err == DB_OK && r->senders == NULL)
-		err = errmsg_set(em, DB_NOMEM, "out of memory");
+	/* The quorums of the members replace what it begins with before anything is durable. */
+	err = commit_create(&r->commit, COMMIT_NODES_MAX, COMMIT_NODES_MAX, options->term_start_lsn, em);
 	*out = r; /* callbacks may come from here on */
 	if (err == DB_OK)
-		err = start_senders(r, options, em);
+		err = start(r, options, em);
 	if (err != DB_OK) {
 		replication_free(r);
 		*out = NULL;
@@ -532,34 +627,35 @@ void replication_free(struct replication *r)
 	pthread_mutex_unlock(&r->mutex);
 	if (r->ticker_started)
 		pthread_join(r->ticker, NULL);
-	for (i = 0; i < r->sender_count; i++)
-		pump_free(r->senders[i].pump);
-	for (i = 0; i < r->sender_count; i++) {
-		walsender_free(r->senders[i].walsender);
-		wal_cursor_free(r->senders[i].cursor);
-		pthread_mutex_destroy(&r->senders[i].mutex);
-	}
+	for (i = 0; i < MEMBERS_MAX; i++)
+		remove_sender(r, i);
 	commit_free(r->commit);
-	free(r->senders);
 	pthread_cond_destroy(&r->tick);
 	pthread_mutex_destroy(&r->mutex);
+	pthread_rwlock_destroy(&r->senders_lock);
 	free(r);
 }
 
 size_t replication_get_peers(struct replication *r, struct replication_peer *out, size_t max)
 {
+	size_t count = 0;
 	size_t i;
 
-	for (i = 0; i < r->sender_count && i < max; i++) {
-		struct sender *s = &r->senders[i];
+	pthread_rwlock_rdlock(&r->senders_lock);
+	for (i = 0; i < MEMBERS_MAX && count < max; i++) {
+		struct sender *s = r->senders[i];
 
-		memcpy(out[i].id, s->id, sizeof(out[i].id));
-		memcpy(out[i].address, s->address, sizeof(out[i].address));
+		if (s == NULL)
+			continue;
+		memcpy(out[count].id, s->id, sizeof(out[count].id));
+		memcpy(out[count].address, s->address, sizeof(out[count].address));
 		pthread_mutex_lock(&s->mutex);
-		walsender_get_status(s->walsender, &out[i].walsender);
-		out[i].held_lsn = held_lsn(s);
-		out[i].cut_offs = s->cut_offs;
+		walsender_get_status(s->walsender, &out[count].walsender);
+		out[count].held_lsn = held_lsn(s);
+		out[count].cut_offs = s->cut_offs;
 		pthread_mutex_unlock(&s->mutex);
+		count++;
 	}
-	return i;
+	pthread_rwlock_unlock(&r->senders_lock);
+	return count;
 }

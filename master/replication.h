@@ -7,8 +7,9 @@
  * sends on the thread that has the news: a hand-over to a thread of its own would cost a wake-up on the path of every
  * write.
  *
- * Locks: one per sender (its walsender and cursor), one for commit tracking; none is held while sending, or while
- * on_committed runs, and no two are held together.
+ * Locks: the list of senders (shared by whoever goes through it, exclusive for a change of the members) before one per
+ * sender (its walsender and cursor); one for commit tracking, held together with no other. None but the list is held
+ * while sending, and none while on_committed runs.
  */
 #ifndef GRIZZLY_MASTER_REPLICATION_H
 #define GRIZZLY_MASTER_REPLICATION_H
@@ -26,6 +27,7 @@ struct replication;
 struct replication_options {
 	struct store *store;
 	const struct cluster_config *config; /* borrowed, outlives it */
+	const struct members *members;       /* who is sent to, and whose acknowledgements count; copied */
 	unsigned node;                       /* our own number, from 1 */
 	uint64_t term;
 	uint64_t term_start_lsn;
@@ -39,6 +41,11 @@ struct replication_options {
 enum db_err replication_create(struct replication **out, const struct replication_options *options, struct errmsg *em);
 /* Waits for callbacks under way. NULL is fine. */
 void replication_free(struct replication *r);
+
+/* Begins to send to new members, stops sending to those that are none any more, and counts by their quorums: everything
+ * acknowledged from here on satisfies them. One call at a time, holding no lock that a callback of replication takes.
+ * On an error (DB_NOMEM, DB_INVALID, …) the quorums are those of before. */
+enum db_err replication_set_members(struct replication *r, const struct members *members, struct errmsg *em);
 
 void replication_on_sealed(struct replication *r);                      /* new records lie in the log */
 void replication_on_local_durable(struct replication *r, uint64_t lsn); /* our own fdatasync returned */

@@ -391,10 +391,15 @@ static bool run_in_batch(struct writer *w, struct write_job *job)
 {
 	struct query_error error = {0};
 	bool batch_lost = false;
+	enum query_code code;
 
-	if (query_write(w->conn, job->request, job->deadline_ms, &job->answer, &job->error, &batch_lost) == QUERY_OK) {
+	if (job->trusted_sql != NULL)
+		code = query_write_trusted(w->conn, job->trusted_sql, &job->error, &batch_lost);
+	else
+		code = query_write(w->conn, job->request, job->deadline_ms, &job->answer, &job->error, &batch_lost);
+	if (code == QUERY_OK) {
 		job->error.code = QUERY_OK;
-		job->repeated_lsn = query_repeated_lsn(w->conn);
+		job->repeated_lsn = job->trusted_sql == NULL ? query_repeated_lsn(w->conn) : 0;
 	}
 	if (!batch_lost) {
 		add_running(w, job);

@@ -36,11 +36,12 @@ enum write_outcome {
 /* One write request; owned by whoever submits it, and by the writer until done() is called. */
 struct write_job {
 	struct write_job *next;              /* private */
-	const struct query_request *request; /* borrowed */
-	bool alone;                          /* outside any transaction: QUERY_KIND_WRITE_ALONE */
-	uint64_t deadline_ms;                /* clock_mono_ms() */
-	uint64_t submitted_ms;               /* private */
-	bool retried;                        /* private: the batch it was in was lost, it runs by itself now */
+	const struct query_request *request; /* borrowed; an empty one beside trusted_sql */
+	const char *trusted_sql; /* the node's own statements in its place; borrowed; NULL: a client's request */
+	bool alone;              /* outside any transaction: QUERY_KIND_WRITE_ALONE */
+	uint64_t deadline_ms;    /* clock_mono_ms() */
+	uint64_t submitted_ms;   /* private */
+	bool retried;            /* private: the batch it was in was lost, it runs by itself now */
 	enum write_outcome outcome;
 	struct buf answer;
 	struct query_error error;

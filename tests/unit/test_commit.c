@@ -50,6 +50,61 @@ static void test_a_single_node_commits_by_itself(void)
 	commit_free(c);
 }
 
+static void test_two_sets_must_both_hold_it(void)
+{
+	static const struct members_quorum joint[2] = {{0x7, 2}, {0xf, 3}};
+	static const struct members_quorum new_set = {0xf, 3}, old_set = {0x7, 2};
+	struct commit *c = tracking(4, 4, 1);
+
+	CU_ASSERT_EQUAL(commit_set_quorums(c, &old_set, 1), 0);
+	commit_on_durable(c, 0, 9);
+	CU_ASSERT_EQUAL(commit_on_durable(c, 1, 5), 5);
+	CU_ASSERT_EQUAL(commit_set_quorums(c, joint, 2), 5); /* never back */
+	CU_ASSERT_EQUAL(commit_on_durable(c, 1, 7), 5);      /* enough of the old, not of the new */
+	CU_ASSERT_EQUAL(commit_on_durable(c, 3, 8), 7);
+	CU_ASSERT_EQUAL(commit_on_durable(c, 3, 9), 7);
+	CU_ASSERT_EQUAL(commit_on_durable(c, 2, 8), 8);
+	CU_ASSERT_EQUAL(commit_set_quorums(c, &new_set, 1), 8);
+	CU_ASSERT_EQUAL(commit_on_durable(c, 1, 9), 9);
+	commit_free(c);
+}
+
+static void test_fewer_voters_may_commit_more(void)
+{
+	static const struct members_quorum after = {0x3, 2};
+	struct commit *c = tracking(3, 3, 1);
+
+	commit_on_durable(c, 0, 9);
+	CU_ASSERT_EQUAL(commit_on_durable(c, 1, 8), 0);
+	CU_ASSERT_EQUAL(commit_set_quorums(c, &after, 1), 8);
+	commit_free(c);
+}
+
+static void test_those_who_do_not_vote_do_not_count(void)
+{
+	static const struct members_quorum voters = {0x5, 2};
+	struct commit *c = tracking(4, 2, 1);
+
+	commit_set_quorums(c, &voters, 1);
+	commit_on_durable(c, 0, 9);
+	commit_on_durable(c, 1, 9);
+	CU_ASSERT_EQUAL(commit_on_durable(c, 3, 9), 0);
+	CU_ASSERT_EQUAL(commit_on_durable(c, 2, 4), 4);
+	commit_free(c);
+}
+
+static void test_a_node_that_was_replaced_begins_with_nothing(void)
+{
+	struct commit *c = tracking(3, 2, 1);
+
+	commit_on_durable(c, 1, 9);
+	commit_forget(c, 1);
+	CU_ASSERT_EQUAL(commit_durable_lsn(c, 1), 0);
+	CU_ASSERT_EQUAL(commit_on_durable(c, 0, 9), 0);
+	CU_ASSERT_EQUAL(commit_on_durable(c, 1, 3), 3);
+	commit_free(c);
+}
+
 static void test_commit_waits_for_a_record_of_its_own_term(void)
 {
 	struct commit *c = tracking(3, 2, 10);
@@ -130,6 +185,10 @@ int main(void)
 	    {"replicas alone may commit before our own sync", test_replicas_alone_may_commit_before_our_own_sync},
 	    {"all waits for the slowest", test_all_waits_for_the_slowest},
 	    {"a single node commits by itself", test_a_single_node_commits_by_itself},
+	    {"two sets must both hold it", test_two_sets_must_both_hold_it},
+	    {"fewer voters may commit more", test_fewer_voters_may_commit_more},
+	    {"those who do not vote do not count", test_those_who_do_not_vote_do_not_count},
+	    {"a node that was replaced begins with nothing", test_a_node_that_was_replaced_begins_with_nothing},
 	    {"commit waits for a record of its own term", test_commit_waits_for_a_record_of_its_own_term},
 	    {"late and repeated acks change nothing", test_late_and_repeated_acks_change_nothing},
 	    {"impossible quorums are refused", test_impossible_quorums_are_refused},
