@@ -26,7 +26,9 @@ static enum db_err carry_out(struct control *c, const struct wire_msg *request, 
 	case WIRE_SET_TERM:
 		return roles_set_term(roles, request->head.term, em);
 	case WIRE_PROMOTE:
-		return roles_promote(roles, request->head.term, em);
+		return roles_promote(roles, request->head.term, &request->body.members, em);
+	case WIRE_MEMBERS:
+		return roles_set_members(roles, request->head.term, &request->body.members, em);
 	case WIRE_DRAIN:
 		return roles_drain(roles, true, em);
 	case WIRE_RESUME:
@@ -49,8 +51,8 @@ static void fill_reply(struct control *c, enum db_err err, const struct errmsg *
 	snprintf(head->sender, sizeof(head->sender), "%s", c->options.node_id);
 	status->accepted = err == DB_OK;
 	status->pid = (uint32_t)getpid();
-	config_node_address(c->options.config, c->options.node, CONFIG_HTTP, status->http_address);
-	config_node_address(c->options.config, c->options.node, CONFIG_REPLICATION, status->replication_address);
+	members_address(c->options.entry, c->options.config, CONFIG_HTTP, status->http_address);
+	members_address(c->options.entry, c->options.config, CONFIG_REPLICATION, status->replication_address);
 	if (err != DB_OK)
 		snprintf(status->reason, sizeof(status->reason), "%.*s", (int)sizeof(status->reason) - 1, em->text);
 }

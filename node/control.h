@@ -16,7 +16,7 @@ struct control_options {
 	struct roles *roles;
 	const struct cluster_config *config; /* these are borrowed */
 	const char *node_id;
-	unsigned node;
+	const struct members_entry *entry; /* our ports */
 };
 
 /* DB_BUSY: another process serves this node already. */

@@ -120,6 +120,8 @@ static bool is_read(struct front_request *req)
 	struct query_error error;
 	enum query_kind kind;
 
+	if (req->admin.kind != ADMIN_NONE)
+		return req->admin.kind == ADMIN_SHOW_REPLICAS;
 	return req->query == NULL ||
 	       (query_classify(req->worker->conn, req->query, &kind, &error) == QUERY_OK && kind == QUERY_KIND_READ);
 }

@@ -1,6 +1,6 @@
 /*
  * front_request.h - a request that is not answered yet: a /query, or a /writes/ID, which has no query but a write_id.
- * Private to node/frontend.c, node/forward.c and node/write_state.c.
+ * Private to node/frontend.c, node/forward.c, node/write_state.c and node/admin_front.c.
  */
 #ifndef GRIZZLY_NODE_FRONT_REQUEST_H
 #define GRIZZLY_NODE_FRONT_REQUEST_H
@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "common/query/admin_sql.h"
 #include "common/query/exec.h"
 #include "node/frontend.h"
 
@@ -57,6 +58,8 @@ struct front_request {
 	bool
 	    in_doubt; /* a master that had it was lost: it may be done already. It has a request_id, so is sent again */
 	struct write_job job;
+	struct admin_statement admin;
+	struct admin_job admin_job;
 	struct http_task task;
 };
 
@@ -65,6 +68,7 @@ void front_request_free(struct front_request *req);
 /* Nothing came of it. One that is in doubt is answered as such, whatever the code. */
 void front_request_fail(struct front_request *req, enum query_code code, const char *message);
 void front_request_park(struct front_request *req); /* until the role changes, a moment passes, or its deadline */
+void admin_start(struct front_request *req);        /* to the supervisor; on a master */
 void forward_start(struct front_request *req);      /* to req->master_http; "" parks it */
 
 /* Whether it may be sent anywhere again though it may have been executed: it reads, or has a request_id. */
@@ -74,6 +78,8 @@ bool front_status_settles(int status);
 
 /* On a master that serves: answers what became of the write req->write_id. Takes the request. */
 void write_state_answer(struct front_request *req);
+/* Answers with what query_read() makes of the request: content type, body, or the error. Takes the request. */
+void front_request_read(struct front_request *req);
 
 /* Gives up reads that wait for any other master than address, so that they are asked again. */
 void forward_on_master_change(struct front_worker *w, const char *address);

@@ -45,6 +45,7 @@ void front_request_free(struct front_request *req)
 {
 	query_request_free(req->query);
 	buf_fini(&req->job.answer);
+	buf_fini(&req->admin_job.text);
 	free(req);
 }
 
@@ -347,7 +348,7 @@ static void read_slowly(struct front_request *req)
 	front_request_free(req);
 }
 
-static void read_here(struct front_request *req)
+void front_request_read(struct front_request *req)
 {
 	struct front_worker *w = req->worker;
 	const struct query_read_limits limits = {.ops_max = w->frontend->options.config->query.inline_ops,
@@ -419,7 +420,7 @@ static void run_locally(struct front_request *req, bool is_master)
 	else if (!classified)
 		reply_failure(req, &error);
 	else if (req->kind == QUERY_KIND_READ)
-		read_here(req);
+		front_request_read(req);
 	else if (is_master)
 		submit_write(req);
 	else
@@ -443,7 +444,11 @@ void front_request_dispatch(struct front_request *req)
 
 	roles_get_view(req->worker->frontend->options.roles, &view);
 	memcpy(req->master_http, view.master_http, sizeof(req->master_http));
-	if (view.role == WIRE_ROLE_MASTER) {
+	if (req->admin.kind != ADMIN_NONE && view.role == WIRE_ROLE_MASTER) {
+		admin_start(req);
+	} else if (req->admin.kind != ADMIN_NONE) {
+		forward_once(req);
+	} else if (view.role == WIRE_ROLE_MASTER) {
 		if (!view.ready)
 			front_request_park(req);
 		else if (req->query == NULL)
@@ -488,6 +493,7 @@ void frontend_on_query(struct http_request *http)
 	const struct query_request_limits limits = {config->query.sql_length_max, config->query.statements_max};
 	struct query_error error = {.statement = -1};
 	struct query_request *query;
+	struct admin_statement admin;
 	struct front_request *req;
 	const void *body;
 	size_t len;
@@ -502,6 +508,11 @@ void frontend_on_query(struct http_request *http)
 		http_reply_unauthorized(http);
 		return;
 	}
+	if (admin_sql_parse(query, &admin, &error) != QUERY_OK) {
+		query_request_free(query);
+		http_reply_error(http, &error);
+		return;
+	}
 	req = calloc(1, sizeof(*req));
 	if (req == NULL) {
 		query_request_free(query);
@@ -512,6 +523,7 @@ void frontend_on_query(struct http_request *http)
 	req->http = http;
 	req->query = query;
 	req->worker = w;
+	req->admin = admin;
 	req->started_us = http_request_started_us(http);
 	req->deadline_ms = front_deadline_ms(config, query->timeout_ms, http);
 	front_request_dispatch(req);

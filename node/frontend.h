@@ -16,6 +16,7 @@
 #include "common/http/server.h"
 #include "common/remote/http_client.h"
 #include "common/store/store.h"
+#include "node/admin.h"
 #include "node/lost_writes.h"
 #include "node/roles.h"
 #include "node/slow_pool.h"
@@ -28,7 +29,8 @@ struct frontend_options {
 	struct roles *roles;
 	struct slow_pool *slow_pool;
 	struct lost_writes *lost_writes;
-	const struct cluster_config *config; /* these five are borrowed */
+	struct admin *admin;
+	const struct cluster_config *config; /* these six are borrowed */
 	const char *node_id;
 	unsigned node; /* from 1 */
 	const char *token;

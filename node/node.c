@@ -1,8 +1,8 @@
 /*
  * node.c - see node.h.
  *
- * Threads: main (signals, role changes, handing out the endpoint's socket), HTTP workers, slow-query threads, the
- * checkpointer, NNG's threads (control, replication, acks), and on a master the writer, sync and ticker threads.
+ * Threads: main (signals, role changes, handing out the endpoint's socket), HTTP workers, slow-query threads, admin
+ * (asks the supervisor for clients), the checkpointer, NNG's threads (control, replication, acks), and on a master the writer, sync and ticker threads.
  * The main thread sleeps in poll(); others wake it through an eventfd.
  *
  * A snapshot from the master replaces the store while nothing has it open: the node stops in order, exchanges the two
@@ -37,6 +37,7 @@
 #include "common/remote/http_client.h"
 #include "common/store/store.h"
 #include "common/wire/link.h"
+#include "node/admin.h"
 #include "node/archiver.h"
 #include "node/backup.h"
 #include "node/checkpointer.h"
@@ -61,6 +62,8 @@
 struct node {
 	struct node_options options;
 	struct cluster_config config;
+	struct members_entry entry; /* our ports */
+	unsigned members;           /* of the cluster, when we were started */
 	char *token;
 	char dir[64];
 	uint64_t started_ms;
@@ -75,6 +78,7 @@ struct node {
 	struct lost_writes *lost_writes;
 	struct roles *roles;
 	struct slow_pool *slow_pool;
+	struct admin *admin;
 	struct frontend *frontend;
 	struct backups *backups;
 	struct http_server *server;
@@ -259,7 +263,7 @@ static enum db_err listen_on(struct link_pull **out, struct node *n, enum config
 	char address[CONFIG_ADDRESS_MAX], url[LINK_URL_MAX];
 	enum db_err err;
 
-	config_node_address(&n->config, n->options.node, which, address);
+	members_address(&n->entry, &n->config, which, address);
 	err = link_tcp_url(url, address, em);
 	if (err == DB_OK)
 		err = link_pull_create(out, url, on_bytes, n, em);
@@ -279,8 +283,8 @@ static enum db_err bind_http(struct node *n, struct errmsg *em)
 	const int one = 1;
 	int rc;
 
-	config_node_address(&n->config, n->options.node, CONFIG_HTTP, name);
-	snprintf(port, sizeof(port), "%u", (n->config.http_port + n->options.node) & 0xffffu);
+	members_address(&n->entry, &n->config, CONFIG_HTTP, name);
+	snprintf(port, sizeof(port), "%u", n->entry.http_port);
 	rc = getaddrinfo(n->config.bind, port, &hints, &address);
 	if (rc != 0)
 		return errmsg_set(em, DB_INVALID, "bind address \"%s\": %s", n->config.bind, gai_strerror(rc));
@@ -494,7 +498,7 @@ static enum db_err open_store(struct node *n, struct errmsg *em)
 	if (err == DB_OK)
 		err = disk_watch_create(&n->disk, &disk, em);
 	if (err == DB_OK)
-		err = config_node_count(&n->config) > 1 ? open_replicated_store(n, em) : open_single_store(n, em);
+		err = n->members > 1 ? open_replicated_store(n, em) : open_single_store(n, em);
 	if (err == DB_OK)
 		err = disk_watch_start(n->disk, em);
 	if (err != DB_OK)
@@ -561,7 +565,7 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 					    .on_change = wake_main,
 					    .on_cut = on_cut,
 					    .arg = n};
-	const struct control_options control = {NULL, &n->config, n->options.id, n->options.node};
+	const struct control_options control = {NULL, &n->config, n->options.id, &n->entry};
 	const struct backups_options backups = {
 	    .store = n->store, .node_id = n->options.id, .cluster_id = n->config.cluster_id};
 	struct archiver_options archiver = {.store = n->store, .config = &n->config, .node_id = n->options.id};
@@ -581,8 +585,11 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 				       n->config.query.slow_queue_max, em);
 	if (err == DB_OK)
 		err = backups_create(&n->backups, &backups, em);
+	if (err == DB_OK)
+		err = admin_create(&n->admin, "run/supervisor.ctl", n->options.id, em);
 	frontend.roles = n->roles;
 	archiver.roles = n->roles;
+	frontend.admin = n->admin;
 	frontend.slow_pool = n->slow_pool;
 	frontend.lost_writes = n->lost_writes;
 	with_roles.roles = n->roles;
@@ -601,15 +608,48 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 	if (err == DB_OK)
 		err = listen_on(&n->replication, n, CONFIG_REPLICATION, on_replication_bytes, em);
 	if (err == DB_OK && n->options.term > 0) {
+		struct members members;
+
+		/* The first master of a new cluster: nobody has changed its members yet. */
+		members_init(&members, &n->config);
 		err = roles_set_term(n->roles, n->options.term, em);
 		if (err == DB_OK)
-			err = roles_promote(n->roles, n->options.term, em);
+			err = roles_promote(n->roles, n->options.term, &members, em);
+		if (err == DB_INVALID) { /* a recovery of a cluster whose members were changed: the log knows them */
+			struct wire_node_status status;
+
+			roles_get_status(n->roles, &status);
+			if (status.members.version > members.version)
+				err = roles_promote(n->roles, n->options.term, &status.members, em);
+		}
 	}
 	if (err == DB_OK)
 		err = serve_endpoint_fd(n, em);
 	if (err == DB_OK)
 		err = control_create(&n->control, &with_roles, em); /* last: whoever gets an answer finds all of it */
 	return err;
+}
+
+/* The supervisor says where we listen and how many we are; by hand the configuration does. */
+static enum db_err find_place(struct node *n, struct errmsg *em)
+{
+	unsigned count = config_node_count(&n->config);
+	const unsigned *ports = n->options.ports;
+
+	if (ports[0] == 0 && n->options.node > count)
+		return errmsg_set(em, DB_INVALID,
+				  "%s: there are %u nodes (replicas + 1), no %s; one that was added "
+				  "needs --ports",
+				  n->options.config_path, count, n->options.id);
+	if (n->options.node > MEMBERS_MAX)
+		return errmsg_set(em, DB_INVALID, "there can be no %s: nodes are numbered up to %u", n->options.id,
+				  MEMBERS_MAX);
+	n->members = n->options.members > 0 ? n->options.members : count;
+	members_standard_ports(&n->entry, &n->config, n->options.node);
+	if (ports[0] != 0)
+		n->entry =
+		    (struct members_entry){MEMBERS_VOTER, (uint16_t)ports[0], (uint16_t)ports[1], (uint16_t)ports[2]};
+	return DB_OK;
 }
 
 static enum db_err load_configuration(struct node *n, struct errmsg *em)
@@ -620,9 +660,8 @@ static enum db_err load_configuration(struct node *n, struct errmsg *em)
 		return errmsg_errno(em, errno, "data directory \"%s\"", n->options.data_dir);
 	config_init(&n->config);
 	err = config_load(&n->config, n->options.config_path, em);
-	if (err == DB_OK && n->options.node > config_node_count(&n->config))
-		err = errmsg_set(em, DB_INVALID, "%s: there are %u nodes (replicas + 1), no %s", n->options.config_path,
-				 config_node_count(&n->config), n->options.id);
+	if (err == DB_OK)
+		err = find_place(n, em);
 	if (err == DB_OK)
 		err = token_load(&n->token, n->options.token_path, em);
 	return err;
@@ -765,6 +804,7 @@ static void stop(struct node *n, bool failed, uint64_t grace_ms)
 	link_pull_free(n->acks);
 	archiver_stop(n->archiver);
 	roles_stop(n->roles);
+	admin_free(n->admin);
 	http_server_free(n->server); /* its workers use the pool to the last; clients are gone: long queries give up */
 	backups_free(n->backups);
 	slow_pool_free(n->slow_pool);

@@ -10,6 +10,8 @@
 
 #include "config.h"
 
+#include "common/base/config.h"
+
 #define EXIT_USAGE 2
 
 static const char *program_name(enum node_program program)
@@ -27,7 +29,9 @@ static void print_usage(FILE *out, enum node_program program)
 		"  --data-dir D     the cluster's directory; the node's own files are below D/nodeN\n"
 		"  --id nodeN       which node this is, N counting from 1\n"
 		"  --config F       the cluster's configuration (D/cluster.json)\n"
-		"  --token-file F   the cluster's token (D/token)\n",
+		"  --token-file F   the cluster's token (D/token)\n"
+		"  --ports H,R,A    HTTP, replication and ack port (http_port + N, + 100 + N, + 200 + N)\n"
+		"  --members N      how many nodes the cluster has (replicas + 1)\n",
 		program_name(program));
 	if (program == NODE_PROGRAM_MASTER)
 		fprintf(out, "  --term T         become master of term T, which must be newer than any promised (1)\n");
@@ -49,6 +53,32 @@ static bool parse_node(const char *id, unsigned *node)
 	n = strtoul(id + 4, &end, 10);
 	*node = (unsigned)n;
 	return *end == '\0' && n <= 1000;
+}
+
+static bool parse_ports(const char *text, unsigned ports[3])
+{
+	const char *p = text;
+	char *end;
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		unsigned long v = p[0] >= '0' && p[0] <= '9' ? strtoul(p, &end, 10) : 0;
+
+		if (v < 1 || v > 65535 || *end != (i < 2 ? ',' : '\0'))
+			return false;
+		ports[i] = (unsigned)v;
+		p = end + 1;
+	}
+	return true;
+}
+
+static bool parse_members(const char *text, unsigned *members)
+{
+	char *end;
+	unsigned long v = text[0] >= '1' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
+
+	*members = (unsigned)v;
+	return v >= 1 && v <= CONFIG_NODES_MAX && *end == '\0';
 }
 
 static bool parse_term(const char *text, uint64_t *term)
@@ -81,6 +111,7 @@ int node_options_parse(struct node_options *out, enum node_program program, int 
 	static const struct option known[] = {
 	    {"data-dir", required_argument, NULL, 'd'}, {"id", required_argument, NULL, 'i'},
 	    {"config", required_argument, NULL, 'c'},   {"token-file", required_argument, NULL, 't'},
+	    {"ports", required_argument, NULL, 'p'},    {"members", required_argument, NULL, 'm'},
 	    {"term", required_argument, NULL, 'T'},     {"help", no_argument, NULL, 'h'},
 	    {"version", no_argument, NULL, 'V'},        {NULL, 0, NULL, 0},
 	};
@@ -102,6 +133,12 @@ int node_options_parse(struct node_options *out, enum node_program program, int 
 			out->config_path = optarg;
 		} else if (c == 't') {
 			out->token_path = optarg;
+		} else if (c == 'p') {
+			if (!parse_ports(optarg, out->ports))
+				return usage_error(program, "--ports expects three ports like 8081,8181,8281", optarg);
+		} else if (c == 'm') {
+			if (!parse_members(optarg, &out->members))
+				return usage_error(program, "--members expects a number from 1", optarg);
 		} else if (c == 'T' && program == NODE_PROGRAM_MASTER) {
 			if (!parse_term(optarg, &out->term))
 				return usage_error(program, "--term expects a number from 1", optarg);

@@ -15,6 +15,8 @@ struct node_options {
 	const char *token_path;  /* default: token, relative to data_dir */
 	uint64_t term;           /* grizzly-master: become master of this term at once; 0: start as a replica */
 	unsigned node;           /* from id */
+	unsigned members;        /* of the cluster; 0: as the configuration says */
+	unsigned ports[3];       /* HTTP, replication, acks; all 0: as the configuration says */
 };
 
 enum node_program { NODE_PROGRAM_MASTER, NODE_PROGRAM_REPLICA };

@@ -26,6 +26,7 @@ struct roles {
 	struct master *master;
 	uint64_t master_term;
 	bool draining;
+	struct members log_members; /* as seen when it was last to be promoted */
 
 	pthread_mutex_t news_mutex; /* guards everything below; taken last */
 	char master_http[WIRE_NAME_MAX];
@@ -135,12 +136,14 @@ static enum db_err start_replica(struct roles *r, struct errmsg *em)
 	return replica_create(&r->replica, &options, em);
 }
 
-static enum db_err start_master(struct roles *r, uint64_t term, struct errmsg *em)
+static enum db_err start_master(struct roles *r, uint64_t term, const struct members *members, struct errmsg *em)
 {
 	const struct master_options options = {.store = r->options.store,
 					       .config = r->options.config,
 					       .node_id = r->options.node_id,
 					       .node = r->options.node,
+					       .members = members,
+					       .log_members = &r->log_members,
 					       .term = term,
 					       .on_ready = on_ready,
 					       .on_deposed = on_deposed,
@@ -200,7 +203,7 @@ static enum db_err set_term_locked(struct roles *r, uint64_t term, struct errmsg
 	return err;
 }
 
-static enum db_err promote_locked(struct roles *r, uint64_t term, struct errmsg *em)
+static enum db_err promote_locked(struct roles *r, uint64_t term, const struct members *members, struct errmsg *em)
 {
 	struct walreceiver_status status;
 	struct errmsg again = {0};
@@ -215,6 +218,8 @@ static enum db_err promote_locked(struct roles *r, uint64_t term, struct errmsg 
 		return errmsg_set(em, DB_INVALID, "already master of term %" PRIu64, r->master_term);
 	if (atomic_load(&r->rebuilding))
 		return errmsg_set(em, DB_INVALID, "cannot be promoted: %s", REBUILDING_TEXT);
+	if (!members_votes(members->entries[r->options.node - 1].state))
+		return errmsg_set(em, DB_INVALID, "cannot be promoted: it is no voting member");
 	replica_get_status(r->replica, &status);
 	if (status.diverged || status.state == WALRECEIVER_FAILED)
 		return errmsg_set(em, DB_INVALID, "cannot be promoted: %s", status.reason);
@@ -222,7 +227,7 @@ static enum db_err promote_locked(struct roles *r, uint64_t term, struct errmsg 
 		return errmsg_set(em, DB_INVALID, "cannot be promoted: a snapshot takes its store's place");
 	replica_free(r->replica);
 	r->replica = NULL;
-	err = start_master(r, term, em);
+	err = start_master(r, term, members, em);
 	if (err == DB_OK) {
 		log_info("promoted to master of term %" PRIu64, term);
 		return DB_OK;
@@ -244,14 +249,31 @@ enum db_err roles_set_term(struct roles *r, uint64_t term, struct errmsg *em)
 	return err;
 }
 
-enum db_err roles_promote(struct roles *r, uint64_t term, struct errmsg *em)
+enum db_err roles_promote(struct roles *r, uint64_t term, const struct members *members, struct errmsg *em)
 {
 	enum db_err err;
 
 	pthread_rwlock_wrlock(&r->lock);
-	err = promote_locked(r, term, em);
+	err = promote_locked(r, term, members, em);
 	pthread_rwlock_unlock(&r->lock);
 	r->options.on_change(r->options.arg);
+	return err;
+}
+
+enum db_err roles_set_members(struct roles *r, uint64_t term, const struct members *members, struct errmsg *em)
+{
+	enum db_err err;
+
+	pthread_rwlock_rdlock(&r->lock);
+	if (r->master == NULL)
+		err = errmsg_set(em, DB_INVALID, "not the master");
+	else if (r->master_term != term)
+		err = errmsg_set(em, DB_STALE_TERM, "master of term %" PRIu64 ", not %" PRIu64, r->master_term, term);
+	else if (!members_present(members->entries[r->options.node - 1].state))
+		err = errmsg_set(em, DB_INVALID, "the master cannot be left out of the members");
+	else
+		err = master_set_members(r->master, members, em);
+	pthread_rwlock_unlock(&r->lock);
 	return err;
 }
 
@@ -419,6 +441,7 @@ static void put_master_status(struct roles *r, struct wire_node_status *out)
 	out->role = WIRE_ROLE_MASTER;
 	out->ready = master_is_ready(r->master);
 	out->draining = r->draining;
+	master_get_members(r->master, &out->members);
 	out->committed_lsn = master_committed_lsn(r->master);
 	out->state = out->ready ? WIRE_STATE_UP : WIRE_STATE_STARTING;
 	/* Not drained while a batch is open, even when everything sealed is committed. */
@@ -432,6 +455,7 @@ static void put_replica_status(struct roles *r, struct wire_node_status *out)
 
 	replica_get_status(r->replica, &status);
 	out->role = WIRE_ROLE_REPLICA;
+	out->members = r->log_members;
 	out->ready = status.state == WALRECEIVER_STREAMING;
 	out->lag_ms = walreceiver_lag_ms(&status, clock_mono_ms());
 	memcpy(out->reason, status.reason, sizeof(out->reason));

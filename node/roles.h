@@ -70,7 +70,8 @@ void roles_on_ack_message(struct roles *r, const struct wire_msg *msg);
 /* The supervisor's commands; each is idempotent. DB_STALE_TERM: a newer term is promised. DB_INVALID: not possible in the
  * present role, em says why. */
 enum db_err roles_set_term(struct roles *r, uint64_t term, struct errmsg *em);
-enum db_err roles_promote(struct roles *r, uint64_t term, struct errmsg *em);
+enum db_err roles_promote(struct roles *r, uint64_t term, const struct members *members, struct errmsg *em);
+enum db_err roles_set_members(struct roles *r, uint64_t term, const struct members *members, struct errmsg *em);
 enum db_err roles_drain(struct roles *r, bool draining, struct errmsg *em);
 
 /* On the main thread after on_change(): steps down when a newer term was seen. DB_IO: the log cannot be written any more,
