@@ -52,11 +52,12 @@ unsigned adopt_running(struct process *processes, struct roster *roster)
 	return count;
 }
 
-enum db_err adopt_check_surplus(const struct process *processes, const struct cluster_config *config, struct errmsg *em)
+enum db_err adopt_check_surplus(const struct process *processes, const struct cluster_config *config,
+				const struct members *members, struct errmsg *em)
 {
 	unsigned n;
 
-	for (n = config_node_count(config); n < CONFIG_NODES_MAX; n++)
+	for (n = members->version > 0 ? CONFIG_NODES_MAX : config_node_count(config); n < CONFIG_NODES_MAX; n++)
 		if (processes[n].pidfd >= 0)
 			return errmsg_set(
 			    em, DB_INVALID,

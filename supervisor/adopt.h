@@ -7,6 +7,7 @@
 #define GRIZZLY_SUPERVISOR_ADOPT_H
 
 #include "common/base/config.h"
+#include "common/base/members.h"
 #include "supervisor/launcher.h"
 #include "supervisor/roster.h"
 
@@ -15,8 +16,9 @@
 unsigned adopt_running(struct process *processes, struct roster *roster);
 /* Is there a process, not known to us, that holds node n's socket (n from 0)? Then *out holds it. */
 bool adopt_stranger(unsigned n, struct process *out);
-/* DB_INVALID: a node runs that is not part of the configuration; it would serve behind everybody's back. */
+/* DB_INVALID: a node runs that is not part of the configuration; it would serve behind everybody's back. Where the members
+ * were changed since (version above 0), it is what a removal has left, and is ended by the cluster core. */
 enum db_err adopt_check_surplus(const struct process *processes, const struct cluster_config *config,
-				struct errmsg *em);
+				const struct members *members, struct errmsg *em);
 
 #endif

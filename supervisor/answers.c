@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "supervisor/addresses.h"
 #include "supervisor/status_json.h"
 
 static void put_result(struct buf *reply, const char *status, const char *code, const char *message, uint64_t id)
@@ -24,52 +25,114 @@ static void put_result(struct buf *reply, const char *status, const char *code, 
 	free(text);
 }
 
-static bool parse_node_id(const struct answers *a, const char *id, unsigned *out)
+/* A node cannot wait for its own end: it is told when nothing else is left. */
+static bool put_ending(const struct answers *a, uint64_t id, struct buf *reply)
 {
-	unsigned count = config_node_count(a->config);
-	char name[16];
-	unsigned n;
+	struct cluster_view v;
+	char code[32];
 
-	for (n = 0; n < count; n++) {
-		snprintf(name, sizeof(name), "node%u", n + 1);
-		if (strcmp(name, id) == 0) {
-			*out = n;
-			return true;
-		}
-	}
-	return false;
+	cluster_view(a->cluster, &v);
+	snprintf(code, sizeof(code), "ENDING node%u", v.ending_node + 1);
+	if (id != a->change.id || a->change.done || v.outcome[0] == '\0')
+		return false;
+	put_result(reply, "running", code, v.outcome, id);
+	return true;
 }
 
-static void put_switchover_result(const struct answers *a, uint64_t id, struct buf *reply)
+static void put_pending(const struct pending_answer *p, const char *what, uint64_t id, struct buf *reply)
 {
-	if (id != a->switchover_id)
-		put_result(reply, "error", "FAILED", "another switchover was asked for since", id);
-	else if (!a->switchover_done)
+	char text[64];
+
+	snprintf(text, sizeof(text), "another %s was asked for since", what);
+	if (id != p->id)
+		put_result(reply, "error", "FAILED", text, id);
+	else if (!p->done)
 		put_result(reply, "running", "", "", id);
-	else if (a->switchover_ok)
-		put_result(reply, "ok", "", a->switchover_text, id);
+	else if (p->ok)
+		put_result(reply, "ok", "", p->text, id);
 	else
-		put_result(reply, "error", "FAILED", a->switchover_text, id);
+		put_result(reply, "error", "FAILED", p->text, id);
+}
+
+static void set_done(struct pending_answer *p, bool ok, const char *text)
+{
+	p->done = true;
+	p->ok = ok;
+	snprintf(p->text, sizeof(p->text), "%s", text);
 }
 
 static void answer_switchover(struct answers *a, const char *to, struct buf *reply)
 {
 	struct cluster_event ev = {.type = CLUSTER_SWITCHOVER, .node = CLUSTER_NOBODY};
-	char text[CLUSTER_TEXT_MAX];
+	struct errmsg em = {0};
 
-	if (to != NULL && !parse_node_id(a, to, &ev.node)) {
-		snprintf(text, sizeof(text), "there is no node \"%.60s\" in this cluster", to);
-		put_result(reply, "error", "UNKNOWN_NODE", text, 0);
+	if (to != NULL && (strncmp(to, "node", 4) != 0 ||
+			   addresses_find(&ev.node, to, cluster_members(a->cluster), a->config, &em) != DB_OK)) {
+		errmsg_set(&em, DB_NOTFOUND, "there is no node \"%.60s\" in this cluster", to);
+		put_result(reply, "error", "UNKNOWN_NODE", em.text, 0);
 		return;
 	}
-	if (a->switchover_id != 0 && !a->switchover_done) {
+	if (a->switchover.id != 0 && !a->switchover.done) {
 		put_result(reply, "error", "FAILED", "another switchover is under way", 0);
 		return;
 	}
-	a->switchover_id++;
-	a->switchover_done = false;
+	a->switchover.id++;
+	a->switchover.done = false;
 	a->feed(a->arg, &ev);
-	put_switchover_result(a, a->switchover_id, reply);
+	put_pending(&a->switchover, "switchover", a->switchover.id, reply);
+}
+
+/* ---- members */
+
+/* The core answers what it refuses, and what undoes another request, during the step; anything else it accepts. */
+static void ask_for_change(struct answers *a, const struct cluster_event *ev, struct buf *reply)
+{
+	a->asking_change = true;
+	a->immediate = (struct pending_answer){0};
+	a->feed(a->arg, ev);
+	a->asking_change = false;
+	if (a->immediate.done) {
+		put_pending(&a->immediate, "change", 0, reply);
+		return;
+	}
+	a->change.id++;
+	a->change.done = false;
+	put_pending(&a->change, "change", a->change.id, reply);
+}
+
+static void answer_add(struct answers *a, const char *address, bool readonly, struct buf *reply)
+{
+	const struct members *members = cluster_members(a->cluster);
+	struct cluster_event ev = {.type = CLUSTER_ADD};
+	struct errmsg em = {0};
+	enum db_err err;
+
+	err = addresses_new(&ev.node, &ev.u.add, address, members, a->config, &em);
+	if (err == DB_OK && !members_present(members->entries[ev.node].state))
+		err = addresses_check_free(&ev.u.add, a->config, &em);
+	if (err != DB_OK) {
+		put_result(reply, "error", err == DB_BUSY || err == DB_FULL ? "FAILED" : "BAD_REQUEST", em.text, 0);
+		return;
+	}
+	ev.u.add.state = readonly ? MEMBERS_READONLY : MEMBERS_VOTER;
+	ask_for_change(a, &ev, reply);
+}
+
+static void answer_remove(struct answers *a, const char *address, struct buf *reply)
+{
+	struct cluster_event ev = {.type = CLUSTER_REMOVE};
+	struct errmsg em = {0};
+	enum db_err err = addresses_find(&ev.node, address, cluster_members(a->cluster), a->config, &em);
+
+	if (err == DB_OK)
+		ask_for_change(a, &ev, reply);
+	else
+		put_result(reply, "error", err == DB_NOTFOUND ? "UNKNOWN_NODE" : "BAD_REQUEST", em.text, 0);
+}
+
+static void answer_replicas(struct answers *a, struct buf *reply)
+{
+	replicas_json_put(reply, a->cluster, a->config, clock_mono_ms());
 }
 
 static void answer_status(struct answers *a, struct buf *reply)
@@ -87,6 +150,8 @@ void answers_command(void *arg, const char *text, size_t len, struct buf *reply)
 	json_error_t reason;
 	json_t *json = json_loadb(text, len, 0, &reason);
 	const char *command = json_string_value(json_object_get(json, "command"));
+	const char *address = json_string_value(json_object_get(json, "address"));
+	uint64_t id = (uint64_t)json_integer_value(json_object_get(json, "id"));
 
 	if (command == NULL) {
 		put_result(reply, "error", "BAD_REQUEST", "the request is not understood", 0);
@@ -95,7 +160,16 @@ void answers_command(void *arg, const char *text, size_t len, struct buf *reply)
 	} else if (strcmp(command, "switchover") == 0) {
 		answer_switchover(a, json_string_value(json_object_get(json, "to")), reply);
 	} else if (strcmp(command, "switchover-result") == 0) {
-		put_switchover_result(a, (uint64_t)json_integer_value(json_object_get(json, "id")), reply);
+		put_pending(&a->switchover, "switchover", id, reply);
+	} else if (strcmp(command, "replicas") == 0) {
+		answer_replicas(a, reply);
+	} else if (strcmp(command, "add-replica") == 0 && address != NULL) {
+		answer_add(a, address, json_is_true(json_object_get(json, "readonly")), reply);
+	} else if (strcmp(command, "remove-replica") == 0 && address != NULL) {
+		answer_remove(a, address, reply);
+	} else if (strcmp(command, "change-result") == 0) {
+		if (!put_ending(a, id, reply))
+			put_pending(&a->change, "change of the members", id, reply);
 	} else if (strcmp(command, "stop") == 0) {
 		put_result(reply, "ok", "", "stopping", 0);
 		a->feed(a->arg, &stop);
@@ -107,7 +181,10 @@ void answers_command(void *arg, const char *text, size_t len, struct buf *reply)
 
 void answers_switchover_done(struct answers *a, bool ok, const char *text)
 {
-	a->switchover_done = true;
-	a->switchover_ok = ok;
-	snprintf(a->switchover_text, sizeof(a->switchover_text), "%s", text);
+	set_done(&a->switchover, ok, text);
+}
+
+void answers_change_done(struct answers *a, bool ok, const char *text)
+{
+	set_done(a->asking_change && !a->immediate.done ? &a->immediate : &a->change, ok, text);
 }

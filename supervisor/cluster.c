@@ -39,9 +39,98 @@ unsigned cluster_promises_needed(const struct cluster_options *o)
 	return o->async ? majority : o->node_count - acks + 1;
 }
 
+/* ---- who counts */
+
+unsigned cluster_acks_of(const struct cluster *c, unsigned voters)
+{
+	if (voters == c->opt.node_count)
+		return c->opt.ack_nodes;
+	if (c->opt.async)
+		return 1;
+	return c->opt.all ? voters : voters / 2 + 1;
+}
+
+static unsigned need_of(const struct cluster *c, uint32_t set)
+{
+	unsigned voters = (unsigned)__builtin_popcount(set);
+	const struct cluster_options o = {
+	    .node_count = voters, .ack_nodes = cluster_acks_of(c, voters), .async = c->opt.async};
+
+	return cluster_promises_needed(&o);
+}
+
+bool cluster_elects(const struct cluster *c, uint32_t nodes)
+{
+	uint32_t old_set = members_old_set(&c->roll);
+	uint32_t new_set = members_new_set(&c->roll);
+
+	return (unsigned)__builtin_popcount(nodes & old_set) >= need_of(c, old_set) &&
+	       (unsigned)__builtin_popcount(nodes & new_set) >= need_of(c, new_set); /* (4) */
+}
+
+bool cluster_acknowledges(const struct cluster *c, uint32_t nodes)
+{
+	uint32_t old_set = members_old_set(&c->roll);
+	uint32_t new_set = members_new_set(&c->roll);
+
+	return (unsigned)__builtin_popcount(nodes & old_set) >=
+		   cluster_acks_of(c, (unsigned)__builtin_popcount(old_set)) &&
+	       (unsigned)__builtin_popcount(nodes & new_set) >=
+		   cluster_acks_of(c, (unsigned)__builtin_popcount(new_set));
+}
+
+bool member_present(const struct cluster *c, unsigned n)
+{
+	return members_present(c->roll.entries[n].state);
+}
+
+bool member_votes(const struct cluster *c, unsigned n)
+{
+	return members_votes(c->roll.entries[n].state);
+}
+
+const struct members *cluster_members(const struct cluster *c)
+{
+	return &c->roll;
+}
+
+void cluster_recount(struct cluster *c)
+{
+	unsigned n;
+
+	c->need = need_of(c, members_new_set(&c->roll));
+	c->count = 0;
+	for (n = 0; n < CLUSTER_NODES_MAX; n++) {
+		if (c->members[n].phase == MEMBER_ABSENT && member_present(c, n)) {
+			memset(&c->members[n], 0, sizeof(c->members[n]));
+			c->members[n].fresh = true;
+		}
+		if (c->members[n].phase != MEMBER_ABSENT)
+			c->count = n + 1;
+	}
+}
+
+static enum db_err take_members(struct cluster *c, const struct cluster_options *o, struct errmsg *em)
+{
+	unsigned n;
+
+	if (o->members != NULL) {
+		if (!members_valid(o->members) || members_count(o->members) == 0)
+			return errmsg_set(em, DB_INVALID, "the recorded members of the cluster make no sense");
+		c->roll = *o->members;
+	} else {
+		for (n = 0; n < o->node_count; n++)
+			c->roll.entries[n] = (struct members_entry){MEMBERS_VOTER, 1, 1, 1};
+	}
+	c->durable_roll = c->roll;
+	c->last_version = c->roll.version;
+	return DB_OK;
+}
+
 enum db_err cluster_create(struct cluster **out, const struct cluster_options *o, struct errmsg *em)
 {
 	struct cluster *c;
+	enum db_err err;
 	unsigned n;
 
 	*out = NULL;
@@ -56,15 +145,21 @@ enum db_err cluster_create(struct cluster **out, const struct cluster_options *o
 	if (c == NULL)
 		return errmsg_set(em, DB_NOMEM, "no memory for the cluster's state");
 	c->opt = *o;
-	c->need = cluster_promises_needed(o);
+	c->opt.members = NULL; /* it was the caller's */
+	err = take_members(c, o, em);
+	if (err != DB_OK) {
+		free(c);
+		return err;
+	}
 	c->term = o->term;
 	c->failovers = o->failovers;
 	c->master = CLUSTER_NOBODY;
 	c->last_failed = CLUSTER_NOBODY;
 	c->preferred = CLUSTER_NOBODY;
 	c->wake_ms = UINT64_MAX;
-	for (n = 0; n < o->node_count; n++)
-		c->members[n].fresh = true;
+	for (n = 0; n < CLUSTER_NODES_MAX; n++)
+		c->members[n].phase = MEMBER_ABSENT;
+	cluster_recount(c);
 	*out = c;
 	return DB_OK;
 }
@@ -155,9 +250,18 @@ void cluster_set_phase(struct cluster *c, enum cluster_phase phase, uint64_t now
 
 /* ---- members */
 
+void cluster_persist(struct cluster *c)
+{
+	struct cluster_action *a = cluster_emit(c, CLUSTER_PERSIST, CLUSTER_NOBODY);
+
+	a->u.persist.term = c->term;
+	a->u.persist.failovers = c->failovers;
+	a->u.persist.members = &c->roll;
+}
+
 void member_set_phase(struct cluster *c, unsigned n, enum member_phase phase, const char *why)
 {
-	static const char *const names[] = {"down", "starting", "alive", "ending"};
+	static const char *const names[] = {"down", "starting", "alive", "ending", "absent"};
 	struct member *m = &c->members[n];
 
 	cluster_log(c, LOG_LEVEL_INFO, NODE_NAME_FMT " %s->%s%s%.180s%s", NODE_NAME(n), names[m->phase], names[phase],
@@ -242,21 +346,24 @@ static void member_adopt(struct cluster *c, unsigned n, bool answered, uint64_t 
 
 static void on_begin(struct cluster *c, const struct cluster_event *ev, uint64_t now_ms)
 {
-	struct cluster_action *persist;
 	bool first = ev->u.begin.first_start;
-	bool chosen = first || ev->u.begin.recover; /* the master is known without an election */
 	unsigned heir = first ? 0 : ev->u.begin.heir;
+	/* the master is known without an election */
+	bool chosen = first || (ev->u.begin.recover && heir < CLUSTER_NODES_MAX && member_present(c, heir));
 	unsigned n;
 
 	assert(c->phase == PHASE_IDLE && !(chosen && ev->u.begin.adopted != 0));
-	assert(!(first && ev->u.begin.recover) && (!chosen || heir < c->opt.node_count));
+	assert(!(first && ev->u.begin.recover));
 	if (chosen) {
 		c->term++;
-		persist = cluster_emit(c, CLUSTER_PERSIST, CLUSTER_NOBODY);
-		persist->u.persist.term = c->term;
-		persist->u.persist.failovers = c->failovers;
+		cluster_persist(c);
 	}
-	for (n = 0; n < c->opt.node_count; n++) {
+	for (n = 0; n < CLUSTER_NODES_MAX; n++) {
+		if (!member_present(c, n) && (ev->u.begin.adopted >> n & 1) == 0) {
+			if (c->roll.entries[n].state == MEMBERS_REMOVED)
+				cluster_emit(c, CLUSTER_RETIRE, n); /* the supervisor before may not have come to it */
+			continue;
+		}
 		if (ev->u.begin.adopted != 0) { /* it is still the cluster of the supervisor before */
 			c->members[n].restarts = ev->u.begin.restarts[n];
 			c->members[n].fresh = false;
@@ -266,6 +373,8 @@ static void on_begin(struct cluster *c, const struct cluster_event *ev, uint64_t
 		else
 			member_spawn(c, n, chosen && n == heir, now_ms);
 	}
+	cluster_recount(c);
+	c->change.since_ms = now_ms;
 	if (chosen) {
 		c->master = heir;
 		c->promote_asked = true; /* its command line says so */
@@ -292,7 +401,7 @@ static void on_begin(struct cluster *c, const struct cluster_event *ev, uint64_t
 static uint64_t restart_delay_ms(struct cluster *c, unsigned n, int code, bool was_master, uint64_t now_ms)
 {
 	struct member *m = &c->members[n];
-	unsigned usable = 0;
+	uint32_t usable = 0;
 	uint64_t delay_ms;
 	unsigned i;
 
@@ -304,9 +413,10 @@ static uint64_t restart_delay_ms(struct cluster *c, unsigned n, int code, bool w
 		m->backoff_ms = CLUSTER_BACKOFF_MAX_MS;
 	if (code == EXIT_CODE_CONFIG)
 		return CLUSTER_BACKOFF_MAX_MS;
-	for (i = 0; i < c->opt.node_count; i++)
-		usable += i != n && member_usable(&c->members[i]) && !member_silent(c, &c->members[i], now_ms);
-	if (delay_ms == 0 && was_master && usable >= c->need && usable >= c->opt.ack_nodes)
+	for (i = 0; i < c->count; i++)
+		if (i != n && member_usable(&c->members[i]) && !member_silent(c, &c->members[i], now_ms))
+			usable |= 1u << i;
+	if (delay_ms == 0 && was_master && cluster_elects(c, usable) && cluster_acknowledges(c, usable))
 		delay_ms = SPARE_RESTART_DELAY_MS;
 	return delay_ms;
 }
@@ -356,7 +466,7 @@ static void on_exited(struct cluster *c, const struct cluster_event *ev, uint64_
 	bool was_master = n == c->master;
 	char why[CLUSTER_TEXT_MAX];
 
-	if (m->phase == MEMBER_DOWN)
+	if (m->phase == MEMBER_DOWN || m->phase == MEMBER_ABSENT)
 		return;
 	describe_exit(c, n, ev, why, sizeof(why));
 	memcpy(m->ended, why, sizeof(m->ended));
@@ -364,6 +474,7 @@ static void on_exited(struct cluster *c, const struct cluster_event *ev, uint64_
 	note_exit(c, n, ev, why, now_ms);
 	member_set_phase(c, n, MEMBER_DOWN, why);
 	member_forget_process(m);
+	change_on_exit(c, n, ev);
 	if (was_master && c->phase != PHASE_STOPPING)
 		election_master_lost(c, now_ms, why);
 }
@@ -410,7 +521,7 @@ static uint64_t poll_ms(const struct cluster *c, unsigned n, uint64_t now_ms)
 {
 	bool promoting = c->phase == PHASE_PROMOTING && n == c->master && now_ms - c->phase_ms < FAST_POLLS_MS;
 
-	if ((promoting || switchover_polls(c, n)) && CLUSTER_POLL_MS < c->opt.interval_ms)
+	if ((promoting || switchover_polls(c, n) || change_polls(c, n, now_ms)) && CLUSTER_POLL_MS < c->opt.interval_ms)
 		return CLUSTER_POLL_MS;
 	return c->opt.interval_ms;
 }
@@ -454,6 +565,7 @@ static void on_reply(struct cluster *c, const struct cluster_event *ev, uint64_t
 	}
 	distrust(c, n);
 	note_state(c, n);
+	change_learn(c, n, now_ms);
 	if (learn_term(c, n, now_ms))
 		return;
 	if (m->asked == WIRE_SET_TERM)
@@ -494,6 +606,8 @@ static enum wire_type next_request(const struct cluster *c, unsigned n)
 			return WIRE_DRAIN;
 		if (c->switchover.stage == SWITCHOVER_NONE && m->status.draining)
 			return WIRE_RESUME; /* until it says that it is not draining any more */
+		if (m->status.members.version < c->roll.version)
+			return WIRE_MEMBERS; /* until its log has them committed */
 	} else if (settled && m->phase == MEMBER_ALIVE && m->status.role != 0 && m->status.promised_term < c->term) {
 		return WIRE_SET_TERM; /* it was away when the term began */
 	}
@@ -524,6 +638,8 @@ static void send_request(struct cluster *c, unsigned n, uint64_t now_ms)
 	a->u.send.term = c->term;
 	a->u.send.seq = m->seq;
 	a->u.send.timeout_ms = answer_timeout_ms(c, m, now_ms);
+	if (m->asked == WIRE_PROMOTE || m->asked == WIRE_MEMBERS)
+		a->u.send.members = &c->roll;
 	if (m->asked == WIRE_PROMOTE)
 		c->promote_asked = true; /* (1) never again in this term */
 }
@@ -532,7 +648,7 @@ static void send_due(struct cluster *c, uint64_t now_ms)
 {
 	unsigned n;
 
-	for (n = 0; n < c->opt.node_count; n++)
+	for (n = 0; n < c->count; n++)
 		if (member_runs(&c->members[n]) && c->members[n].seq == 0 && now_ms >= c->members[n].next_send_ms)
 			send_request(c, n, now_ms);
 }
@@ -541,8 +657,8 @@ static void restart_due(struct cluster *c, uint64_t now_ms)
 {
 	unsigned n;
 
-	for (n = 0; n < c->opt.node_count; n++)
-		if (c->members[n].phase == MEMBER_DOWN && now_ms >= c->members[n].restart_ms)
+	for (n = 0; n < c->count; n++)
+		if (c->members[n].phase == MEMBER_DOWN && member_present(c, n) && now_ms >= c->members[n].restart_ms)
 			member_spawn(c, n, false, now_ms);
 }
 
@@ -556,6 +672,7 @@ static void settle(struct cluster *c, uint64_t now_ms)
 	gathering_progress(c, now_ms);
 	election_progress(c, now_ms);
 	switchover_progress(c, now_ms);
+	change_progress(c, now_ms);
 	send_due(c, now_ms);
 	restart_due(c, now_ms);
 	send_due(c, now_ms); /* to those just started; the living were asked before a fork was paid for */
@@ -573,7 +690,7 @@ static uint64_t member_wake_ms(const struct cluster *c, unsigned n, uint64_t now
 	uint64_t wake_ms = UINT64_MAX;
 
 	if (m->phase == MEMBER_DOWN)
-		return m->restart_ms;
+		return member_present(c, n) ? m->restart_ms : UINT64_MAX;
 	if (!member_runs(m))
 		return UINT64_MAX; /* its exit is an event */
 	if (m->seq == 0)
@@ -591,9 +708,10 @@ static uint64_t next_wake_ms(const struct cluster *c, uint64_t now_ms)
 		return UINT64_MAX;
 	if (c->phase == PHASE_STOPPING)
 		return stop_wake_ms(c);
-	for (n = 0; n < c->opt.node_count; n++)
+	for (n = 0; n < c->count; n++)
 		earlier(&wake_ms, member_wake_ms(c, n, now_ms));
 	earlier(&wake_ms, election_wake_ms(c, now_ms));
+	earlier(&wake_ms, change_wake_ms(c, now_ms));
 	if (c->switchover.stage != SWITCHOVER_NONE)
 		earlier(&wake_ms, c->switchover.deadline_ms);
 	return wake_ms > now_ms ? wake_ms : now_ms + 1;
@@ -620,9 +738,16 @@ static void handle(struct cluster *c, const struct cluster_event *ev, uint64_t n
 		return;
 	case CLUSTER_PERSIST_FAILED:
 		election_persist_failed(c, now_ms);
+		change_persist_failed(c, now_ms);
 		return;
 	case CLUSTER_SWITCHOVER:
-		switchover_begin(c, ev->node, now_ms);
+		switchover_begin(c, ev->node, false, now_ms);
+		return;
+	case CLUSTER_ADD:
+		change_begin_add(c, ev, now_ms);
+		return;
+	case CLUSTER_REMOVE:
+		change_begin_remove(c, ev->node, now_ms);
 		return;
 	case CLUSTER_STOP:
 		stop_begin(c, now_ms);
@@ -634,13 +759,16 @@ static void handle(struct cluster *c, const struct cluster_event *ev, uint64_t n
 
 void cluster_step(struct cluster *c, const struct cluster_event *ev, uint64_t now_ms, struct cluster_actions *out)
 {
-	assert(ev->type != CLUSTER_NODE_EXITED || ev->node < c->opt.node_count);
-	assert((ev->type != CLUSTER_REPLY && ev->type != CLUSTER_NO_REPLY) || ev->node < c->opt.node_count);
-	assert(ev->type != CLUSTER_PROGRESS || ev->node < c->opt.node_count);
+	assert(ev->type != CLUSTER_NODE_EXITED || ev->node < CLUSTER_NODES_MAX);
+	assert((ev->type != CLUSTER_REPLY && ev->type != CLUSTER_NO_REPLY) || ev->node < CLUSTER_NODES_MAX);
+	assert(ev->type != CLUSTER_PROGRESS || ev->node < CLUSTER_NODES_MAX);
+	assert((ev->type != CLUSTER_ADD && ev->type != CLUSTER_REMOVE) || ev->node < CLUSTER_NODES_MAX);
 	out->count = 0;
 	if (c->phase == PHASE_ENDED)
 		return;
 	c->out = out;
+	if (ev->type == CLUSTER_REPLY || ev->type == CLUSTER_TICK)
+		c->roll_unsure = false; /* from outside, so the step before has been carried out */
 	health_notice_pause(c, now_ms);
 	handle(c, ev, now_ms);
 	settle(c, now_ms);

@@ -16,7 +16,9 @@
  * new term, durable before it is announced. (2) PROMOTE goes to a node whose position is the highest among at least
  * `need` promises of this term; promises of nodes that are ahead of it do not count. `need` makes them meet every
  * quorum that may have acknowledged a record. (3) Before PROMOTE, every other node that may still serve as a master is
- * either gone or has promised the new term and stepped down.
+ * either gone or has promised the new term and stepped down. (4) Whatever members the master counts by, an election
+ * needs the promises that meet its quorums: a version of the members is durable here before the master is told, and
+ * between two sets of voters lies one that asks for both; it is left only when the master's log has it committed.
  */
 #ifndef GRIZZLY_SUPERVISOR_CLUSTER_H
 #define GRIZZLY_SUPERVISOR_CLUSTER_H
@@ -29,6 +31,7 @@
 #include "common/base/config.h"
 #include "common/base/err.h"
 #include "common/base/log.h"
+#include "common/base/members.h"
 #include "common/wire/wire.h"
 #include "supervisor/timeline.h"
 
@@ -50,6 +53,7 @@
 #define CLUSTER_PATIENCE           10u    /* times interval * misses: the longest silence of a process that works */
 #define CLUSTER_COMMAND_GRACE_MS   1000u  /* silence allowed while a command with an fsync in it is carried out */
 #define CLUSTER_SWITCHOVER_MS      5000u  /* for drain and catching up */
+#define CLUSTER_CHANGE_MS          10000u /* a version with old and new voters that is not committed then is undone */
 #define CLUSTER_STOP_MS            10000u /* SIGTERM to SIGKILL */
 #define CLUSTER_BACKOFF_MIN_MS     100u
 #define CLUSTER_BACKOFF_MAX_MS     5000u
@@ -66,6 +70,8 @@ struct cluster_options {
 	uint64_t stall_ms;    /* a disk or a writer that has stood still for so long: hung; 0: never */
 	uint64_t term;        /* as last persisted; 0: never */
 	uint64_t failovers;   /* as last persisted */
+	bool all;             /* every voter must acknowledge: what ack_nodes follows when their number changes */
+	const struct members *members; /* as last persisted, copied; NULL: node_count voters, never changed */
 };
 
 enum cluster_event_type {
@@ -77,13 +83,15 @@ enum cluster_event_type {
 	CLUSTER_PERSIST_FAILED, /* see (a) */
 	CLUSTER_TICK,
 	CLUSTER_SWITCHOVER,
+	CLUSTER_ADD,    /* node becomes a member; or its removal, which is under way, is undone */
+	CLUSTER_REMOVE, /* node ceases to be one; or its addition, which is under way, is undone */
 	CLUSTER_STOP,
 };
 
 struct cluster_event {
 	enum cluster_event_type type;
 	unsigned
-	    node; /* NODE_EXITED, REPLY, NO_REPLY, PROGRESS; SWITCHOVER: the target, or CLUSTER_NOBODY for the best */
+	    node; /* NODE_EXITED, REPLY, NO_REPLY, PROGRESS, ADD, REMOVE; SWITCHOVER: the target, or CLUSTER_NOBODY: the best */
 	union {
 		struct {
 			bool first_start; /* nothing was ever started here: node 0 begins as the master of term 1 */
@@ -104,7 +112,8 @@ struct cluster_event {
 			uint32_t seq;
 			const struct wire_node_status *status; /* of a REPLY; borrowed during the call */
 		} reply;
-		bool advancing; /* PROGRESS */
+		bool advancing;           /* PROGRESS */
+		struct members_entry add; /* ADD: its ports; state MEMBERS_VOTER or MEMBERS_READONLY */
 	} u;
 };
 
@@ -117,12 +126,14 @@ enum cluster_action_type {
 	CLUSTER_LOG,
 	CLUSTER_NOTE,            /* for the timeline */
 	CLUSTER_SWITCHOVER_DONE, /* ok and text: the result of the last CLUSTER_SWITCHOVER event */
+	CLUSTER_CHANGE_DONE,     /* ok and text: the result of a CLUSTER_ADD or CLUSTER_REMOVE event; each has one */
+	CLUSTER_RETIRE,          /* no process of node runs: what lies in its directory makes way, and is kept */
 	CLUSTER_STOPPED,         /* every process is gone; nothing follows */
 };
 
 struct cluster_action {
 	enum cluster_action_type type;
-	unsigned node; /* SPAWN, KILL, SEND, PROBE; NOTE: whom it is about, or CLUSTER_NOBODY */
+	unsigned node; /* SPAWN, KILL, SEND, PROBE, RETIRE; NOTE: whom it is about, or CLUSTER_NOBODY */
 	union {
 		bool as_master; /* SPAWN: as the master of the term that was persisted just before */
 		int signal;     /* KILL */
@@ -132,16 +143,18 @@ struct cluster_action {
 			uint64_t term;
 			uint32_t seq;
 			uint64_t timeout_ms;
+			const struct members *members; /* of PROMOTE and MEMBERS; the core's, until the next step */
 		} send;
 		struct {
 			uint64_t term;
 			uint64_t failovers;
+			const struct members *members; /* the core's, until the next step */
 		} persist;
 		enum log_level level; /* LOG */
 		struct timeline_note note;
-		bool ok; /* SWITCHOVER_DONE */
+		bool ok; /* SWITCHOVER_DONE, CHANGE_DONE */
 	} u;
-	char text[CLUSTER_TEXT_MAX]; /* LOG, NOTE, SWITCHOVER_DONE; else empty */
+	char text[CLUSTER_TEXT_MAX]; /* LOG, NOTE, SWITCHOVER_DONE, CHANGE_DONE; else empty */
 };
 
 struct cluster_actions {
@@ -159,10 +172,17 @@ void cluster_step(struct cluster *c, const struct cluster_event *event, uint64_t
 /* When the next tick is due if nothing happens before; UINT64_MAX: never. */
 uint64_t cluster_wake_ms(const struct cluster *c);
 
-/* How many promises an election of such a cluster needs. */
+/* How many promises an election of such a cluster needs, as long as its members are those of the options. */
 unsigned cluster_promises_needed(const struct cluster_options *options);
 
+/* Who belongs to it now; the core's, until the next step. */
+const struct members *cluster_members(const struct cluster *c);
+
 struct cluster_node_view {
+	bool present; /* a member, or one that is being removed; else nothing below means anything */
+	bool voting;
+	enum members_state membership;
+	struct members_entry entry;
 	bool running;      /* there is a process, or one that was killed and is not gone yet */
 	bool answered;     /* this process has answered; else status is all zero */
 	const char *state; /* "starting", "up", "catching-up", "hung", "down", "diverged"; static */
@@ -177,11 +197,16 @@ struct cluster_node_view {
 struct cluster_view {
 	uint64_t term;
 	uint64_t failovers;
-	unsigned node_count;
-	unsigned master; /* the one that serves, or CLUSTER_NOBODY */
-	bool switching;  /* a switchover is under way */
+	unsigned node_count; /* numbers to look at; not each is present */
+	unsigned master;     /* the one that serves, or CLUSTER_NOBODY */
+	bool switching;      /* a switchover is under way */
+	bool changing;       /* a change of the members is */
+	bool ending;         /* all of it is decided and committed, a process that is no member any more still ends */
+	char change[CLUSTER_TEXT_MAX]; /* which, and what it waits for; empty when there is none */
 	bool stopping;
-	char reason[CLUSTER_TEXT_MAX]; /* why there is no master; empty when there is one */
+	char reason[CLUSTER_TEXT_MAX];  /* why there is no master; empty when there is one */
+	char outcome[CLUSTER_TEXT_MAX]; /* when ending, and all went well: what will be told; else empty */
+	unsigned ending_node;           /* when ending: whose process */
 };
 
 void cluster_view(const struct cluster *c, struct cluster_view *out);

@@ -1,7 +1,7 @@
 /*
  * cluster_internal.h - the inside of the cluster core, shared by its files alone: cluster.c (processes, requests),
- * health.c (who lives), election.c (terms, promises, promotion), switchover.c (planned handover), stop.c,
- * cluster_view.c.
+ * health.c (who lives), election.c (terms, promises, promotion), switchover.c (planned handover), change.c (members),
+ * stop.c, cluster_view.c.
  */
 #ifndef GRIZZLY_SUPERVISOR_CLUSTER_INTERNAL_H
 #define GRIZZLY_SUPERVISOR_CLUSTER_INTERNAL_H
@@ -12,7 +12,8 @@ enum member_phase {
 	MEMBER_DOWN,     /* no process; restart_ms says when there will be */
 	MEMBER_STARTING, /* a process that has not answered yet */
 	MEMBER_ALIVE,    /* it has answered */
-	MEMBER_ENDING,   /* it was sent SIGKILL; its exit is awaited */
+	MEMBER_ENDING,   /* it was sent SIGKILL, or is no member any more and was told to end; its exit is awaited */
+	MEMBER_ABSENT,   /* no member, and no process */
 };
 
 struct member {
@@ -65,7 +66,12 @@ enum switchover_stage { SWITCHOVER_NONE, SWITCHOVER_DRAIN, SWITCHOVER_CATCH_UP, 
 
 struct cluster {
 	struct cluster_options opt;
-	unsigned need; /* promises */
+	unsigned need;               /* promises; of the new set of voters, while there are two */
+	struct members roll;         /* who belongs to it */
+	struct members durable_roll; /* what roll was before the PERSIST under way */
+	uint64_t last_version;       /* of the members, the highest that was ever tried */
+	bool roll_unsure;            /* whether that one succeeds is not known yet */
+	unsigned count;              /* no member and no process beyond */
 	enum cluster_phase phase;
 	uint64_t term;
 	uint64_t failovers;
@@ -99,9 +105,22 @@ struct cluster {
 		unsigned target;
 		bool drain_accepted;
 		uint64_t begun_ms;
+		bool internal;       /* a change of the members wants it: nobody is told */
 		struct wal_pos goal; /* the master's last record, once drained */
 		uint64_t deadline_ms;
 	} switchover;
+	struct {
+		bool asked;           /* somebody waits for CLUSTER_CHANGE_DONE */
+		unsigned node;        /* whom it is about, when asked */
+		bool removing;        /* asked to remove it, and not begun: the master, which has to hand over first */
+		bool ok;              /* what will be told once everything has settled */
+		uint64_t since_ms;    /* of the present stage */
+		uint64_t retry_ms;    /* not before, after a failed PERSIST or switchover */
+		uint64_t goal_lsn;    /* the end of the master's log when the learner began to stream; 0: it has not */
+		unsigned failures;    /* of the learner's process */
+		bool failed_for_good; /* the learner's: another start would not help */
+		char text[CLUSTER_TEXT_MAX];
+	} change;
 	uint64_t wake_ms;
 	char reason[CLUSTER_TEXT_MAX]; /* why there is no master */
 	struct cluster_actions *out;   /* during a step */
@@ -124,6 +143,15 @@ bool member_usable(const struct member *m); /* ALIVE, and its log may be relied 
 void member_set_phase(struct cluster *c, unsigned n, enum member_phase phase, const char *why);
 void member_ask_now(struct member *m, uint64_t now_ms); /* whatever is due next is sent at once */
 void member_kill(struct cluster *c, unsigned n, const char *why);
+
+bool member_present(const struct cluster *c, unsigned n);
+bool member_votes(const struct cluster *c, unsigned n);
+void cluster_persist(struct cluster *c); /* c->term, c->failovers and c->roll */
+void cluster_recount(struct cluster *c); /* after a change of the members or of a phase to or from ABSENT */
+/* Are these nodes enough promises, or able to acknowledge, by every set of voters that counts? */
+bool cluster_elects(const struct cluster *c, uint32_t nodes);
+unsigned cluster_acks_of(const struct cluster *c, unsigned voters); /* how many of so many voters must acknowledge */
+bool cluster_acknowledges(const struct cluster *c, uint32_t nodes);
 
 /* health.c */
 void member_heard(struct member *m, uint64_t now_ms);                                 /* its silence is over */
@@ -155,13 +183,27 @@ void election_master_lost(struct cluster *c, uint64_t now_ms, const char *why);
 void gathering_progress(struct cluster *c, uint64_t now_ms);
 uint64_t election_wake_ms(const struct cluster *c, uint64_t now_ms);
 
+/* change.c */
+void change_begin_add(struct cluster *c, const struct cluster_event *ev, uint64_t now_ms);
+void change_begin_remove(struct cluster *c, unsigned n, uint64_t now_ms);
+void change_progress(struct cluster *c, uint64_t now_ms);
+void change_on_exit(struct cluster *c, unsigned n, const struct cluster_event *ev); /* a member's process ended */
+void change_on_switchover(struct cluster *c, bool ok, const char *why);             /* of an internal one */
+void change_learn(struct cluster *c, unsigned n, uint64_t now_ms); /* a node's log may know newer members */
+void change_persist_failed(struct cluster *c, uint64_t now_ms);
+void change_stopping(struct cluster *c);
+bool change_polls(const struct cluster *c, unsigned n, uint64_t now_ms);
+uint64_t change_wake_ms(const struct cluster *c, uint64_t now_ms);
+bool change_is_ending(const struct cluster *c); /* somebody waits, only for a process that still ends */
+void change_describe(const struct cluster *c, char *out, size_t size); /* "": none is under way */
+
 /* stop.c */
 void stop_begin(struct cluster *c, uint64_t now_ms);
 void stop_progress(struct cluster *c, uint64_t now_ms);
 uint64_t stop_wake_ms(const struct cluster *c);
 
 /* switchover.c */
-void switchover_begin(struct cluster *c, unsigned target, uint64_t now_ms);
+void switchover_begin(struct cluster *c, unsigned target, bool internal, uint64_t now_ms);
 void switchover_progress(struct cluster *c, uint64_t now_ms);
 void switchover_on_drain(struct cluster *c, uint64_t now_ms);
 void switchover_cancel(struct cluster *c, uint64_t now_ms, const char *why);

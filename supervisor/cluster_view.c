@@ -16,9 +16,15 @@ void cluster_view(const struct cluster *c, struct cluster_view *out)
 	memset(out, 0, sizeof(*out));
 	out->term = c->term;
 	out->failovers = c->failovers;
-	out->node_count = c->opt.node_count;
+	out->node_count = c->count;
 	out->master = c->phase == PHASE_SERVING ? c->master : CLUSTER_NOBODY;
 	out->switching = c->switchover.stage != SWITCHOVER_NONE;
+	change_describe(c, out->change, sizeof(out->change));
+	out->ending = change_is_ending(c);
+	out->ending_node = c->change.node;
+	if (out->ending && c->change.ok)
+		memcpy(out->outcome, c->change.text, sizeof(out->outcome));
+	out->changing = out->change[0] != '\0';
 	out->stopping = c->phase == PHASE_STOPPING || c->phase == PHASE_ENDED;
 	if (out->master == CLUSTER_NOBODY)
 		memcpy(out->reason, c->reason, sizeof(out->reason));
@@ -28,7 +34,7 @@ static const char *state_of(const struct cluster *c, const struct member *m, uin
 {
 	char why[CLUSTER_TEXT_MAX];
 
-	if (m->phase == MEMBER_DOWN)
+	if (m->phase == MEMBER_DOWN || m->phase == MEMBER_ABSENT)
 		return "down";
 	if (m->phase == MEMBER_STARTING)
 		return "starting";
@@ -44,10 +50,14 @@ void cluster_node_view(const struct cluster *c, unsigned n, uint64_t now_ms, str
 	const struct member *m;
 	bool is_master;
 
-	assert(n < c->opt.node_count);
+	assert(n < CLUSTER_NODES_MAX);
 	m = &c->members[n];
 	memset(out, 0, sizeof(*out));
-	out->running = m->phase != MEMBER_DOWN;
+	out->entry = c->roll.entries[n];
+	out->membership = out->entry.state;
+	out->present = member_present(c, n) || m->phase != MEMBER_ABSENT;
+	out->voting = member_votes(c, n);
+	out->running = m->phase != MEMBER_DOWN && m->phase != MEMBER_ABSENT;
 	out->answered = m->status.role != 0;
 	out->state = state_of(c, m, now_ms);
 	is_master = out->answered ? m->status.role == WIRE_ROLE_MASTER : out->running && n == c->master;
@@ -123,11 +133,15 @@ static void put_member(struct text *t, const struct cluster *c, unsigned n, uint
 
 static void put_members(struct text *t, const struct cluster *c, uint64_t now_ms)
 {
+	const char *separator = ": ";
 	unsigned n;
 
-	for (n = 0; n < c->opt.node_count; n++) {
-		put(t, "%s", n == 0 ? ": " : ", ");
+	for (n = 0; n < c->count; n++) {
+		if (!member_votes(c, n))
+			continue;
+		put(t, "%s", separator);
 		put_member(t, c, n, now_ms);
+		separator = ", ";
 	}
 }
 
@@ -137,8 +151,8 @@ static void put_stopping(struct text *t, const struct cluster *c)
 	unsigned n;
 
 	put(t, "the cluster is being stopped");
-	for (n = 0; n < c->opt.node_count; n++) {
-		if (c->members[n].phase == MEMBER_DOWN)
+	for (n = 0; n < c->count; n++) {
+		if (c->members[n].phase == MEMBER_DOWN || c->members[n].phase == MEMBER_ABSENT)
 			continue;
 		put(t, "%s" NODE_NAME_FMT, separator, NODE_NAME(n));
 		separator = ", ";
@@ -151,8 +165,8 @@ static void put_electing(struct text *t, const struct cluster *c)
 	unsigned promised = 0;
 	unsigned n;
 
-	for (n = 0; n < c->opt.node_count; n++)
-		promised += c->members[n].promised && member_usable(&c->members[n]);
+	for (n = 0; n < c->count; n++)
+		promised += member_votes(c, n) && c->members[n].promised && member_usable(&c->members[n]);
 	if (promised < c->need)
 		put(t, "election for term %" PRIu64 " waits for enough nodes, %u of the %u needed promised", c->term,
 		    promised, c->need);

@@ -39,6 +39,11 @@ static const char usage_text[] =
     "      --watch         again every second\n"
     "  switchover  hand over to another master without losing a request\n"
     "      --to ID         to this node, e.g. node2 (the most advanced replica)\n"
+    "  add-replica ADDRESS     start a node at host:port and make it a member (port: http-port + number)\n"
+    "      --readonly      it serves reads and never votes\n"
+    "  remove-replica ADDRESS  end a member, by its address or id; what it had is kept in D/nodeN.removed\n"
+    "  replicas    show the members\n"
+    "      --json          as JSON\n"
     "  backup      copy the database to a file while the cluster runs\n"
     "      --to FILE       the file; FILE.json beside it says what it holds\n"
     "      --node ID       from this node (a replica that has all, else the master)\n"
@@ -75,6 +80,7 @@ enum option_id {
 	OPT_DAEMON,
 	OPT_JSON,
 	OPT_WATCH,
+	OPT_READONLY,
 	OPT_TO,
 	OPT_LAST,
 	OPT_FOLLOW,
@@ -94,6 +100,7 @@ struct arguments {
 	struct run_options run;
 	bool json;
 	bool watch;
+	bool readonly;
 	const char *to;
 	unsigned last;
 	bool follow;
@@ -106,6 +113,7 @@ struct arguments {
 	bool force;
 	bool progress;
 	bool offline;
+	const char *address;
 };
 
 static enum exit_code usage_error(const char *why, const char *what)
@@ -208,13 +216,17 @@ static bool take_option(struct arguments *a, int id, const char *value)
 	case OPT_OFFLINE:
 		a->offline = true;
 		return true;
+	case OPT_READONLY:
+		a->readonly = true;
+		return true;
 	default:
 		a->to = value;
 		return true;
 	}
 }
 
-static enum exit_code parse(struct arguments *a, int argc, char **argv, const struct option *options)
+static enum exit_code parse(struct arguments *a, int argc, char **argv, const struct option *options,
+			    bool wants_address)
 {
 	int index = 0;
 	int id;
@@ -226,10 +238,14 @@ static enum exit_code parse(struct arguments *a, int argc, char **argv, const st
 		if (!take_option(a, id, optarg))
 			return usage_error("wrong value for option", options[index].name);
 	}
+	if (wants_address && optind < argc)
+		a->address = argv[optind++];
 	if (optind < argc)
 		return usage_error("unexpected argument", argv[optind]);
 	if (a->run.data_dir == NULL)
 		return usage_error("--data-dir is missing", NULL);
+	if (wants_address && a->address == NULL)
+		return usage_error("an address is missing, like 127.0.0.1:8084", NULL);
 	return EXIT_OK;
 }
 
@@ -271,6 +287,10 @@ static const struct option restore_options[] = {COMMON_OPTIONS,
 						{"http-port", required_argument, NULL, OPT_PORT},
 						{"bind", required_argument, NULL, OPT_BIND},
 						END_OF_OPTIONS};
+static const struct option add_options[] = {
+    COMMON_OPTIONS, {"readonly", no_argument, NULL, OPT_READONLY}, END_OF_OPTIONS};
+static const struct option remove_options[] = {COMMON_OPTIONS, END_OF_OPTIONS};
+static const struct option replicas_options[] = {COMMON_OPTIONS, {"json", no_argument, NULL, OPT_JSON}, END_OF_OPTIONS};
 static const struct option stop_options[] = {COMMON_OPTIONS, END_OF_OPTIONS};
 static const struct option events_options[] = {COMMON_OPTIONS,
 					       {"json", no_argument, NULL, OPT_JSON},
@@ -323,6 +343,21 @@ static enum exit_code restore_command(const struct arguments *a)
 	return command_restore(&o);
 }
 
+static enum exit_code add_command(const struct arguments *a)
+{
+	return command_add_replica(a->run.data_dir, a->address, a->readonly);
+}
+
+static enum exit_code remove_command(const struct arguments *a)
+{
+	return command_remove_replica(a->run.data_dir, a->address);
+}
+
+static enum exit_code replicas_command(const struct arguments *a)
+{
+	return command_replicas(a->run.data_dir, a->json);
+}
+
 static enum exit_code stop_command(const struct arguments *a)
 {
 	return command_stop(a->run.data_dir);
@@ -354,16 +389,20 @@ static const struct command {
 	const char *name;
 	const struct option *options;
 	enum exit_code (*run)(const struct arguments *a);
+	bool wants_address;
 } commands[] = {
-    {"run", run_options, run_command},
-    {"status", status_options, status_command},
-    {"switchover", switchover_options, switchover_command},
-    {"backup", backup_options, backup_command},
-    {"restore", restore_options, restore_command},
-    {"stop", stop_options, stop_command},
-    {"events", events_options, events_command},
-    {"salvage", salvage_options, salvage_command},
-    {"recover", recover_options, recover_command},
+    {"run", run_options, run_command, false},
+    {"status", status_options, status_command, false},
+    {"switchover", switchover_options, switchover_command, false},
+    {"add-replica", add_options, add_command, true},
+    {"remove-replica", remove_options, remove_command, true},
+    {"replicas", replicas_options, replicas_command, false},
+    {"backup", backup_options, backup_command, false},
+    {"restore", restore_options, restore_command, false},
+    {"stop", stop_options, stop_command, false},
+    {"events", events_options, events_command, false},
+    {"salvage", salvage_options, salvage_command, false},
+    {"recover", recover_options, recover_command, false},
 };
 
 static bool asks_for(int argc, char **argv, const char *option)
@@ -395,7 +434,7 @@ int command_line(int argc, char **argv)
 	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (strcmp(argv[1], commands[i].name) != 0)
 			continue;
-		code = parse(&a, argc - 1, argv + 1, commands[i].options);
+		code = parse(&a, argc - 1, argv + 1, commands[i].options, commands[i].wants_address);
 		return (int)(code == EXIT_OK ? commands[i].run(&a) : code);
 	}
 	return (int)usage_error("unknown command", argv[1]);

@@ -1,6 +1,6 @@
 /*
- * commands.c - status, switchover and stop: requests over the supervisor's control socket, and what to do without one;
- * events, which needs none.
+ * commands.c - status, switchover, the members, and stop: requests over the supervisor's control socket, and what to do
+ * without one; events, which needs none.
  */
 #include "supervisor/commands.h"
 
@@ -89,7 +89,10 @@ static enum exit_code enter(const char *data_dir)
 
 /* ---- status */
 
-static enum exit_code print_status(const char *data_dir, bool json, bool clear)
+typedef enum db_err (*text_put_fn)(struct buf *b, const char *json, size_t len, struct errmsg *em);
+
+/* Asks for JSON and prints it, as put makes lines for people of it; put NULL: as it is. */
+static enum exit_code print_answer(const char *data_dir, const char *request, text_put_fn put)
 {
 	struct buf reply = {0};
 	struct buf text = {0};
@@ -98,18 +101,16 @@ static enum exit_code print_status(const char *data_dir, bool json, bool clear)
 	enum exit_code code = EXIT_OK;
 	enum db_err err;
 
-	err = ask("{\"command\":\"status\"}", &reply, &answer, &em);
-	if (clear)
-		fputs("\033[H\033[J", stdout);
+	err = ask(request, &reply, &answer, &em);
 	if (err != DB_OK) {
 		code = unreachable(data_dir, err, &em);
 		goto fini;
 	}
-	if (json) {
+	if (put == NULL) {
 		buf_put(&text, answer.text, answer.len);
 		buf_puts(&text, "\n");
 	} else {
-		err = status_text_put(&text, answer.text, answer.len, &em);
+		err = put(&text, answer.text, answer.len, &em);
 	}
 	if (err == DB_OK && text.failed)
 		err = errmsg_set(&em, DB_NOMEM, "no memory for the status");
@@ -124,6 +125,13 @@ fini:
 	buf_fini(&reply);
 	buf_fini(&text);
 	return code;
+}
+
+static enum exit_code print_status(const char *data_dir, bool json, bool clear)
+{
+	if (clear)
+		fputs("\033[H\033[J", stdout);
+	return print_answer(data_dir, "{\"command\":\"status\"}", json ? NULL : status_text_put);
 }
 
 enum exit_code command_status(const char *data_dir, bool json, bool watch)
@@ -180,6 +188,16 @@ fini:
 	return err;
 }
 
+static enum exit_code tell_result(const struct result *r)
+{
+	if (strcmp(r->status, "ok") == 0) {
+		printf("%s\n", r->message);
+		return EXIT_OK;
+	}
+	fprintf(stderr, "grizzly-supervisor: %s\n", r->message);
+	return strcmp(r->code, "UNKNOWN_NODE") == 0 || strcmp(r->code, "BAD_REQUEST") == 0 ? EXIT_USAGE : EXIT_FAILED;
+}
+
 static char *switchover_request(const char *to)
 {
 	json_t *json = to == NULL ? json_pack("{s:s}", "command", "switchover")
@@ -190,18 +208,19 @@ static char *switchover_request(const char *to)
 	return text;
 }
 
-static enum db_err await_switchover(struct result *r, struct errmsg *em)
+/* what: "switchover" or "change". timeout_ms 0: as long as it takes. */
+static enum db_err await_result(struct result *r, const char *what, uint64_t timeout_ms, struct errmsg *em)
 {
-	uint64_t deadline_ms = clock_mono_ms() + SWITCHOVER_TIMEOUT_MS;
+	uint64_t deadline_ms = clock_mono_ms() + timeout_ms;
 	enum db_err err = DB_OK;
 	char request[96];
 
 	while (err == DB_OK && strcmp(r->status, "running") == 0) {
-		if (clock_mono_ms() >= deadline_ms)
-			return errmsg_set(em, DB_TIMEOUT, "the switchover takes longer than %u s",
-					  SWITCHOVER_TIMEOUT_MS / 1000);
+		if (timeout_ms > 0 && clock_mono_ms() >= deadline_ms)
+			return errmsg_set(em, DB_TIMEOUT, "the %s takes longer than %llu s", what,
+					  (unsigned long long)timeout_ms / 1000);
 		poll(NULL, 0, SWITCHOVER_POLL_MS);
-		snprintf(request, sizeof(request), "{\"command\":\"switchover-result\",\"id\":%llu}",
+		snprintf(request, sizeof(request), "{\"command\":\"%s-result\",\"id\":%llu}", what,
 			 (unsigned long long)r->id);
 		err = ask_for_result(request, r, em);
 	}
@@ -226,15 +245,60 @@ enum exit_code command_switchover(const char *data_dir, const char *to)
 	err = ask_for_result(request, &r, &em);
 	free(request);
 	if (err == DB_OK)
-		err = await_switchover(&r, &em);
-	if (err != DB_OK)
-		return unreachable(data_dir, err, &em);
-	if (strcmp(r.status, "ok") == 0) {
-		printf("%s\n", r.message);
-		return EXIT_OK;
+		err = await_result(&r, "switchover", SWITCHOVER_TIMEOUT_MS, &em);
+	return err == DB_OK ? tell_result(&r) : unreachable(data_dir, err, &em);
+}
+
+/* ---- members */
+
+static char *members_request(const char *command, const char *address, bool readonly)
+{
+	json_t *json = json_pack("{s:s, s:s, s:b}", "command", command, "address", address, "readonly", (int)readonly);
+	char *text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
+
+	json_decref(json);
+	return text;
+}
+
+/* Catching up may take as long as the database is large; the change goes on when nobody waits for it any more. */
+static enum exit_code change_members(const char *data_dir, const char *command, const char *address, bool readonly)
+{
+	struct errmsg em = {0};
+	struct result r = {0};
+	enum exit_code code = enter(data_dir);
+	enum db_err err;
+	char *request;
+
+	if (code != EXIT_OK)
+		return code;
+	request = members_request(command, address, readonly);
+	if (request == NULL) {
+		fprintf(stderr, "grizzly-supervisor: that is no possible address\n");
+		return EXIT_USAGE;
 	}
-	fprintf(stderr, "grizzly-supervisor: %s\n", r.message);
-	return strcmp(r.code, "UNKNOWN_NODE") == 0 ? EXIT_USAGE : EXIT_FAILED;
+	err = ask_for_result(request, &r, &em);
+	free(request);
+	if (err == DB_OK)
+		err = await_result(&r, "change", 0, &em);
+	return err == DB_OK ? tell_result(&r) : unreachable(data_dir, err, &em);
+}
+
+enum exit_code command_add_replica(const char *data_dir, const char *address, bool readonly)
+{
+	return change_members(data_dir, "add-replica", address, readonly);
+}
+
+enum exit_code command_remove_replica(const char *data_dir, const char *address)
+{
+	return change_members(data_dir, "remove-replica", address, false);
+}
+
+enum exit_code command_replicas(const char *data_dir, bool json)
+{
+	enum exit_code code = enter(data_dir);
+
+	return code == EXIT_OK ? print_answer(data_dir, "{\"command\":\"replicas\"}", json ? NULL : replicas_text_put)
+			       : code;
 }
 
 /* ---- stop */

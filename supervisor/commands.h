@@ -1,6 +1,6 @@
 /*
- * commands.h - the command line: run, status, switchover, backup, restore, stop, events, salvage, recover. Each returns the
- * exit code of the program.
+ * commands.h - the command line: run, status, switchover, add-replica, remove-replica, replicas, backup, restore, stop, events,
+ * salvage, recover. Each returns the exit code of the program.
  *
  * Messages for people go to stderr, results to stdout. Main thread.
  */
@@ -53,6 +53,9 @@ enum exit_code command_restore(const struct restore_options *o);
 /* commands.c */
 enum exit_code command_status(const char *data_dir, bool json, bool watch);
 enum exit_code command_switchover(const char *data_dir, const char *to); /* to NULL: the best replica */
+enum exit_code command_add_replica(const char *data_dir, const char *address, bool readonly);
+enum exit_code command_remove_replica(const char *data_dir, const char *address);
+enum exit_code command_replicas(const char *data_dir, bool json);
 enum exit_code command_stop(const char *data_dir);
 enum exit_code command_events(const char *data_dir, const struct timeline_view *view);
 

@@ -15,8 +15,10 @@
 #include <unistd.h>
 
 #include "common/base/buf.h"
+#include "common/base/log.h"
 
 #define CONFIG_FILE_MAX ((size_t)1 << 20)
+#define RETIRED_MAX     1000u
 
 static enum db_err make_directories(const char *path, struct errmsg *em)
 {
@@ -150,8 +152,8 @@ static enum db_err contradiction(const char *key, const char *path, struct errms
 	if (strcmp(key, "replicas") == 0)
 		return errmsg_set(
 		    em, DB_INVALID,
-		    "the option for \"replicas\" contradicts \"%s\" in the data directory, and an existing "
-		    "cluster's membership cannot be changed yet: leave the option out",
+		    "the option for \"replicas\" contradicts \"%s\" in the data directory: leave it out; members of an "
+		    "existing cluster are added and removed with grizzly-supervisor add-replica and remove-replica",
 		    path);
 	return errmsg_set(
 	    em, DB_INVALID,
@@ -487,6 +489,48 @@ unsigned datadir_last_node(void)
 	if (dir != NULL)
 		closedir(dir);
 	return last;
+}
+
+/* A name that nothing has yet. */
+static enum db_err free_name(char out[PATH_MAX], const char *base, struct errmsg *em)
+{
+	unsigned i;
+
+	snprintf(out, PATH_MAX, "%s", base);
+	for (i = 2; access(out, F_OK) == 0; i++) {
+		if (i > RETIRED_MAX)
+			return errmsg_set(em, DB_FULL, "there are too many of \"%s\": remove some", base);
+		snprintf(out, PATH_MAX, "%s.%u", base, i);
+	}
+	return DB_OK;
+}
+
+static enum db_err set_aside(const char *from, const char *base, struct errmsg *em)
+{
+	char to[PATH_MAX];
+	enum db_err err;
+
+	if (access(from, F_OK) != 0)
+		return DB_OK;
+	err = free_name(to, base, em);
+	if (err == DB_OK && rename(from, to) != 0)
+		err = errmsg_errno(em, errno, "cannot rename \"%s\" to \"%s\"", from, to);
+	if (err == DB_OK)
+		log_info("what was in \"%s\" is kept in \"%s\"", from, to);
+	return err;
+}
+
+enum db_err datadir_retire(unsigned node, struct errmsg *em)
+{
+	char from[64], base[64];
+	enum db_err err;
+
+	snprintf(from, sizeof(from), "node%u", node);
+	snprintf(base, sizeof(base), "node%u.removed", node);
+	err = set_aside(from, base, em);
+	snprintf(from, sizeof(from), "node%u.state", node);
+	snprintf(base, sizeof(base), "node%u.removed.state", node);
+	return err == DB_OK ? set_aside(from, base, em) : err;
 }
 
 bool datadir_has_nodes(void)

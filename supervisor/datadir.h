@@ -4,6 +4,7 @@
  *   cluster.json     configuration, written once        run/   sockets, locks, supervisor.json (mode 0700)
  *   token            the clients' token (mode 0600)     log/   a file for each process
  *   supervisor.term  term, members                      node<i>/  a node's own
+ *                                                   node<i>.removed  what a member that was removed had
  *
  * The process works inside the directory from datadir_enter() on; all other paths of the supervisor are relative.
  */
@@ -58,6 +59,8 @@ enum db_err datadir_config(struct cluster_config *config, const struct datadir_o
 enum db_err datadir_token(struct errmsg *em);
 /* The highest i of the node<i> directories; 0: there is none. */
 unsigned datadir_last_node(void);
+/* Moves node<node>, if it is there, to node<node>.removed (or .removed.2, …), so that nothing of it is used or lost. */
+enum db_err datadir_retire(unsigned node, struct errmsg *em);
 /* Is there any node<i> directory? */
 bool datadir_has_nodes(void);
 

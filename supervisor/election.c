@@ -42,12 +42,16 @@ void election_hold(struct cluster *c, uint64_t delay_ms, uint64_t now_ms)
 
 static void persist_term(struct cluster *c, uint64_t term)
 {
-	struct cluster_action *a = cluster_emit(c, CLUSTER_PERSIST, CLUSTER_NOBODY);
+	size_t i;
 
+	/* Whether it succeeds says nothing about a version of the members of an earlier step: that one is stored by now. */
+	for (i = 0; i < c->out->count && c->out->items[i].type != CLUSTER_PERSIST; i++)
+		;
+	if (i == c->out->count)
+		c->roll_unsure = false;
 	c->durable_term = c->term;
 	c->term = term;
-	a->u.persist.term = term;
-	a->u.persist.failovers = c->failovers;
+	cluster_persist(c);
 }
 
 void election_start(struct cluster *c, enum election_cause cause, uint64_t now_ms, const char *why)
@@ -70,11 +74,12 @@ void election_start(struct cluster *c, enum election_cause cause, uint64_t now_m
 	c->window_ms = cause == ELECTION_COLD ? CLUSTER_COLD_WINDOW_MS : CLUSTER_ELECTION_WINDOW_MS;
 	if (cause != ELECTION_SWITCHOVER)
 		c->preferred = CLUSTER_NOBODY;
-	for (n = 0; n < c->opt.node_count; n++) {
+	for (n = 0; n < c->count; n++) {
 		struct member *m = &c->members[n];
 
-		m->wait =
-		    cause == ELECTION_COLD ? member_runs(m) : m->phase == MEMBER_ALIVE && !member_silent(c, m, now_ms);
+		m->wait = member_votes(c, n) &&
+			  (cause == ELECTION_COLD ? member_runs(m)
+						  : m->phase == MEMBER_ALIVE && !member_silent(c, m, now_ms));
 		m->promised = false;
 		m->refused = false;
 		if (member_runs(m))
@@ -92,7 +97,7 @@ void election_persist_failed(struct cluster *c, uint64_t now_ms)
 	if (c->phase != PHASE_ELECTING && c->phase != PHASE_PROMOTING && c->phase != PHASE_SERVING)
 		return;
 	c->term = c->durable_term;
-	for (n = 0; n < c->opt.node_count; n++)
+	for (n = 0; n < c->count; n++)
 		c->members[n].seq = 0;
 	if (c->phase == PHASE_ELECTING) {
 		election_hold(c, PERSIST_RETRY_MS, now_ms);
@@ -195,13 +200,14 @@ void election_on_no_promotion(struct cluster *c, uint64_t now_ms)
 
 bool election_can_replace(const struct cluster *c, unsigned n, uint64_t now_ms)
 {
-	unsigned usable = 0;
+	uint32_t usable = 0;
 	unsigned i;
 
-	for (i = 0; i < c->opt.node_count; i++)
-		usable += i != n && member_usable(&c->members[i]) && !member_silent(c, &c->members[i], now_ms) &&
-			  member_disk_works(c, &c->members[i], now_ms);
-	return usable >= c->need;
+	for (i = 0; i < c->count; i++)
+		if (i != n && member_usable(&c->members[i]) && !member_silent(c, &c->members[i], now_ms) &&
+		    member_disk_works(c, &c->members[i], now_ms))
+			usable |= 1u << i;
+	return cluster_elects(c, usable);
 }
 
 static void note_ready(struct cluster *c, uint64_t now_ms)
@@ -295,7 +301,7 @@ void gathering_progress(struct cluster *c, uint64_t now_ms)
 
 	if (c->phase != PHASE_GATHERING || now_ms < c->retry_ms)
 		return;
-	for (n = 0; n < c->opt.node_count; n++) {
+	for (n = 0; n < c->count; n++) {
 		const struct member *m = &c->members[n];
 
 		if (m->may_serve && member_runs(m) && m->status.role == 0)
@@ -333,10 +339,11 @@ static unsigned best_candidate(const struct cluster *c)
 	unsigned best = CLUSTER_NOBODY;
 	unsigned n;
 
-	for (n = 0; n < c->opt.node_count; n++) {
+	for (n = 0; n < c->count; n++) {
 		const struct member *m = &c->members[n];
 
-		if (m->promised && member_usable(m) && (best == CLUSTER_NOBODY || better(c, n, best)))
+		if (m->promised && member_votes(c, n) && member_usable(m) &&
+		    (best == CLUSTER_NOBODY || better(c, n, best)))
 			best = n;
 	}
 	return best;
@@ -344,17 +351,18 @@ static unsigned best_candidate(const struct cluster *c)
 
 /* Promises that count for a candidate. One of a node that is ahead but of no use (diverged) does not: what it has and
  * the candidate lacks may have been acknowledged (2). */
-static unsigned promises_for(const struct cluster *c, unsigned candidate)
+static uint32_t promises_for(const struct cluster *c, unsigned candidate)
 {
-	unsigned count = 0;
+	uint32_t promises = 0;
 	unsigned n;
 
 	if (candidate == CLUSTER_NOBODY)
 		return 0;
-	for (n = 0; n < c->opt.node_count; n++)
-		count += c->members[n].promised &&
-			 wal_pos_cmp(c->members[n].promised_pos, c->members[candidate].promised_pos) <= 0;
-	return count;
+	for (n = 0; n < c->count; n++)
+		if (c->members[n].promised && member_votes(c, n) &&
+		    wal_pos_cmp(c->members[n].promised_pos, c->members[candidate].promised_pos) <= 0)
+			promises |= 1u << n;
+	return promises;
 }
 
 static const char *member_word(const struct cluster *c, unsigned n, uint64_t now_ms)
@@ -377,6 +385,7 @@ static const char *member_word(const struct cluster *c, unsigned n, uint64_t now
 static void say_what_is_missing(struct cluster *c, unsigned count, uint64_t now_ms)
 {
 	char text[CLUSTER_TEXT_MAX];
+	bool first = true;
 	size_t used;
 	unsigned n;
 	int len;
@@ -384,10 +393,13 @@ static void say_what_is_missing(struct cluster *c, unsigned count, uint64_t now_
 	len = snprintf(text, sizeof(text), "election for term %" PRIu64 " has %u of %u promises:", c->term, count,
 		       c->need);
 	used = (size_t)len;
-	for (n = 0; n < c->opt.node_count && used < sizeof(text); n++) {
-		len = snprintf(text + used, sizeof(text) - used, "%s " NODE_NAME_FMT " %s", n == 0 ? "" : ",",
+	for (n = 0; n < c->count && used < sizeof(text); n++) {
+		if (!member_votes(c, n))
+			continue;
+		len = snprintf(text + used, sizeof(text) - used, "%s " NODE_NAME_FMT " %s", first ? "" : ",",
 			       NODE_NAME(n), member_word(c, n, now_ms));
 		used += (size_t)len;
+		first = false;
 	}
 	cluster_set_reason(c, "%s", text);
 }
@@ -407,11 +419,14 @@ static void note_candidates(struct cluster *c, unsigned winner, uint64_t now_ms)
 {
 	unsigned n;
 
-	for (n = 0; n < c->opt.node_count; n++) {
+	for (n = 0; n < c->count; n++) {
 		const struct member *m = &c->members[n];
-		struct timeline_note *note = cluster_note(c, TIMELINE_CANDIDATE, n, "%s%s", member_word(c, n, now_ms),
-							  n == winner ? ", wins" : "");
+		struct timeline_note *note;
 
+		if (!member_votes(c, n))
+			continue;
+		note = cluster_note(c, TIMELINE_CANDIDATE, n, "%s%s", member_word(c, n, now_ms),
+				    n == winner ? ", wins" : "");
 		note->last = m->promised ? m->promised_pos : (struct wal_pos){0, 0};
 	}
 }
@@ -420,8 +435,8 @@ static const char *why_it_wins(const struct cluster *c, unsigned winner)
 {
 	unsigned n;
 
-	for (n = 0; n < c->opt.node_count; n++)
-		if (n != winner && c->members[n].promised && member_usable(&c->members[n]) &&
+	for (n = 0; n < c->count; n++)
+		if (n != winner && member_votes(c, n) && c->members[n].promised && member_usable(&c->members[n]) &&
 		    wal_pos_cmp(c->members[n].promised_pos, c->members[winner].promised_pos) == 0)
 			return winner == c->preferred ? "being the switchover's target, at an equal position"
 						      : "being the first at an equal position";
@@ -452,6 +467,7 @@ static void promote(struct cluster *c, unsigned n, unsigned count, uint64_t now_
 void election_progress(struct cluster *c, uint64_t now_ms)
 {
 	unsigned candidate;
+	uint32_t promises;
 	unsigned count;
 	unsigned n;
 
@@ -463,16 +479,18 @@ void election_progress(struct cluster *c, uint64_t now_ms)
 		return;
 	}
 	candidate = best_candidate(c);
-	count = promises_for(c, candidate);
-	if (count < c->need) {
+	promises = promises_for(c, candidate);
+	count = (unsigned)__builtin_popcount(promises);
+	if (!cluster_elects(c, promises)) {
 		if (now_ms - c->phase_ms >= c->window_ms)
 			say_what_is_missing(c, count, now_ms);
 		return;
 	}
-	for (n = 0; n < c->opt.node_count; n++) {
+	for (n = 0; n < c->count; n++) {
 		const struct member *m = &c->members[n];
 
-		if (m->may_serve && m->phase != MEMBER_DOWN && !m->promised) { /* (3) */
+		if (m->may_serve && m->phase != MEMBER_DOWN && m->phase != MEMBER_ABSENT &&
+		    !m->promised) { /* (3) */
 			cluster_set_reason(
 			    c, NODE_NAME_FMT " may still serve an older term: waiting until it is gone%s", NODE_NAME(n),
 			    m->phase == MEMBER_ENDING
@@ -481,7 +499,7 @@ void election_progress(struct cluster *c, uint64_t now_ms)
 			return;
 		}
 	}
-	for (n = 0; n < c->opt.node_count; n++)
+	for (n = 0; n < c->count; n++)
 		if (waits_for(c, n, now_ms))
 			return;
 	promote(c, candidate, count, now_ms);

@@ -91,7 +91,7 @@ static void probe_due(struct cluster *c, uint64_t now_ms)
 {
 	unsigned n;
 
-	for (n = 0; n < c->opt.node_count; n++) {
+	for (n = 0; n < c->count; n++) {
 		struct member *m = &c->members[n];
 
 		if (now_ms < probe_due_ms(c, m))
@@ -212,7 +212,7 @@ void health_notice_pause(struct cluster *c, uint64_t now_ms)
 		    late_ms);
 	cluster_note(c, TIMELINE_SUPERVISOR_PAUSED, CLUSTER_NOBODY,
 		     "it was not scheduled for %" PRIu64 " ms: missed heartbeats do not count", late_ms);
-	for (n = 0; n < c->opt.node_count; n++) {
+	for (n = 0; n < c->count; n++) {
 		struct member *m = &c->members[n];
 
 		member_heard(m, m->phase == MEMBER_STARTING ? m->heard_ms + late_ms : now_ms);
@@ -249,7 +249,7 @@ void health_progress(struct cluster *c, uint64_t now_ms)
 	unsigned n;
 
 	probe_due(c, now_ms);
-	for (n = 0; n < c->opt.node_count; n++) {
+	for (n = 0; n < c->count; n++) {
 		const struct member *m = &c->members[n];
 
 		if (failed(c, n, now_ms)) {

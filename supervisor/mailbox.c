@@ -107,7 +107,7 @@ static void on_reply(void *arg, enum db_err err, const void *bytes, size_t len)
 }
 
 enum db_err mailbox_ask(struct mailbox *m, struct link_req *link, const struct wire_head *head, unsigned node,
-			uint32_t seq, uint64_t timeout_ms)
+			uint32_t seq, const struct members *members, uint64_t timeout_ms)
 {
 	struct mail *mail = calloc(1, sizeof(*mail));
 	struct buf bytes = {0};
@@ -123,6 +123,8 @@ enum db_err mailbox_ask(struct mailbox *m, struct link_req *link, const struct w
 	mail->node = node;
 	mail->seq = seq;
 	msg->head = *head;
+	if (members != NULL)
+		msg->body.members = *members;
 	wire_encode(&bytes, msg);
 	err = bytes.failed ? DB_NOMEM : link_req_send(link, bytes.data, bytes.len, timeout_ms, on_reply, mail);
 	if (err == DB_OK)

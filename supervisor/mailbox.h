@@ -34,9 +34,9 @@ int mailbox_fd(const struct mailbox *m); /* readable when there is mail */
 /* Everything that has come, oldest first; the caller free()s each. NULL: nothing. Loop thread. */
 struct mail *mailbox_take(struct mailbox *m);
 
-/* Sends a message of head's type without a body over link; the outcome arrives as mail with node and seq. DB_NOMEM,
+/* Sends a message of head's type over link, with members as its body (NULL: without one); the outcome arrives as mail with node and seq. DB_NOMEM,
  * DB_CLOSED: none will arrive. Loop thread. */
 enum db_err mailbox_ask(struct mailbox *m, struct link_req *link, const struct wire_head *head, unsigned node,
-			uint32_t seq, uint64_t timeout_ms);
+			uint32_t seq, const struct members *members, uint64_t timeout_ms);
 
 #endif

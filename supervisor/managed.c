@@ -67,10 +67,12 @@ enum db_err managed_start(struct managed *m, const struct managed_start *start, 
 	char id[16];
 	char term[24];
 	char log_path[64];
+	char ports[32];
+	char members[16];
 	struct launch launch = {.program = start->program,
 				.args = {start->as_master ? "grizzly-master" : "grizzly-replica", "--data-dir",
-					 start->data_dir, "--id", id, start->as_master ? "--term" : NULL,
-					 start->as_master ? term : NULL},
+					 start->data_dir, "--id", id, "--ports", ports, "--members", members,
+					 start->as_master ? "--term" : NULL, start->as_master ? term : NULL},
 				.log_path = log_path,
 				.listen_fd = start->listen_fd};
 	enum db_err err;
@@ -78,6 +80,9 @@ enum db_err managed_start(struct managed *m, const struct managed_start *start, 
 	snprintf(id, sizeof(id), "node%u", m->index + 1);
 	snprintf(term, sizeof(term), "%" PRIu64, start->term);
 	snprintf(log_path, sizeof(log_path), "log/%s.log", id);
+	snprintf(ports, sizeof(ports), "%u,%u,%u", start->entry->http_port, start->entry->replication_port,
+		 start->entry->ack_port);
+	snprintf(members, sizeof(members), "%u", start->members);
 	err = expel_stranger(m, em);
 	if (err == DB_OK)
 		err = launcher_spawn(&launch, &m->process, em);

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "common/base/err.h"
+#include "common/base/members.h"
 #include "common/wire/link.h"
 #include "supervisor/launcher.h"
 #include "supervisor/progress.h"
@@ -35,6 +36,8 @@ struct managed_start {
 	bool as_master;
 	uint64_t term; /* as_master: of which term */
 	const char *data_dir;
+	const struct members_entry *entry; /* its ports */
+	unsigned members;                  /* of the cluster */
 	int listen_fd;
 };
 

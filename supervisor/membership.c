@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "supervisor/datadir.h"
 #include "supervisor/roster.h"
@@ -11,8 +12,10 @@ static enum db_err refuse(const struct cluster_config *config, uint64_t nodes, c
 {
 	return errmsg_set(em, DB_INVALID,
 			  "\"replicas\" in \"%s\" is %u, but by \"%s\" this cluster has %" PRIu64
-			  " nodes: its membership cannot be changed yet, set \"replicas\" to %" PRIu64,
-			  DATADIR_CONFIG, config->replicas, witness, nodes, nodes - 1);
+			  " nodes%s: set \"replicas\" to %" PRIu64
+			  " and change the members with grizzly-supervisor add-replica and remove-replica",
+			  DATADIR_CONFIG, config->replicas, witness, nodes,
+			  strcmp(witness, DATADIR_TERM) == 0 ? " in the beginning" : "", nodes - 1);
 }
 
 /* The roster's number, 0 when there is none. One that cannot be read is no reason not to start: adopting says so. */
@@ -35,6 +38,8 @@ enum db_err membership_check(const struct cluster_config *config, struct coordin
 	unsigned seen;
 	enum db_err err;
 
+	if (stored->members.version == 0)
+		members_init(&stored->members, config);
 	if (stored->nodes != 0)
 		return stored->nodes == count ? DB_OK : refuse(config, stored->nodes, DATADIR_TERM, em);
 	seen = roster_nodes();

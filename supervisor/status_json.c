@@ -90,11 +90,11 @@ static json_t *node_to_json(const struct cluster *c, const struct cluster_config
 	json_t *node;
 
 	cluster_node_view(c, n, now_ms, &v);
-	config_node_address(config, n + 1, CONFIG_HTTP, http);
-	config_node_address(config, n + 1, CONFIG_REPLICATION, replication);
+	members_address(&v.entry, config, CONFIG_HTTP, http);
+	members_address(&v.entry, config, CONFIG_REPLICATION, replication);
 	snprintf(id, sizeof(id), "node%u", n + 1);
 	snprintf(checksum, sizeof(checksum), "%016" PRIx64, v.status.db_checksum);
-	node = json_pack("{s:s, s:s, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o}", "id",
+	node = json_pack("{s:s, s:s, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:s, s:o, s:o}", "id",
 			 id, "role", v.role, "state", v.state, "pid", number_or_null(pid > 0, (uint64_t)pid), "http",
 			 http, "replication", replication, "term", number_or_null(v.answered, v.status.promised_term),
 			 "durable_lsn", number_or_null(v.answered, v.status.durable_lsn), "applied_lsn",
@@ -102,7 +102,8 @@ static json_t *node_to_json(const struct cluster *c, const struct cluster_config
 			 number_or_null(v.answered, v.status.committed_lsn), "lag_ms",
 			 number_or_null(v.answered, v.status.lag_ms), "heartbeat_age_ms",
 			 number_or_null(v.answered, now_ms - v.heard_ms), "restarts", number(v.restarts), "db_checksum",
-			 v.answered ? json_string(checksum) : json_null(), "draining", (int)v.status.draining, "reason",
+			 v.answered ? json_string(checksum) : json_null(), "draining", (int)v.status.draining, "voting",
+			 (int)v.voting, "member", members_state_name(v.membership), "reason",
 			 text_or_null(v.reason), "salvage", salvage_to_json(n));
 	return joined(node, disk_to_json(&v));
 }
@@ -125,16 +126,22 @@ static json_t *cluster_to_json(const struct cluster *c, const struct cluster_con
 		snprintf(cluster_id + 2 * i, 3, "%02x", config->cluster_id[i]);
 	snprintf(master, sizeof(master), "node%u", v.master + 1);
 	for (i = 0; i < v.node_count && nodes != NULL; i++) {
+		struct cluster_node_view node;
+
+		cluster_node_view(c, i, now_ms, &node);
+		if (!node.present)
+			continue;
 		if (json_array_append_new(nodes, node_to_json(c, config, i, pids[i], now_ms)) != 0) {
 			json_decref(nodes);
 			return NULL;
 		}
 	}
-	return json_pack("{s:s, s:o, s:o, s:s, s:o, s:i, s:b, s:b, s:o, s:{s:o, s:o}, s:o, s:o}", "cluster", cluster_id,
+	return json_pack("{s:s, s:o, s:o, s:s, s:o, s:i, s:b, s:b, s:o, s:o, s:{s:o, s:o}, s:o, s:o}", "cluster", cluster_id,
 			 "term", number(v.term), "master",
 			 v.master == CLUSTER_NOBODY ? json_null() : json_string(master), "endpoint", endpoint,
 			 "failovers", number(v.failovers), "supervisor_pid", (int)getpid(), "switchover",
-			 (int)v.switching, "stopping", (int)v.stopping, "reason", text_or_null(reason), "log",
+			 (int)v.switching, "stopping", (int)v.stopping, "reason", text_or_null(reason),
+			 "change", text_or_null(v.change), "log",
 			 "keep_bytes", number(config->log.keep_bytes), "max_bytes", number(config->log.max_bytes),
 			 "archive", text_or_null(config->archive.dir), "nodes", nodes);
 }
@@ -154,12 +161,62 @@ void status_json_put(struct buf *b, const struct cluster *c, const struct cluste
 	free(text);
 }
 
+/* ---- the members */
+
+static json_t *replica_to_json(const struct cluster_node_view *v, const struct cluster_config *config, unsigned n)
+{
+	char http[CONFIG_ADDRESS_MAX];
+	char replication[CONFIG_ADDRESS_MAX];
+	char id[16];
+
+	members_address(&v->entry, config, CONFIG_HTTP, http);
+	members_address(&v->entry, config, CONFIG_REPLICATION, replication);
+	snprintf(id, sizeof(id), "node%u", n + 1);
+	return json_pack("{s:s, s:s, s:s, s:s, s:b, s:s, s:s, s:o, s:o, s:o}", "id", id, "address", http, "replication",
+			 replication, "role", v->role, "voting", (int)v->voting, "member",
+			 members_state_name(v->membership), "state", v->state, "durable_lsn",
+			 number_or_null(v->answered, v->status.durable_lsn), "applied_lsn",
+			 number_or_null(v->answered, v->status.applied_lsn), "lag_ms",
+			 number_or_null(v->answered, v->status.lag_ms));
+}
+
+void replicas_json_put(struct buf *b, const struct cluster *c, const struct cluster_config *config, uint64_t now_ms)
+{
+	json_t *list = json_array();
+	json_t *json = NULL;
+	char *text = NULL;
+	struct cluster_node_view node;
+	struct cluster_view v;
+	bool ok = list != NULL;
+	unsigned i;
+
+	cluster_view(c, &v);
+	for (i = 0; i < v.node_count && ok; i++) {
+		cluster_node_view(c, i, now_ms, &node);
+		if (members_present(node.membership))
+			ok = json_array_append_new(list, replica_to_json(&node, config, i)) == 0;
+	}
+	if (ok)
+		json = json_pack("{s:s, s:o, s:I, s:O}", "status", "ok", "change", text_or_null(v.change), "version",
+				 (json_int_t)cluster_members(c)->version, "replicas", list);
+	if (json != NULL)
+		text = json_dumps(json, JSON_INDENT(2));
+	if (text == NULL)
+		b->failed = true;
+	else
+		buf_puts(b, text);
+	free(text);
+	json_decref(json);
+	json_decref(list);
+}
+
 /* ---- the table */
 
-#define COLUMNS  11
+#define COLUMNS  12
 #define CELL_MAX 80
 
 struct table {
+	size_t columns;
 	size_t rows;
 	char cells[CONFIG_NODES_MAX + 1][COLUMNS][CELL_MAX];
 };
@@ -195,24 +252,25 @@ static void fill_row(char row[COLUMNS][CELL_MAX], json_t *node)
 		number_cell(row[5 + i], node, numbers[i], "");
 	number_cell(row[9], node, "lag_ms", " ms");
 	number_cell(row[10], node, "restarts", "");
+	snprintf(row[11], CELL_MAX, "%s", json_is_true(json_object_get(node, "voting")) ? "yes" : "no");
 }
 
-static void put_table(struct buf *b, const struct table *t)
+static void put_table(struct buf *b, const struct table *t, const bool right[COLUMNS])
 {
-	static const bool right[COLUMNS] = {
-	    [3] = true, [5] = true, [6] = true, [7] = true, [8] = true, [9] = true, [10] = true};
 	size_t row, column;
 
 	for (row = 0; row < t->rows; row++) {
-		for (column = 0; column < COLUMNS; column++) {
+		for (column = 0; column < t->columns; column++) {
 			size_t width = 0;
 			size_t i;
 
 			for (i = 0; i < t->rows; i++)
 				if (strlen(t->cells[i][column]) > width)
 					width = strlen(t->cells[i][column]);
+			if (column + 1 == t->columns && !right[column])
+				width = 0; /* no blanks at the end of a line */
 			buf_printf(b, right[column] ? "%*s" : "%-*s", (int)width, t->cells[row][column]);
-			buf_puts(b, column + 1 < COLUMNS ? "  " : "\n");
+			buf_puts(b, column + 1 < t->columns ? "  " : "\n");
 		}
 	}
 }
@@ -241,10 +299,68 @@ static void put_salvage(struct buf *b, json_t *node)
 			   json_string_value(json_array_get(list, i)));
 }
 
+static void put_change(struct buf *b, json_t *json)
+{
+	const char *change = string_of(json, "change", NULL);
+
+	if (change != NULL)
+		buf_printf(b, "members: %s\n", change);
+}
+
+static void fill_replica(char row[COLUMNS][CELL_MAX], json_t *replica)
+{
+	static const char *const strings[] = {"id", "address", "replication", "role"};
+	size_t i;
+
+	for (i = 0; i < 4; i++)
+		snprintf(row[i], CELL_MAX, "%s", string_of(replica, strings[i], "-"));
+	snprintf(row[4], CELL_MAX, "%s", json_is_true(json_object_get(replica, "voting")) ? "yes" : "no");
+	snprintf(row[5], CELL_MAX, "%s", string_of(replica, "state", "-"));
+	number_cell(row[6], replica, "durable_lsn", "");
+	number_cell(row[7], replica, "applied_lsn", "");
+	number_cell(row[8], replica, "lag_ms", " ms");
+}
+
+enum db_err replicas_text_put(struct buf *b, const char *text, size_t len, struct errmsg *em)
+{
+	static const char *const titles[] = {"ID",    "ADDRESS", "REPLICATION", "ROLE", "VOTING",
+					     "STATE", "DURABLE", "APPLIED",     "LAG"};
+	static const bool right[COLUMNS] = {[6] = true, [7] = true, [8] = true};
+	struct table *t = calloc(1, sizeof(*t));
+	json_error_t reason;
+	json_t *json = json_loadb(text, len, 0, &reason);
+	json_t *list = json_object_get(json, "replicas");
+	enum db_err err = DB_OK;
+	size_t i;
+
+	if (t == NULL) {
+		err = errmsg_set(em, DB_NOMEM, "no memory for a table");
+		goto free_all;
+	}
+	if (!json_is_array(list) || json_array_size(list) > CONFIG_NODES_MAX) {
+		err = errmsg_set(em, DB_INVALID, "the supervisor's answer is not understood");
+		goto free_all;
+	}
+	t->columns = sizeof(titles) / sizeof(titles[0]);
+	t->rows = json_array_size(list) + 1;
+	for (i = 0; i < t->columns; i++)
+		snprintf(t->cells[0][i], CELL_MAX, "%s", titles[i]);
+	for (i = 0; i + 1 < t->rows; i++)
+		fill_replica(t->cells[i + 1], json_array_get(list, i));
+	put_table(b, t, right);
+	put_change(b, json);
+free_all:
+	json_decref(json);
+	free(t);
+	return err;
+}
+
 enum db_err status_text_put(struct buf *b, const char *text, size_t len, struct errmsg *em)
 {
-	static const char *const titles[COLUMNS] = {"ID",      "ROLE",    "STATE",     "PID", "HTTP",    "TERM",
-						    "DURABLE", "APPLIED", "COMMITTED", "LAG", "RESTARTS"};
+	static const char *const titles[COLUMNS] = {"ID",      "ROLE",    "STATE",     "PID", "HTTP",     "TERM",
+						    "DURABLE", "APPLIED", "COMMITTED", "LAG", "RESTARTS", "VOTING"};
+	static const bool right[COLUMNS] = {
+	    [3] = true, [5] = true, [6] = true, [7] = true, [8] = true, [9] = true, [10] = true};
 	struct table *t = calloc(1, sizeof(*t));
 	json_error_t reason;
 	json_t *json = json_loadb(text, len, 0, &reason);
@@ -261,12 +377,14 @@ enum db_err status_text_put(struct buf *b, const char *text, size_t len, struct 
 		goto free_all;
 	}
 	put_headline(b, json);
+	t->columns = COLUMNS;
 	for (i = 0; i < COLUMNS; i++)
 		snprintf(t->cells[0][i], CELL_MAX, "%s", titles[i]);
 	t->rows = json_array_size(nodes) + 1;
 	for (i = 0; i + 1 < t->rows; i++)
 		fill_row(t->cells[i + 1], json_array_get(nodes, i));
-	put_table(b, t);
+	put_table(b, t, right);
+	put_change(b, json);
 	for (i = 0; i + 1 < t->rows; i++) {
 		json_t *node = json_array_get(nodes, i);
 		const char *why = string_of(node, "reason", NULL);

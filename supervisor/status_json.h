@@ -20,8 +20,12 @@ void status_json_put(struct buf *b, const struct cluster *c, const struct cluste
 /* A new JSON string. Texts of a peer's, or cut in the middle of a character, need not be UTF-8, which JSON must be: then all
  * that is not ASCII in them becomes '?'. NULL: no memory. */
 struct json_t *status_json_text(const char *text);
+/* The members alone, for SHOW REPLICAS: {"status","change","version","replicas":[…]}. */
+void replicas_json_put(struct buf *b, const struct cluster *c, const struct cluster_config *config, uint64_t now_ms);
 
 /* The text of status_json_put(), as it came over the wire, as lines for people. DB_INVALID: it is no such text. */
 enum db_err status_text_put(struct buf *b, const char *json, size_t len, struct errmsg *em);
+/* The same of replicas_json_put(). */
+enum db_err replicas_text_put(struct buf *b, const char *json, size_t len, struct errmsg *em);
 
 #endif

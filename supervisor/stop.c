@@ -17,6 +17,7 @@ void stop_begin(struct cluster *c, uint64_t now_ms)
 	if (c->phase == PHASE_STOPPING)
 		return;
 	switchover_cancel(c, now_ms, "the cluster is being stopped");
+	change_stopping(c);
 	cluster_log(c, LOG_LEVEL_INFO, "stopping every node");
 	cluster_note(c, TIMELINE_STOPPING, CLUSTER_NOBODY, "every node is stopped");
 	cluster_set_phase(c, PHASE_STOPPING, now_ms);
@@ -24,7 +25,7 @@ void stop_begin(struct cluster *c, uint64_t now_ms)
 	cluster_set_reason(c, "the cluster is being stopped");
 	if (c->master != CLUSTER_NOBODY && c->members[c->master].phase != MEMBER_DOWN)
 		cluster_emit(c, CLUSTER_KILL, c->master)->u.signal = SIGTERM;
-	for (n = 0; n < c->opt.node_count; n++)
+	for (n = 0; n < c->count; n++)
 		c->members[n].seq = 0;
 }
 
@@ -32,8 +33,8 @@ static bool all_down(const struct cluster *c)
 {
 	unsigned n;
 
-	for (n = 0; n < c->opt.node_count; n++)
-		if (c->members[n].phase != MEMBER_DOWN)
+	for (n = 0; n < c->count; n++)
+		if (c->members[n].phase != MEMBER_DOWN && c->members[n].phase != MEMBER_ABSENT)
 			return false;
 	return true;
 }
@@ -42,8 +43,8 @@ static void signal_members(struct cluster *c, int signal, unsigned except)
 {
 	unsigned n;
 
-	for (n = 0; n < c->opt.node_count; n++)
-		if (n != except && c->members[n].phase != MEMBER_DOWN)
+	for (n = 0; n < c->count; n++)
+		if (n != except && c->members[n].phase != MEMBER_DOWN && c->members[n].phase != MEMBER_ABSENT)
 			cluster_emit(c, CLUSTER_KILL, n)->u.signal = signal;
 }
 

@@ -66,7 +66,6 @@ struct supervisor {
 	struct answers answers;
 	struct cluster_actions actions; /* of the step under way */
 	struct managed nodes[CLUSTER_NODES_MAX];
-	unsigned node_count;
 };
 
 static void feed(struct supervisor *s, const struct cluster_event *ev);
@@ -95,8 +94,11 @@ static void write_roster(struct supervisor *s)
 	memcpy(r->boot_id, s->boot_id, sizeof(r->boot_id));
 	r->supervisor_pid = getpid();
 	r->term = s->stored.term;
-	r->node_count = s->node_count;
-	for (n = 0; n < s->node_count; n++) {
+	r->node_count = CLUSTER_NODES_MAX;
+	while (r->node_count > 0 && s->nodes[r->node_count - 1].process.pidfd < 0 &&
+	       !members_present(cluster_members(s->cluster)->entries[r->node_count - 1].state))
+		r->node_count--;
+	for (n = 0; n < r->node_count; n++) {
 		const struct managed *m = &s->nodes[n];
 
 		cluster_node_view(s->cluster, n, clock_mono_ms(), &view);
@@ -126,7 +128,7 @@ static void on_roster_due(evutil_socket_t fd, short what, void *arg)
 
 static void enqueue(struct supervisor *s, const struct cluster_event *ev)
 {
-	assert(s->queue_count < QUEUE_MAX); /* a step has at most three failing actions per node, and one PERSIST */
+	assert(s->queue_count < QUEUE_MAX); /* a step has at most three failing actions per node, and a few PERSISTs */
 	s->queue[s->queue_count++] = *ev;
 }
 
@@ -168,10 +170,13 @@ static void on_node_exit(evutil_socket_t fd, short what, void *arg)
 
 static void do_spawn(struct supervisor *s, const struct cluster_action *a)
 {
+	const struct members *members = cluster_members(s->cluster);
 	const struct managed_start start = {.program = a->u.as_master ? s->master_program : s->replica_program,
 					    .as_master = a->u.as_master,
 					    .term = s->stored.term,
 					    .data_dir = s->data_dir,
+					    .entry = &members->entries[a->node],
+					    .members = members_count(members),
 					    .listen_fd = s->endpoint_fd};
 	struct managed *m = &s->nodes[a->node];
 	struct errmsg em = {0};
@@ -218,7 +223,8 @@ static void do_send(struct supervisor *s, const struct cluster_action *a)
 	memcpy(head.sender, "supervisor", sizeof("supervisor"));
 	if ((a->u.send.type == WIRE_PROMOTE && !recovery_mark_end(&s->recovery)) || m->process.pidfd < 0 ||
 	    m->link == NULL ||
-	    mailbox_ask(s->mailbox, m->link, &head, a->node, a->u.send.seq, a->u.send.timeout_ms) != DB_OK)
+	    mailbox_ask(s->mailbox, m->link, &head, a->node, a->u.send.seq, a->u.send.members, a->u.send.timeout_ms) !=
+		DB_OK)
 		enqueue_no_reply(s, a->node, a->u.send.seq);
 }
 
@@ -277,8 +283,10 @@ static void do_log(const struct cluster_action *a)
 
 static bool do_persist(struct supervisor *s, const struct cluster_action *a)
 {
-	const struct coordinator_state state = {
-	    .term = a->u.persist.term, .failovers = a->u.persist.failovers, .nodes = s->node_count};
+	const struct coordinator_state state = {.term = a->u.persist.term,
+						.failovers = a->u.persist.failovers,
+						.nodes = config_node_count(&s->config),
+						.members = *a->u.persist.members};
 	const struct cluster_event ev = {.type = CLUSTER_PERSIST_FAILED};
 	struct errmsg em = {0};
 
@@ -286,9 +294,18 @@ static bool do_persist(struct supervisor *s, const struct cluster_action *a)
 		s->stored = state;
 		return true;
 	}
-	log_error("term %" PRIu64 " cannot be stored: %s", a->u.persist.term, em.text);
+	log_error("term %" PRIu64 " (members version %" PRIu64 ") cannot be stored: %s", a->u.persist.term,
+		  a->u.persist.members->version, em.text);
 	enqueue(s, &ev);
 	return false;
+}
+
+static void do_retire(const struct cluster_action *a)
+{
+	struct errmsg em = {0};
+
+	if (datadir_retire(a->node + 1, &em) != DB_OK)
+		log_error("%s", em.text); /* a later node of that number finds it, and takes it for its own */
 }
 
 static void carry_out(struct supervisor *s)
@@ -330,6 +347,14 @@ static void carry_out(struct supervisor *s)
 		case CLUSTER_SWITCHOVER_DONE:
 			answers_switchover_done(&s->answers, a->u.ok, a->text);
 			roster_changed(s);
+			break;
+		case CLUSTER_CHANGE_DONE:
+			answers_change_done(&s->answers, a->u.ok, a->text);
+			roster_changed(s);
+			break;
+		case CLUSTER_RETIRE:
+			if (stored)
+				do_retire(a);
 			break;
 		case CLUSTER_STOPPED:
 			log_info("every node has ended");
@@ -405,7 +430,7 @@ static void get_pids(void *arg, pid_t *pids)
 	const struct supervisor *s = arg;
 	unsigned n;
 
-	for (n = 0; n < s->node_count; n++)
+	for (n = 0; n < CLUSTER_NODES_MAX; n++)
 		pids[n] = s->nodes[n].process.pidfd >= 0 ? s->nodes[n].process.pid : 0;
 }
 
@@ -477,7 +502,7 @@ static enum db_err create_housekeeping(struct supervisor *s, struct errmsg *em)
 	const struct housekeeping_options o = {.base = s->base,
 					       .cluster = s->cluster,
 					       .timeline = s->timeline,
-					       .node_count = s->node_count,
+					       .node_count = CLUSTER_NODES_MAX,
 					       .endpoint_fd = s->endpoint_fd};
 
 	return housekeeping_create(&s->housekeeping, &o, em);
@@ -485,7 +510,9 @@ static enum db_err create_housekeeping(struct supervisor *s, struct errmsg *em)
 
 static enum db_err create_cluster(struct supervisor *s, struct errmsg *em)
 {
-	struct cluster_options o = {.node_count = s->node_count,
+	struct cluster_options o = {.node_count = config_node_count(&s->config),
+				    .all = s->config.durability == DURABILITY_ALL,
+				    .members = &s->stored.members,
 				    .ack_nodes = config_ack_nodes(&s->config),
 				    .async = s->config.durability == DURABILITY_ASYNC,
 				    .interval_ms = s->config.heartbeat.interval_ms,
@@ -518,7 +545,7 @@ static enum db_err adopt_nodes(struct supervisor *s, struct cluster_event *ev, s
 	for (n = 0; n < CONFIG_NODES_MAX; n++)
 		processes[n] = PROCESS_NONE;
 	adopt_running(processes, roster);
-	err = adopt_check_surplus(processes, &s->config, em);
+	err = adopt_check_surplus(processes, &s->config, &s->stored.members, em);
 	if (err == DB_OK)
 		err = endpoint_open(&s->endpoint_fd, &s->config, processes, em);
 	for (n = 0; n < CONFIG_NODES_MAX; n++) {
@@ -559,7 +586,6 @@ enum db_err supervisor_create(struct supervisor **out, const struct cluster_conf
 		return errmsg_set(em, DB_NOMEM, "no memory for the supervisor");
 	s->config = *config;
 	s->endpoint_fd = -1;
-	s->node_count = config_node_count(config);
 	snprintf(s->data_dir, sizeof(s->data_dir), "%s", data_dir);
 	for (n = 0; n < CLUSTER_NODES_MAX; n++)
 		s->nodes[n] =
@@ -579,7 +605,7 @@ enum db_err supervisor_create(struct supervisor **out, const struct cluster_conf
 	if (err == DB_OK)
 		err = adopt_nodes(s, &ev, em);
 	if (err == DB_OK)
-		err = recovery_mark_begin(&s->recovery, s->node_count, ev.u.begin.adopted != 0, &ev.u.begin.recover,
+		err = recovery_mark_begin(&s->recovery, CLUSTER_NODES_MAX, ev.u.begin.adopted != 0, &ev.u.begin.recover,
 					  &ev.u.begin.heir, em);
 	if (err == DB_OK)
 		err = create_control(s, em);

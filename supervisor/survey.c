@@ -11,6 +11,7 @@
 #include "common/base/slotfile.h"
 #include "common/store/store.h"
 #include "node/standing.h"
+#include "supervisor/datadir.h"
 
 static const char *const state_names[] = {"whole", "rebuilding", "wrong", "lost", "damaged"};
 
@@ -117,7 +118,10 @@ enum db_err survey_take(struct survey *s, const struct cluster_config *config, s
 	unsigned n;
 
 	memset(s, 0, sizeof(*s));
-	s->node_count = s->best = s->seen_best = config_node_count(config);
+	/* Members may have been added since the configuration was written. */
+	s->node_count =
+	    datadir_last_node() > config_node_count(config) ? datadir_last_node() : config_node_count(config);
+	s->best = s->seen_best = s->node_count;
 	err = store_init_sqlite(em);
 	if (err == DB_OK)
 		err = ledger_read(&s->seen, em);

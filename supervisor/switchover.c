@@ -9,25 +9,40 @@
  */
 #include "supervisor/cluster.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 
 #include "supervisor/cluster_internal.h"
 
+/* The result, to whoever wanted the switchover. */
+static void tell(struct cluster *c, bool ok, const char *text)
+{
+	struct cluster_action *a;
+
+	if (c->switchover.internal) {
+		change_on_switchover(c, ok, text);
+		return;
+	}
+	a = cluster_emit(c, CLUSTER_SWITCHOVER_DONE, CLUSTER_NOBODY);
+	snprintf(a->text, sizeof(a->text), "%s", text);
+	a->u.ok = ok;
+}
+
 static void PRINTF_LIKE(3, 4) finish(struct cluster *c, bool ok, const char *fmt, ...)
 {
-	struct cluster_action *a = cluster_emit(c, CLUSTER_SWITCHOVER_DONE, CLUSTER_NOBODY);
+	char text[CLUSTER_TEXT_MAX];
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(a->text, sizeof(a->text), fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	a->u.ok = ok;
 	c->switchover.stage = SWITCHOVER_NONE;
 	c->preferred = CLUSTER_NOBODY;
-	cluster_note(c, ok ? TIMELINE_SWITCHOVER_END : TIMELINE_SWITCHOVER_FAILED, CLUSTER_NOBODY, "%s", a->text);
-	cluster_log(c, ok ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, "switchover %s: %.200s", ok ? "done" : "failed", a->text);
+	tell(c, ok, text);
+	cluster_note(c, ok ? TIMELINE_SWITCHOVER_END : TIMELINE_SWITCHOVER_FAILED, CLUSTER_NOBODY, "%s", text);
+	cluster_log(c, ok ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, "switchover %s: %.200s", ok ? "done" : "failed", text);
 }
 
 /* Gives a running switchover up; the election that may follow is somebody else's business. */
@@ -44,7 +59,8 @@ static bool can_take_over(const struct cluster *c, unsigned n, uint64_t now_ms)
 {
 	const struct member *m = &c->members[n];
 
-	return n != c->master && member_usable(m) && m->status.state == WIRE_STATE_UP && !member_silent(c, m, now_ms);
+	return n != c->master && c->roll.entries[n].state == MEMBERS_VOTER && member_usable(m) &&
+	       m->status.state == WIRE_STATE_UP && !member_silent(c, m, now_ms);
 }
 
 static unsigned default_target(const struct cluster *c, uint64_t now_ms)
@@ -52,7 +68,7 @@ static unsigned default_target(const struct cluster *c, uint64_t now_ms)
 	unsigned best = CLUSTER_NOBODY;
 	unsigned n;
 
-	for (n = 0; n < c->opt.node_count; n++)
+	for (n = 0; n < c->count; n++)
 		if (can_take_over(c, n, now_ms) &&
 		    (best == CLUSTER_NOBODY ||
 		     wal_pos_cmp(c->members[n].status.last, c->members[best].status.last) > 0))
@@ -62,20 +78,22 @@ static unsigned default_target(const struct cluster *c, uint64_t now_ms)
 
 static void refuse(struct cluster *c, const char *why)
 {
-	struct cluster_action *a = cluster_emit(c, CLUSTER_SWITCHOVER_DONE, CLUSTER_NOBODY);
-
-	a->u.ok = false;
-	snprintf(a->text, sizeof(a->text), "%s", why);
+	tell(c, false, why);
 }
 
-void switchover_begin(struct cluster *c, unsigned target, uint64_t now_ms)
+void switchover_begin(struct cluster *c, unsigned target, bool internal, uint64_t now_ms)
 {
 	char why[CLUSTER_TEXT_MAX];
 
 	if (c->switchover.stage != SWITCHOVER_NONE) {
-		refuse(c, "another switchover is under way");
+		struct cluster_action *a = cluster_emit(c, CLUSTER_SWITCHOVER_DONE, CLUSTER_NOBODY);
+
+		assert(!internal); /* change.c looks first */
+		a->u.ok = false;
+		snprintf(a->text, sizeof(a->text), "another switchover is under way");
 		return;
 	}
+	c->switchover.internal = internal;
 	if (c->phase != PHASE_SERVING) {
 		snprintf(why, sizeof(why), "there is no master to hand over from: %.180s", c->reason);
 		refuse(c, why);
@@ -87,12 +105,13 @@ void switchover_begin(struct cluster *c, unsigned target, uint64_t now_ms)
 	}
 	if (target == CLUSTER_NOBODY)
 		target = default_target(c, now_ms);
-	if (target == CLUSTER_NOBODY || target >= c->opt.node_count) {
+	if (target == CLUSTER_NOBODY || target >= c->count) {
 		refuse(c, "there is no replica that is up");
 		return;
 	}
 	if (!can_take_over(c, target, now_ms)) {
-		snprintf(why, sizeof(why), NODE_NAME_FMT " is not up", NODE_NAME(target));
+		snprintf(why, sizeof(why), NODE_NAME_FMT " is %s", NODE_NAME(target),
+			 c->roll.entries[target].state == MEMBERS_VOTER ? "not up" : "no voting member");
 		refuse(c, why);
 		return;
 	}
