@@ -193,6 +193,65 @@ class Bench:
                 cluster.stop()
         self.results["pipeline"] = out
 
+    def add_replica(self):
+        """Writes on a large database before, while and after a replica is added, which is sent all of it."""
+        size_mb = 64 if self.args.quick else 1024
+        slice_ms = 500 if self.args.quick else 1000
+        # So little log is kept that the new node needs a snapshot, as any does that joins an old cluster.
+        cluster = Cluster(self.args.build_dir, os.path.join(self.work_dir, "add"), self.args.http_port + 5000, 2,
+                          {"store": {"keep_bytes": 16 << 20}})
+        try:
+            cluster.start()
+            client = cluster.client()
+            client.query("CREATE TABLE w(id INTEGER PRIMARY KEY, name TEXT, amount REAL)")
+            client.query("CREATE TABLE ballast(id INTEGER PRIMARY KEY, bytes BLOB)")
+            for _ in range(size_mb // 8):
+                client.query("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2048) "
+                             "INSERT INTO ballast(bytes) SELECT randomblob(4000) FROM n")
+            cluster.wait_whole(300)
+
+            def one_slice():
+                return self.run_json("load", "--address", cluster.endpoint, "--token-file", cluster.token_file,
+                                     "--body", INSERT, "--connections", 16, "--duration-ms", slice_ms, "--warmup-ms",
+                                     0, "--expect", '"status":"ok"')
+
+            one_slice()
+            before = [one_slice() for _ in range(6)]
+            adding = subprocess.Popen(
+                [cluster.supervisor_path, "add-replica", "127.0.0.1:%d" % (cluster.http_port + 4), "--data-dir",
+                 cluster.data_dir], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            began = time.monotonic()
+            during = []
+            took = None
+            while took is None:
+                run = one_slice()
+                if adding.poll() is None or not during:
+                    during.append(run)
+                if adding.poll() is not None:
+                    took = time.monotonic() - began
+                elif time.monotonic() - began > 600:
+                    raise BenchError("the replica did not catch up within 600 s")
+            said = adding.communicate()[0].decode().strip()
+            if adding.returncode != 0:
+                raise BenchError("add-replica: exit %d: %s" % (adding.returncode, said))
+            cluster.replicas += 1
+            cluster.wait_whole()
+            after = [one_slice() for _ in range(6)]
+        finally:
+            cluster.stop()
+        rates = {name: statistics.median(r["rate"] for r in runs)
+                 for name, runs in (("before", before), ("during", during), ("after", after))}
+        self.heading("a replica joins a database of %d MB" % size_mb, "writes before")
+        for name, runs in (("while it catches up", during), ("as one of four", after)):
+            rate = statistics.median(r["rate"] for r in runs)
+            self.line("writes %s" % name, "%.0f/s" % rate, "%.0f/s" % rates["before"], "%.2f" % (
+                rate / rates["before"]), self.ms(statistics.median(r["p50_us"] for r in runs)),
+                      self.ms(max(r["p99_us"] for r in runs)), "%d slices of %d ms" % (len(runs), slice_ms))
+        print("it votes after %.1f s; target: at least 0.80 while it catches up" % took)
+        self.results["add-replica"] = {"size_mb": size_mb, "seconds": took, "rates": rates, "before": before,
+                                       "during": during, "after": after,
+                                       "ratio": rates["during"] / rates["before"]}
+
     def bulk(self):
         statement = {"sql": "INSERT INTO w(name,amount) VALUES(?,?)", "params": ["a name", "%s"]}
         body = json.dumps({"statements": [statement] * 1000}).replace('"%s"', "%s.5")
@@ -406,7 +465,7 @@ class Bench:
 
     # -- all of it
 
-    STANDALONE = ("disk", "store", "pipeline", "catchup", "snapshot")
+    STANDALONE = ("disk", "store", "pipeline", "catchup", "snapshot", "add-replica")
     CLUSTERED = ("memory", "reads", "writes", "bulk", "lag", "failover", "restart")
 
     def run(self):
@@ -442,7 +501,7 @@ class Bench:
 
     def run_one(self, name, failed):
         try:
-            getattr(self, name)()
+            getattr(self, name.replace("-", "_"))()
         except (BenchError, OSError, subprocess.TimeoutExpired) as e:
             print("\n%s: FAILED: %s" % (name, e), flush=True)
             self.results[name] = {"error": str(e)}

@@ -198,7 +198,7 @@ def normal(text):
     lines, rows = [], []
     for line in text.splitlines():
         cells = line.split()
-        if len(cells) == 12 and cells[0].startswith("node"):
+        if len(cells) == 13 and cells[0].startswith("node"):
             rows.append(" ".join(normal_row(cells)))
         elif cells and cells[0] not in ("make", "autoreconf", "configure", "installing"):
             lines.append(" ".join(cells))

@@ -18,7 +18,9 @@ void rig_init(struct rig *r, unsigned node_count)
 					  .misses = 3,
 					  .stall_ms = 3000};
 	r->now_ms = 1000000;
-	for (n = 0; n < node_count; n++)
+	r->slots = node_count;
+	r->commits = true;
+	for (n = 0; n < CLUSTER_NODES_MAX; n++)
 		r->nodes[n] = (struct rig_node){.accepts = true, .state = WIRE_STATE_UP, .ready = true};
 	rig_new_core(r);
 }
@@ -31,7 +33,8 @@ void rig_new_core(struct rig *r)
 	cluster_free(r->c);
 	r->opt.term = r->persisted_term;
 	r->opt.failovers = r->failovers;
-	for (n = 0; n < r->opt.node_count; n++) {
+	r->opt.members = members_count(&r->persisted) > 0 ? &r->persisted : NULL;
+	for (n = 0; n < r->slots; n++) {
 		r->nodes[n].seq = 0;
 		r->nodes[n].probed = false;
 	}
@@ -45,23 +48,49 @@ void rig_fini(struct rig *r)
 
 /* ---- what the core wants done, and what it must never want */
 
+/* Is some promise in every majority of the set? */
+static bool meets_quorums(uint32_t set, uint32_t promises)
+{
+	unsigned voters = (unsigned)__builtin_popcount(set);
+
+	return (unsigned)__builtin_popcount(promises & set) >= voters - (voters / 2 + 1) + 1;
+}
+
+bool rig_acknowledges(const struct members *in_force, uint32_t holders)
+{
+	struct members_quorum q[2];
+	unsigned count = members_quorums(in_force, DURABILITY_QUORUM, q);
+	unsigned i;
+
+	for (i = 0; i < count; i++)
+		if ((unsigned)__builtin_popcount(holders & q[i].nodes) < q[i].acks)
+			return false;
+	return true;
+}
+
 static void check_promotion(struct rig *r, const struct cluster_action *a)
 {
 	const struct rig_node *winner = &r->nodes[a->node];
-	unsigned promises = 0;
+	const struct members *m = a->u.send.members;
+	uint32_t promises = 0;
 	unsigned n;
 
 	CU_ASSERT(a->u.send.term > r->promoted_term); /* (1) */
 	CU_ASSERT(a->u.send.term == r->persisted_term);
-	for (n = 0; n < r->opt.node_count; n++) {
+	for (n = 0; n < r->slots; n++) {
 		const struct rig_node *node = &r->nodes[n];
 
 		if (node->promised_term >= a->u.send.term && wal_pos_cmp(node->last, winner->last) <= 0)
-			promises++; /* (2) */
+			promises |= 1u << n; /* (2) */
 		if (n != a->node && node->running && node->role == WIRE_ROLE_MASTER)
 			CU_FAIL("a node was promoted while another process may serve"); /* (3) */
 	}
-	CU_ASSERT(promises >= cluster_promises_needed(&r->opt));
+	CU_ASSERT(memcmp(m, &r->persisted, sizeof(*m)) == 0);
+	CU_ASSERT(members_votes(m->entries[a->node].state));
+	if (m->version == 0)
+		CU_ASSERT((unsigned)__builtin_popcount(promises) >= cluster_promises_needed(&r->opt));
+	if (m->version > 0) /* (4) */
+		CU_ASSERT(meets_quorums(members_old_set(m), promises) && meets_quorums(members_new_set(m), promises));
 	CU_ASSERT(winner->running && winner->promised_term == a->u.send.term);
 	CU_ASSERT(winner->told_state != WIRE_STATE_DIVERGED && winner->told_state != WIRE_STATE_FAILED);
 	r->promoted_term = a->u.send.term;
@@ -79,6 +108,11 @@ static void do_send(struct rig *r, const struct cluster_action *a)
 		CU_ASSERT(a->u.send.term <= r->persisted_term);
 	if (a->u.send.type == WIRE_PROMOTE)
 		check_promotion(r, a);
+	CU_ASSERT((a->u.send.members != NULL) == (a->u.send.type == WIRE_PROMOTE || a->u.send.type == WIRE_MEMBERS));
+	if (a->u.send.members != NULL) {
+		CU_ASSERT(a->u.send.members->version <= r->persisted.version);
+		n->asked_members = *a->u.send.members;
+	}
 	n->last_seq = n->seq;
 	n->seq = a->u.send.seq;
 	n->asked = a->u.send.type;
@@ -109,13 +143,40 @@ static void do_spawn(struct rig *r, const struct cluster_action *a)
 	n->role = WIRE_ROLE_MASTER;
 	n->last = (struct wal_pos){1, 1};
 	n->committed_lsn = 1;
+	n->in_force = r->persisted;
+}
+
+/* From one version to the next: one member is on its way at most, and the old voters or the new are those of before. */
+static void check_version(const struct members *from, const struct members *to)
+{
+	CU_ASSERT(members_valid(to));
+	CU_ASSERT(from->version == 0 || members_new_set(to) == members_new_set(from) ||
+		  members_old_set(to) == members_new_set(from) || members_new_set(to) == members_old_set(from));
 }
 
 static void do_persist(struct rig *r, const struct cluster_action *a)
 {
-	CU_ASSERT(a->u.persist.term > r->persisted_term);
+	const struct members *m = a->u.persist.members;
+
+	CU_ASSERT(a->u.persist.term >= r->persisted_term && m->version >= r->persisted.version);
+	CU_ASSERT(a->u.persist.term > r->persisted_term || m->version > r->persisted.version);
+	if (m->version > r->persisted.version)
+		check_version(&r->persisted, m);
 	r->persisted_term = a->u.persist.term;
 	r->failovers = a->u.persist.failovers;
+	r->persisted = *m;
+}
+
+static void do_retire(struct rig *r, const struct cluster_action *a)
+{
+	struct rig_node *n = &r->nodes[a->node];
+
+	CU_ASSERT(!n->running);
+	n->last = (struct wal_pos){0, 0};
+	n->promised_term = n->committed_lsn = 0;
+	memset(&n->in_log, 0, sizeof(n->in_log));
+	memset(&n->committed, 0, sizeof(n->committed));
+	r->retired++;
 }
 
 /* Samples that the core wants compared are: their outcomes are events of their own. */
@@ -123,7 +184,7 @@ static void tell_progress(struct rig *r, uint32_t compared)
 {
 	unsigned n;
 
-	for (n = 0; n < r->opt.node_count; n++) {
+	for (n = 0; n < r->slots; n++) {
 		struct cluster_event ev = {.type = CLUSTER_PROGRESS, .node = n};
 
 		if ((compared >> n & 1) == 0)
@@ -183,6 +244,15 @@ void rig_step(struct rig *r, const struct cluster_event *ev)
 			r->switchover_ok = a->u.ok;
 			memcpy(r->switchover_text, a->text, sizeof(a->text));
 			break;
+		case CLUSTER_CHANGE_DONE:
+			r->change_done = true;
+			r->change_ok = a->u.ok;
+			memcpy(r->change_text, a->text, sizeof(a->text));
+			break;
+		case CLUSTER_RETIRE:
+			if (!persist_failed)
+				do_retire(r, a);
+			break;
 		case CLUSTER_STOPPED:
 			r->stopped = true;
 			break;
@@ -195,6 +265,22 @@ void rig_step(struct rig *r, const struct cluster_event *ev)
 }
 
 /* ---- model nodes */
+
+static void commit_everywhere(struct rig *r, struct rig_node *master)
+{
+	unsigned n;
+
+	master->committed_lsn = master->last.lsn;
+	master->committed = master->in_log;
+	for (n = 0; n < r->slots; n++) {
+		struct rig_node *node = &r->nodes[n];
+
+		if (node->running && !node->hung && node->promised_term == master->promised_term) {
+			node->last = master->last;
+			node->in_log = master->in_log;
+		}
+	}
+}
 
 static bool carry_out(struct rig *r, struct rig_node *n)
 {
@@ -217,6 +303,21 @@ static bool carry_out(struct rig *r, struct rig_node *n)
 		n->role = WIRE_ROLE_MASTER;
 		n->last = (struct wal_pos){n->asked_term, n->last.lsn + 1};
 		n->committed_lsn = n->last.lsn;
+		n->in_force = n->asked_members;
+		if (r->commits)
+			n->committed = n->in_log;
+		return true;
+	case WIRE_MEMBERS:
+		if (!n->accepts || n->role != WIRE_ROLE_MASTER || n->asked_term != n->promised_term ||
+		    n->asked_members.version < n->in_force.version)
+			return false;
+		n->in_force = n->asked_members;
+		if (n->in_log.version < n->in_force.version) {
+			n->in_log = n->in_force;
+			n->last.lsn++;
+		}
+		if (r->commits)
+			commit_everywhere(r, n);
 		return true;
 	case WIRE_DRAIN:
 	case WIRE_RESUME:
@@ -225,7 +326,6 @@ static bool carry_out(struct rig *r, struct rig_node *n)
 		n->draining = n->asked == WIRE_DRAIN;
 		return true;
 	default:
-		(void)r;
 		return true;
 	}
 }
@@ -253,6 +353,7 @@ bool rig_answer(struct rig *r, unsigned index)
 	s.disk_age_ms = n->disk_age_ms;
 	s.disk_busy_ms = n->disk_busy_ms;
 	s.stuck_ms = n->stuck_ms;
+	s.members = n->committed;
 	rig_step(r, &ev);
 	return true;
 }
@@ -265,7 +366,7 @@ void rig_answer_all(struct rig *r)
 
 	for (round = 0; any && round < 100; round++) {
 		any = false;
-		for (n = 0; n < r->opt.node_count; n++)
+		for (n = 0; n < r->slots; n++)
 			any = rig_answer(r, n) || any;
 	}
 	CU_ASSERT(round < 100);
@@ -308,11 +409,11 @@ void rig_begin(struct rig *r, bool first_start)
 	unsigned n;
 
 	ev.u.begin.first_start = first_start;
-	for (n = 0; n < r->opt.node_count; n++)
+	for (n = 0; n < r->slots; n++)
 		if (r->nodes[n].running)
 			ev.u.begin.adopted |= 1u << n;
 	ev.u.begin.answered = ev.u.begin.adopted;
-	for (n = 0; n < r->opt.node_count; n++)
+	for (n = 0; n < r->slots; n++)
 		ev.u.begin.restarts[n] = r->nodes[n].restarts;
 	rig_step(r, &ev);
 }
@@ -336,6 +437,23 @@ void rig_switchover(struct rig *r, unsigned target)
 	rig_step(r, &ev);
 }
 
+void rig_add(struct rig *r, unsigned n, bool readonly)
+{
+	struct cluster_event ev = {.type = CLUSTER_ADD, .node = n};
+
+	ev.u.add = (struct members_entry){readonly ? MEMBERS_READONLY : MEMBERS_VOTER, 1, 1, 1};
+	r->change_done = false;
+	rig_step(r, &ev);
+}
+
+void rig_remove(struct rig *r, unsigned n)
+{
+	const struct cluster_event ev = {.type = CLUSTER_REMOVE, .node = n};
+
+	r->change_done = false;
+	rig_step(r, &ev);
+}
+
 void rig_stop(struct rig *r)
 {
 	const struct cluster_event ev = {.type = CLUSTER_STOP};
@@ -345,14 +463,8 @@ void rig_stop(struct rig *r)
 
 void rig_write(struct rig *r, unsigned master, uint64_t records)
 {
-	struct rig_node *m = &r->nodes[master];
-	unsigned n;
-
-	m->last.lsn += records;
-	m->committed_lsn = m->last.lsn;
-	for (n = 0; n < r->opt.node_count; n++)
-		if (r->nodes[n].running && !r->nodes[n].hung && r->nodes[n].promised_term == m->promised_term)
-			r->nodes[n].last = m->last;
+	r->nodes[master].last.lsn += records;
+	commit_everywhere(r, &r->nodes[master]);
 }
 
 unsigned rig_master(const struct rig *r)

@@ -38,6 +38,11 @@ struct rig_node {
 	uint64_t restarts; /* told to a new core */
 	int killed;        /* the last signal sent to the process; 0: none */
 	bool probed;
+	/* members, each a version of the whole */
+	struct members asked_members; /* of the request under way */
+	struct members in_force;      /* master: what it counts by */
+	struct members in_log;        /* in its log, up to last */
+	struct members committed;     /* what it says of its log */
 };
 
 #define RIG_NOTES 64
@@ -55,6 +60,13 @@ struct rig {
 	bool switchover_done;
 	bool switchover_ok;
 	char switchover_text[CLUSTER_TEXT_MAX];
+	unsigned slots; /* nodes[] in use: node_count in the beginning, more when members are to be added */
+	struct members persisted;
+	bool commits; /* a master commits the members it is told at once, on everybody who runs */
+	bool change_done;
+	bool change_ok;
+	char change_text[CLUSTER_TEXT_MAX];
+	unsigned retired; /* RETIRE actions */
 	bool stopped;
 	unsigned warnings; /* log lines of level warn and above */
 	struct {           /* by timeline kind: how many, and the last one */
@@ -86,6 +98,10 @@ bool rig_answer(struct rig *r, unsigned n); /* false: nothing was asked, or it c
 /* The node's process ends. */
 void rig_exit(struct rig *r, unsigned n, int code, int signal);
 void rig_switchover(struct rig *r, unsigned target);
+void rig_add(struct rig *r, unsigned n, bool readonly);
+void rig_remove(struct rig *r, unsigned n);
+/* Do these nodes make the quorums by which the master counts? */
+bool rig_acknowledges(const struct members *in_force, uint32_t holders);
 void rig_stop(struct rig *r);
 /* Records of the master's, committed on everybody who runs. */
 void rig_write(struct rig *r, unsigned master, uint64_t records);

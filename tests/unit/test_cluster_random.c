@@ -16,8 +16,9 @@
 #include "tests/unit/cluster_rig.h"
 #include "tests/unit/unit.h"
 
-#define SEEDS 3000
+#define SEEDS 2000
 #define STEPS 400
+#define SLOTS 8 /* numbers that members may have */
 
 static uint64_t only_seed; /* from the command line; 0: all */
 
@@ -40,7 +41,7 @@ static unsigned model_master(const struct rig *r)
 	unsigned best = CLUSTER_NOBODY;
 	unsigned n;
 
-	for (n = 0; n < r->opt.node_count; n++)
+	for (n = 0; n < r->slots; n++)
 		if (r->nodes[n].running && r->nodes[n].role == WIRE_ROLE_MASTER &&
 		    (best == CLUSTER_NOBODY || r->nodes[n].promised_term > r->nodes[best].promised_term))
 			best = n;
@@ -48,27 +49,31 @@ static unsigned model_master(const struct rig *r)
 }
 
 /* The master writes; each replica of its term that has not promised a newer one may get a part. Returns the highest
- * position that ack_nodes nodes hold, which a client may have been told about. */
+ * position that a quorum holds, of old voters and new while there are two sets, which a client may have been told
+ * about. */
 static void write_some(struct rig *r, uint64_t *rnd, struct wal_pos *acked)
 {
 	unsigned m = model_master(r);
-	unsigned holders = 0;
+	uint32_t holders = 0;
 	unsigned n;
 
 	if (m == CLUSTER_NOBODY || r->nodes[m].draining || r->nodes[m].hung)
 		return;
 	r->nodes[m].last.lsn += 1 + pick(rnd, 3);
-	for (n = 0; n < r->opt.node_count; n++) {
+	for (n = 0; n < r->slots; n++) {
 		struct rig_node *node = &r->nodes[n];
 
 		if (n != m && node->running && !node->hung && node->promised_term == r->nodes[m].promised_term &&
-		    node->state != WIRE_STATE_DIVERGED && pick(rnd, 3) > 0)
+		    node->state != WIRE_STATE_DIVERGED && pick(rnd, 3) > 0) {
 			node->last = r->nodes[m].last;
+			node->in_log = r->nodes[m].in_log;
+		}
 		if (wal_pos_cmp(node->last, r->nodes[m].last) == 0)
-			holders++;
+			holders |= 1u << n;
 	}
-	if (holders >= r->opt.ack_nodes) {
+	if (rig_acknowledges(&r->nodes[m].in_force, holders)) {
 		r->nodes[m].committed_lsn = r->nodes[m].last.lsn;
+		r->nodes[m].committed = r->nodes[m].in_log;
 		if (wal_pos_cmp(r->nodes[m].last, *acked) > 0)
 			*acked = r->nodes[m].last;
 	}
@@ -76,7 +81,7 @@ static void write_some(struct rig *r, uint64_t *rnd, struct wal_pos *acked)
 
 static void bother_node(struct rig *r, uint64_t *rnd)
 {
-	unsigned n = pick(rnd, r->opt.node_count);
+	unsigned n = pick(rnd, r->slots);
 	struct rig_node *node = &r->nodes[n];
 	struct cluster_event ev = {.type = CLUSTER_NO_REPLY, .node = n};
 	bool was_diverged = node->state == WIRE_STATE_DIVERGED;
@@ -128,7 +133,7 @@ static void replace_supervisor(struct rig *r, uint64_t *rnd)
 	memcpy(before, r->nodes, sizeof(before));
 	rig_new_core(r);
 	r->switchover_done = true;
-	for (n = 0; n < r->opt.node_count; n++) {
+	for (n = 0; n < r->slots; n++) {
 		struct rig_node *node = &r->nodes[n];
 
 		if (before[n].seq == 0 || !node->running || pick(rnd, 2) == 0)
@@ -141,8 +146,15 @@ static void replace_supervisor(struct rig *r, uint64_t *rnd)
 			node->role = WIRE_ROLE_MASTER;
 			node->promoted_term = node->promised_term;
 			node->last = (struct wal_pos){node->promised_term, node->last.lsn + 1};
+			node->in_force = before[n].asked_members;
+		} else if (before[n].asked == WIRE_MEMBERS && before[n].asked_term == node->promised_term &&
+			   node->role == WIRE_ROLE_MASTER && node->accepts &&
+			   before[n].asked_members.version > node->in_force.version) {
+			node->in_force = node->in_log = before[n].asked_members;
+			node->last.lsn++;
 		}
 	}
+	r->change_done = true;
 	rig_begin(r, false);
 }
 
@@ -150,14 +162,20 @@ static void deliver_kills(struct rig *r, uint64_t *rnd, bool all)
 {
 	unsigned n;
 
-	for (n = 0; n < r->opt.node_count; n++)
+	for (n = 0; n < r->slots; n++)
 		if (r->nodes[n].running && r->nodes[n].killed != 0 && (all || pick(rnd, 3) == 0))
 			rig_exit(r, n, -1, r->nodes[n].killed);
 }
 
 static void bother_supervisor(struct rig *r, uint64_t *rnd)
 {
-	switch (pick(rnd, 12)) {
+	switch (pick(rnd, 14)) {
+	case 12:
+		rig_add(r, pick(rnd, r->slots), pick(rnd, 4) == 0);
+		return;
+	case 13:
+		rig_remove(r, pick(rnd, r->slots));
+		return;
 	case 0:
 		replace_supervisor(r, rnd);
 		return;
@@ -170,7 +188,7 @@ static void bother_supervisor(struct rig *r, uint64_t *rnd)
 	case 3:
 		if (!r->switchover_done)
 			return;
-		rig_switchover(r, pick(rnd, 2) ? CLUSTER_NOBODY : pick(rnd, r->opt.node_count));
+		rig_switchover(r, pick(rnd, 2) ? CLUSTER_NOBODY : pick(rnd, r->slots));
 		return;
 	default:
 		r->now_ms += pick(rnd, 30);
@@ -186,7 +204,7 @@ static void check_acked(const struct rig *r, struct wal_pos acked, unsigned prom
 
 	if (r->promotes != promotes_before) /* what may have been acknowledged is in the new master's log */
 		CU_ASSERT(wal_pos_cmp(r->nodes[r->promoted].last, acked) >= 0 || acked.term > r->promoted_term);
-	for (n = 0; n < r->opt.node_count; n++)
+	for (n = 0; n < r->slots; n++)
 		holders += wal_pos_cmp(r->nodes[n].last, acked) >= 0;
 	CU_ASSERT(holders >= 1);
 }
@@ -197,16 +215,19 @@ static void heal(struct rig *r, uint64_t *rnd)
 	int round;
 
 	r->persist_fails = false;
-	for (n = 0; n < r->opt.node_count; n++) {
+	for (n = 0; n < r->slots; n++) {
 		r->nodes[n].accepts = r->nodes[n].ready = true;
 		r->nodes[n].hung = false;
 		r->nodes[n].state = WIRE_STATE_UP;
 		r->nodes[n].committed_lsn = r->nodes[n].last.lsn;
 	}
+	r->commits = true;
 	for (round = 0; round < 80; round++) {
 		deliver_kills(r, rnd, true);
-		for (n = 0; n < r->opt.node_count; n++)
+		for (n = 0; n < r->slots; n++)
 			r->nodes[n].hung = false;
+		if (rig_master(r) != CLUSTER_NOBODY)
+			rig_write(r, rig_master(r), 1); /* which learners get too */
 		rig_run(r, 500);
 	}
 }
@@ -221,7 +242,9 @@ static void run_seed(uint64_t seed)
 	int i;
 
 	rig_init(&r, 1 + pick(&rnd, 5));
-	r.switchover_done = true;
+	r.slots = SLOTS;
+	r.commits = false;
+	r.switchover_done = r.change_done = true;
 	rig_begin(&r, true);
 	for (i = 0; i < STEPS; i++) {
 		promotes = r.promotes;
@@ -243,7 +266,7 @@ static void run_seed(uint64_t seed)
 			rig_tick(&r);
 			break;
 		default:
-			rig_answer(&r, pick(&rnd, r.opt.node_count));
+			rig_answer(&r, pick(&rnd, r.slots));
 			break;
 		}
 		check_acked(&r, acked, promotes);
@@ -255,7 +278,10 @@ static void run_seed(uint64_t seed)
 	CU_ASSERT_FATAL(n != CLUSTER_NOBODY);
 	CU_ASSERT(r.nodes[n].running && r.nodes[n].role == WIRE_ROLE_MASTER && !r.nodes[n].draining);
 	CU_ASSERT(model_master(&r) == n);
-	CU_ASSERT(r.switchover_done);
+	CU_ASSERT(r.switchover_done && r.change_done);
+	CU_ASSERT(members_pending(&r.persisted) == MEMBERS_NOBODY); /* completed or undone, never half */
+	for (i = 0; i < SLOTS; i++)
+		CU_ASSERT(r.nodes[i].running == members_present(r.persisted.entries[i].state));
 	rig_fini(&r);
 }
 
