@@ -449,6 +449,17 @@ static void put_master_status(struct roles *r, struct wire_node_status *out)
 		out->committed_lsn = out->last.lsn > 0 ? out->last.lsn - 1 : 0;
 }
 
+void roles_get_members(struct roles *r, struct members *out)
+{
+	memset(out, 0, sizeof(*out));
+	pthread_rwlock_rdlock(&r->lock);
+	if (r->master != NULL)
+		master_get_members(r->master, out);
+	pthread_rwlock_unlock(&r->lock);
+	if (out->version == 0)
+		members_init(out, r->options.config);
+}
+
 static void put_replica_status(struct roles *r, struct wire_node_status *out)
 {
 	struct walreceiver_status status;

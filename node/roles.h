@@ -73,6 +73,8 @@ enum db_err roles_set_term(struct roles *r, uint64_t term, struct errmsg *em);
 enum db_err roles_promote(struct roles *r, uint64_t term, const struct members *members, struct errmsg *em);
 enum db_err roles_set_members(struct roles *r, uint64_t term, const struct members *members, struct errmsg *em);
 enum db_err roles_drain(struct roles *r, bool draining, struct errmsg *em);
+/* As the master counts them; on a replica, or before the first change, those of the configuration. */
+void roles_get_members(struct roles *r, struct members *out);
 
 /* On the main thread after on_change(): steps down when a newer term was seen. DB_IO: the log cannot be written any more,
  * the process must end. */

@@ -23,6 +23,7 @@
 /* Going round the other nodes. */
 struct ask {
 	struct front_request *req;
+	struct members members;
 	unsigned node; /* being asked, from 1 */
 	int status;
 	struct buf body;
@@ -123,7 +124,7 @@ static enum db_err start_call(struct ask *a, struct errmsg *em)
 
 	if (call.deadline_ms > a->req->deadline_ms)
 		call.deadline_ms = a->req->deadline_ms;
-	config_node_address(options->config, a->node, CONFIG_HTTP, address);
+	members_address(&a->members.entries[a->node - 1], options->config, CONFIG_HTTP, address);
 	buf_clear(&a->body);
 	a->status = 0;
 	return http_call_start(&started, a->req->worker->client, &call, &handler, em);
@@ -134,8 +135,9 @@ static void ask_next(struct ask *a)
 	const struct frontend_options *options = frontend_get_options(a->req->worker->frontend);
 	struct errmsg em = {0};
 
-	while (++a->node <= config_node_count(options->config)) {
-		if (a->node == options->node || a->req->worker->stopping)
+	while (++a->node <= MEMBERS_MAX) {
+		if (a->node == options->node || a->req->worker->stopping ||
+		    !members_present(a->members.entries[a->node - 1].state))
 			continue;
 		if (start_call(a, &em) == DB_OK)
 			return;
@@ -152,6 +154,7 @@ static void ask_others(struct front_request *req)
 		return;
 	}
 	a->req = req;
+	roles_get_members(frontend_get_options(req->worker->frontend)->roles, &a->members);
 	ask_next(a);
 }
 

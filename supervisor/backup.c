@@ -21,11 +21,13 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/members.h"
 #include "common/store/snapshot_copy.h"
 #include "common/store/store.h"
 #include "node/standing.h"
 #include "supervisor/backup_file.h"
 #include "supervisor/commands.h"
+#include "supervisor/datadir.h"
 #include "supervisor/fetch.h"
 #include "supervisor/time_text.h"
 
@@ -178,15 +180,19 @@ static int by_merit(const void *a, const void *b)
 static enum db_err find_sources(struct source *out, unsigned *count, const struct cluster_config *config,
 				const char *only, const char *token, struct errmsg *em)
 {
-	unsigned n, total = config_node_count(config);
+	unsigned n, total = config_node_count(config), last = datadir_last_node();
+	struct members_entry entry;
 	struct source s;
 	bool known = false;
 
+	if (last > total)
+		total = last; /* members were added */
 	*count = 0;
-	for (n = 1; n <= total; n++) {
+	for (n = 1; n <= total && n <= CONFIG_NODES_MAX; n++) {
 		memset(&s, 0, sizeof(s));
 		snprintf(s.id, sizeof(s.id), "node%u", n);
-		config_node_address(config, n, CONFIG_HTTP, s.address);
+		members_standard_ports(&entry, config, n);
+		members_address(&entry, config, CONFIG_HTTP, s.address);
 		if (only != NULL && strcmp(only, s.id) != 0)
 			continue;
 		known = true;

@@ -74,6 +74,7 @@ static void set_version(struct cluster *c, unsigned n, struct members_entry entr
 {
 	cluster_log(c, LOG_LEVEL_INFO, "members version %" PRIu64 ": " NODE_NAME_FMT " %s->%s", c->last_version + 1,
 		    NODE_NAME(n), members_state_name(c->roll.entries[n].state), members_state_name(entry.state));
+	cluster_before_persist(c);
 	c->durable_roll = c->roll;
 	c->roll.entries[n] = entry;
 	c->roll.version = ++c->last_version;
@@ -112,6 +113,7 @@ void change_learn(struct cluster *c, unsigned n, uint64_t now_ms)
 		    "the log of " NODE_NAME_FMT " knows members of version %" PRIu64 ", we had %" PRIu64
 		    ": the log is right",
 		    NODE_NAME(n), told->version, c->roll.version);
+	cluster_before_persist(c);
 	c->durable_roll = c->roll;
 	c->roll = *told;
 	c->roll_unsure = true;

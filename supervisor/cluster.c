@@ -250,6 +250,16 @@ void cluster_set_phase(struct cluster *c, enum cluster_phase phase, uint64_t now
 
 /* ---- members */
 
+void cluster_before_persist(struct cluster *c)
+{
+	size_t i;
+
+	for (i = 0; i < c->out->count && c->out->items[i].type != CLUSTER_PERSIST; i++)
+		;
+	if (i == c->out->count)
+		c->roll_unsure = c->term_unsure = false;
+}
+
 void cluster_persist(struct cluster *c)
 {
 	struct cluster_action *a = cluster_emit(c, CLUSTER_PERSIST, CLUSTER_NOBODY);
@@ -768,7 +778,7 @@ void cluster_step(struct cluster *c, const struct cluster_event *ev, uint64_t no
 		return;
 	c->out = out;
 	if (ev->type == CLUSTER_REPLY || ev->type == CLUSTER_TICK)
-		c->roll_unsure = false; /* from outside, so the step before has been carried out */
+		c->roll_unsure = c->term_unsure = false; /* from outside, so the step before has been carried out */
 	health_notice_pause(c, now_ms);
 	handle(c, ev, now_ms);
 	settle(c, now_ms);

@@ -76,16 +76,17 @@ struct cluster {
 	uint64_t term;
 	uint64_t failovers;
 	uint64_t durable_term; /* what c->term was before the PERSIST under way */
+	bool term_unsure;      /* whether that one succeeds is not known yet */
 	uint64_t seen_term;    /* the highest that any node named */
 	unsigned master;       /* PROMOTING, SERVING: the node; else CLUSTER_NOBODY */
 	unsigned last_failed;  /* the master that was lost last: no preferred successor at equal position */
 	unsigned preferred;    /* the target of a switchover, in its election */
 	bool promote_asked;    /* PROMOTING: PROMOTE was sent (or the node was started as a master) */
 	bool held;             /* ELECTING: a new election begins at retry_ms; none is under way */
-	uint64_t retry_ms; /* GATHERING: likewise nobody is adopted before, a term could not be stored */
-	uint64_t phase_ms;  /* when phase began */
-	uint64_t window_ms; /* ELECTING */
-	uint64_t lost_ms;   /* when the last master was lost, for the log */
+	uint64_t retry_ms;     /* GATHERING: likewise nobody is adopted before, a term could not be stored */
+	uint64_t phase_ms;     /* when phase began */
+	uint64_t window_ms;    /* ELECTING */
+	uint64_t lost_ms;      /* when the last master was lost, for the log */
 	struct {
 		bool open;    /* a master was lost, or drained, and none is ready since */
 		bool counted; /* in failovers */
@@ -146,6 +147,9 @@ void member_kill(struct cluster *c, unsigned n, const char *why);
 
 bool member_present(const struct cluster *c, unsigned n);
 bool member_votes(const struct cluster *c, unsigned n);
+/* Before the first new value of a step: whether its PERSIST succeeds says nothing about those of earlier steps, which are
+ * stored by now. */
+void cluster_before_persist(struct cluster *c);
 void cluster_persist(struct cluster *c); /* c->term, c->failovers and c->roll */
 void cluster_recount(struct cluster *c); /* after a change of the members or of a phase to or from ABSENT */
 /* Are these nodes enough promises, or able to acknowledge, by every set of voters that counts? */

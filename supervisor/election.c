@@ -42,15 +42,10 @@ void election_hold(struct cluster *c, uint64_t delay_ms, uint64_t now_ms)
 
 static void persist_term(struct cluster *c, uint64_t term)
 {
-	size_t i;
-
-	/* Whether it succeeds says nothing about a version of the members of an earlier step: that one is stored by now. */
-	for (i = 0; i < c->out->count && c->out->items[i].type != CLUSTER_PERSIST; i++)
-		;
-	if (i == c->out->count)
-		c->roll_unsure = false;
+	cluster_before_persist(c);
 	c->durable_term = c->term;
 	c->term = term;
+	c->term_unsure = true;
 	cluster_persist(c);
 }
 
@@ -92,6 +87,9 @@ void election_persist_failed(struct cluster *c, uint64_t now_ms)
 {
 	unsigned n;
 
+	if (!c->term_unsure)
+		return;
+	c->term_unsure = false;
 	if (c->term > c->seen_term)
 		c->seen_term = c->term; /* perhaps it was stored after all: never use it again */
 	if (c->phase != PHASE_ELECTING && c->phase != PHASE_PROMOTING && c->phase != PHASE_SERVING)
@@ -489,8 +487,7 @@ void election_progress(struct cluster *c, uint64_t now_ms)
 	for (n = 0; n < c->count; n++) {
 		const struct member *m = &c->members[n];
 
-		if (m->may_serve && m->phase != MEMBER_DOWN && m->phase != MEMBER_ABSENT &&
-		    !m->promised) { /* (3) */
+		if (m->may_serve && m->phase != MEMBER_DOWN && m->phase != MEMBER_ABSENT && !m->promised) { /* (3) */
 			cluster_set_reason(
 			    c, NODE_NAME_FMT " may still serve an older term: waiting until it is gone%s", NODE_NAME(n),
 			    m->phase == MEMBER_ENDING

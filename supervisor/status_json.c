@@ -94,17 +94,17 @@ static json_t *node_to_json(const struct cluster *c, const struct cluster_config
 	members_address(&v.entry, config, CONFIG_REPLICATION, replication);
 	snprintf(id, sizeof(id), "node%u", n + 1);
 	snprintf(checksum, sizeof(checksum), "%016" PRIx64, v.status.db_checksum);
-	node = json_pack("{s:s, s:s, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:s, s:o, s:o}", "id",
-			 id, "role", v.role, "state", v.state, "pid", number_or_null(pid > 0, (uint64_t)pid), "http",
-			 http, "replication", replication, "term", number_or_null(v.answered, v.status.promised_term),
-			 "durable_lsn", number_or_null(v.answered, v.status.durable_lsn), "applied_lsn",
-			 number_or_null(v.answered, v.status.applied_lsn), "committed_lsn",
-			 number_or_null(v.answered, v.status.committed_lsn), "lag_ms",
-			 number_or_null(v.answered, v.status.lag_ms), "heartbeat_age_ms",
-			 number_or_null(v.answered, now_ms - v.heard_ms), "restarts", number(v.restarts), "db_checksum",
-			 v.answered ? json_string(checksum) : json_null(), "draining", (int)v.status.draining, "voting",
-			 (int)v.voting, "member", members_state_name(v.membership), "reason",
-			 text_or_null(v.reason), "salvage", salvage_to_json(n));
+	node = json_pack(
+	    "{s:s, s:s, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:s, s:o, s:o}", "id", id,
+	    "role", v.role, "state", v.state, "pid", number_or_null(pid > 0, (uint64_t)pid), "http", http,
+	    "replication", replication, "term", number_or_null(v.answered, v.status.promised_term), "durable_lsn",
+	    number_or_null(v.answered, v.status.durable_lsn), "applied_lsn",
+	    number_or_null(v.answered, v.status.applied_lsn), "committed_lsn",
+	    number_or_null(v.answered, v.status.committed_lsn), "lag_ms", number_or_null(v.answered, v.status.lag_ms),
+	    "heartbeat_age_ms", number_or_null(v.answered, now_ms - v.heard_ms), "restarts", number(v.restarts),
+	    "db_checksum", v.answered ? json_string(checksum) : json_null(), "draining", (int)v.status.draining,
+	    "voting", (int)v.voting, "member", members_state_name(v.membership), "reason", text_or_null(v.reason),
+	    "salvage", salvage_to_json(n));
 	return joined(node, disk_to_json(&v));
 }
 
@@ -136,14 +136,13 @@ static json_t *cluster_to_json(const struct cluster *c, const struct cluster_con
 			return NULL;
 		}
 	}
-	return json_pack("{s:s, s:o, s:o, s:s, s:o, s:i, s:b, s:b, s:o, s:o, s:{s:o, s:o}, s:o, s:o}", "cluster", cluster_id,
-			 "term", number(v.term), "master",
+	return json_pack("{s:s, s:o, s:o, s:s, s:o, s:i, s:b, s:b, s:o, s:o, s:{s:o, s:o}, s:o, s:o}", "cluster",
+			 cluster_id, "term", number(v.term), "master",
 			 v.master == CLUSTER_NOBODY ? json_null() : json_string(master), "endpoint", endpoint,
 			 "failovers", number(v.failovers), "supervisor_pid", (int)getpid(), "switchover",
-			 (int)v.switching, "stopping", (int)v.stopping, "reason", text_or_null(reason),
-			 "change", text_or_null(v.change), "log",
-			 "keep_bytes", number(config->log.keep_bytes), "max_bytes", number(config->log.max_bytes),
-			 "archive", text_or_null(config->archive.dir), "nodes", nodes);
+			 (int)v.switching, "stopping", (int)v.stopping, "reason", text_or_null(reason), "change",
+			 text_or_null(v.change), "log", "keep_bytes", number(config->log.keep_bytes), "max_bytes",
+			 number(config->log.max_bytes), "archive", text_or_null(config->archive.dir), "nodes", nodes);
 }
 
 void status_json_put(struct buf *b, const struct cluster *c, const struct cluster_config *config, const pid_t *pids,

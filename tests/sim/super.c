@@ -126,6 +126,8 @@ static void do_send(struct world *w, const struct cluster_action *a)
 	msg->head.term = a->u.send.term;
 	memcpy(msg->head.cluster_id, sim_cluster_id, sizeof(sim_cluster_id));
 	memcpy(msg->head.sender, "supervisor", sizeof("supervisor"));
+	if (a->u.send.members != NULL)
+		msg->body.members = *a->u.send.members;
 	wire_encode(&bytes, msg);
 	ev.bytes = buf_take(&bytes, &ev.len);
 	ev.b = s->process;
@@ -192,6 +194,8 @@ static void carry_out(struct world *w)
 			w->totals.switchovers += a->u.ok;
 			roster_changed(w);
 			break;
+		case CLUSTER_CHANGE_DONE: /* changes of the members are not drawn */
+		case CLUSTER_RETIRE:
 		case CLUSTER_NOTE: /* for people; the log lines say the same */
 		case CLUSTER_STOPPED:
 			break;
