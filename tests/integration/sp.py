@@ -21,7 +21,7 @@ def u64(*values):
     return struct.pack("<%dQ" % len(values), *values)
 
 
-def message(kind, cluster, term, body=b"", sender="node1", version=2):
+def message(kind, cluster, term, body=b"", sender="node1", version=3):
     return struct.pack("<IHH", 0x314D7A47, version, kind) + cluster + u64(term) + text(sender) + body
 
 
