@@ -148,7 +148,7 @@ def well_formed(cluster, term, address):
     yield sp.message(sp.ACK, cluster, term, sp.u64(1, 1 << 40, 1 << 40, 0), "node2")
     yield sp.message(sp.ACK, cluster, term, sp.u64(1, 1 << 40, 1 << 40, 0), "nobody")
     yield sp.message(sp.SET_TERM, cluster, term, sender="supervisor")
-    yield sp.message(sp.PROMOTE, cluster, term, sender="supervisor")
+    yield sp.message(sp.PROMOTE, cluster, term, struct.pack("<QBBHHH", 1, 1, 1, 8081, 8181, 8281), sender="supervisor")
 
 
 @scenario(shared=True)
