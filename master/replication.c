@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
@@ -336,17 +335,6 @@ void replication_on_message(struct replication *r, const struct wire_msg *msg)
 
 /* ---- the ticker: commit notices soon after a commit, keep-alives always */
 
-static void wait_ms(struct replication *r, long ms)
-{
-	struct timespec until;
-
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += ms * 1000000L;
-	until.tv_sec += until.tv_nsec / 1000000000L;
-	until.tv_nsec %= 1000000000L;
-	pthread_cond_timedwait(&r->tick, &r->mutex, &until);
-}
-
 /* A replica that stays away must not fill the master's disk: it will need a snapshot in the end. Mutex held. */
 static void release_log(struct sender *s)
 {
@@ -374,8 +362,7 @@ static void cut_sender(struct sender *s, uint64_t keep_lsn)
 	pthread_mutex_lock(&s->mutex);
 	lsn = held_lsn(s);
 	if (lsn < keep_lsn) {
-		log_warn("walsender %s is cut off: it holds the log from lsn=%" PRIu64
-			 " on, which has reached its cap",
+		log_warn("walsender %s is cut off: it holds the log from lsn=%" PRIu64 " on, which has reached its cap",
 			 s->id, lsn);
 		walsender_cut(s->walsender, "the log has reached its cap");
 		wal_cursor_free(s->cursor);
@@ -426,7 +413,8 @@ static void *run_ticker(void *arg)
 		quiet = r->announced_lsn == seen_lsn ? quiet + 1 : 0;
 		seen_lsn = r->announced_lsn;
 		r->ticker_idle = quiet > TICKS_QUIET;
-		wait_ms(r, r->ticker_idle ? (long)WALSENDER_KEEPALIVE_MS : (long)WALSENDER_NOTICE_MS);
+		clock_wait(&r->tick, &r->mutex,
+			   clock_mono_us() + (r->ticker_idle ? WALSENDER_KEEPALIVE_MS : WALSENDER_NOTICE_MS) * 1000u);
 		r->ticker_idle = false;
 		pthread_mutex_unlock(&r->mutex);
 		pthread_rwlock_rdlock(&r->senders_lock);
@@ -560,7 +548,6 @@ enum db_err replication_set_members(struct replication *r, const struct members 
 static void init_locks(struct replication *r)
 {
 	pthread_rwlockattr_t rwattr;
-	pthread_condattr_t attr;
 
 	/* It is held shared nearly all the time, and never twice by one thread; a change of the members must not starve. */
 	pthread_rwlockattr_init(&rwattr);
@@ -568,10 +555,7 @@ static void init_locks(struct replication *r)
 	pthread_rwlock_init(&r->senders_lock, &rwattr);
 	pthread_rwlockattr_destroy(&rwattr);
 	pthread_mutex_init(&r->mutex, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&r->tick, &attr);
-	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&r->tick, NULL);
 }
 
 static enum db_err start(struct replication *r, const struct replication_options *options, struct errmsg *em)

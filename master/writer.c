@@ -12,7 +12,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
@@ -442,17 +441,6 @@ static void run_job(struct writer *w, struct write_job *job)
 
 /* ---- the threads */
 
-static void wait_for(pthread_cond_t *cond, pthread_mutex_t *mutex, long us)
-{
-	struct timespec until;
-
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += us * 1000L;
-	until.tv_sec += until.tv_nsec / 1000000000L;
-	until.tv_nsec %= 1000000000L;
-	pthread_cond_timedwait(cond, mutex, &until);
-}
-
 /* When what waits has waited enough. */
 static uint64_t due_us(const struct writer *w)
 {
@@ -497,9 +485,9 @@ static void abandon_open(struct writer *w)
 static void wait_for_work(struct writer *w, uint64_t now_us)
 {
 	if (w->queue.head != NULL && !w->draining && w->running.count < BATCH_JOBS_MAX && !must_wait(w))
-		wait_for(&w->work, &w->mutex, due_us(w) > now_us ? (long)(due_us(w) - now_us) : 1);
+		clock_wait(&w->work, &w->mutex, due_us(w));
 	else if (w->open || w->queue.head != NULL)
-		wait_for(&w->work, &w->mutex, SWEEP_MS * 1000L);
+		clock_wait(&w->work, &w->mutex, now_us + SWEEP_MS * 1000u);
 	else
 		pthread_cond_wait(&w->work, &w->mutex);
 }
@@ -562,7 +550,7 @@ static void *run_sync(void *arg)
 	pthread_mutex_lock(&w->mutex);
 	while (!w->stopping) {
 		if (w->sealed_lsn <= durable_lsn)
-			wait_for(&w->sealed, &w->mutex, SWEEP_MS * 1000L);
+			clock_wait(&w->sealed, &w->mutex, clock_mono_us() + SWEEP_MS * 1000u);
 		if (w->sealed_lsn > durable_lsn) {
 			pthread_mutex_unlock(&w->mutex);
 			if (store_sync(w->options.store, &durable_lsn, &em) != DB_OK) {
@@ -699,7 +687,6 @@ enum db_err writer_create(struct writer **out, const struct writer_options *opti
 	struct writer *w = calloc(1, sizeof(*w));
 	const struct query_conn_options conn_options = {
 	    .node_id = options->node_id, .receipts = options->receipts, .next_lsn = open_lsn, .next_lsn_arg = w};
-	pthread_condattr_t attr;
 	enum db_err err;
 
 	*out = NULL;
@@ -709,11 +696,8 @@ enum db_err writer_create(struct writer **out, const struct writer_options *opti
 	w->sealed_lsn = options->first_lsn;
 	work_pulse_init(&w->pulse);
 	pthread_mutex_init(&w->mutex, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&w->work, &attr);
-	pthread_cond_init(&w->sealed, &attr);
-	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&w->work, NULL);
+	pthread_cond_init(&w->sealed, NULL);
 	err = store_open_writer(options->store, &w->db, em);
 	if (err == DB_OK) {
 		err = query_conn_create(&w->conn, w->db, &conn_options, em);

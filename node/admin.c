@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/base/clock.h"
 #include "common/wire/link.h"
@@ -182,17 +181,6 @@ static struct admin_job *take_due(struct admin *a, uint64_t *wait_ms)
 	return job;
 }
 
-static void wait_ms(struct admin *a, uint64_t ms)
-{
-	struct timespec until;
-
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += (long)(ms % 1000) * 1000000L;
-	until.tv_sec += (time_t)(ms / 1000) + until.tv_nsec / 1000000000L;
-	until.tv_nsec %= 1000000000L;
-	pthread_cond_timedwait(&a->news, &a->mutex, &until);
-}
-
 static void *run(void *arg)
 {
 	struct admin *a = arg;
@@ -204,7 +192,7 @@ static void *run(void *arg)
 	while (!a->stopping) {
 		job = take_due(a, &ms);
 		if (job == NULL) {
-			wait_ms(a, ms);
+			clock_wait(&a->news, &a->mutex, clock_mono_us() + ms * 1000);
 			continue;
 		}
 		pthread_mutex_unlock(&a->mutex);
@@ -237,7 +225,6 @@ void admin_submit(struct admin *a, struct admin_job *job)
 enum db_err admin_create(struct admin **out, const char *path, const char *node_id, struct errmsg *em)
 {
 	struct admin *a = calloc(1, sizeof(*a));
-	pthread_condattr_t attr;
 	enum db_err err;
 
 	*out = NULL;
@@ -245,10 +232,7 @@ enum db_err admin_create(struct admin **out, const char *path, const char *node_
 		return errmsg_set(em, DB_NOMEM, "out of memory");
 	snprintf(a->ending, sizeof(a->ending), "ENDING %.32s", node_id);
 	pthread_mutex_init(&a->mutex, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&a->news, &attr);
-	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&a->news, NULL);
 	err = link_ipc_url(a->url, path, em);
 	if (err == DB_OK && pthread_create(&a->thread, NULL, run, a) != 0)
 		err = errmsg_set(em, DB_NOMEM, "cannot start the admin thread");

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "common/archive/archive.h"
 #include "common/base/clock.h"
@@ -300,31 +299,27 @@ static void work(struct archiver *a, bool at_once)
 
 /* ---- the thread */
 
-static long look_ms(const struct archiver *a)
+static uint64_t look_ms(const struct archiver *a)
 {
 	uint64_t ms = a->options.config->archive.interval_ms / 4;
 
-	return (long)(ms < LOOK_MS_MIN ? LOOK_MS_MIN : ms > LOOK_MS_MAX ? LOOK_MS_MAX : ms);
+	return ms < LOOK_MS_MIN ? LOOK_MS_MIN : ms > LOOK_MS_MAX ? LOOK_MS_MAX : ms;
 }
 
 static void *run(void *arg)
 {
 	struct archiver *a = arg;
-	struct timespec until;
-	long wait_ms = look_ms(a);
+	uint64_t until_us;
 
 	pthread_setname_np(pthread_self(), "archiver");
 	pthread_mutex_lock(&a->mutex);
 	while (!a->stopping) {
 		pthread_mutex_unlock(&a->mutex);
 		work(a, false);
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_nsec += wait_ms * 1000000L;
-		until.tv_sec += until.tv_nsec / 1000000000L;
-		until.tv_nsec %= 1000000000L;
+		until_us = clock_mono_us() + look_ms(a) * 1000;
 		pthread_mutex_lock(&a->mutex);
 		if (!a->stopping)
-			pthread_cond_timedwait(&a->wake, &a->mutex, &until);
+			clock_wait(&a->wake, &a->mutex, until_us);
 	}
 	pthread_mutex_unlock(&a->mutex);
 	work(a, true);
@@ -346,17 +341,13 @@ enum db_err archiver_create(struct archiver **out, const struct archiver_options
 {
 	const char *dir = options->config->archive.dir;
 	struct archiver *a = calloc(1, sizeof(*a));
-	pthread_condattr_t attr;
 
 	*out = a;
 	if (a == NULL)
 		return errmsg_set(em, DB_NOMEM, "out of memory");
 	a->options = *options;
 	pthread_mutex_init(&a->mutex, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&a->wake, &attr);
-	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&a->wake, NULL);
 	if (dir[0] == '\0')
 		return DB_OK;
 	a->status.on = true;

@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
@@ -68,21 +67,17 @@ static bool do_what_is_due(struct checkpointer *c)
 static void *run(void *arg)
 {
 	struct checkpointer *c = arg;
-	struct timespec until;
-	long wait_ms;
+	uint64_t pause_ms, until_us;
 
 	pthread_setname_np(pthread_self(), "checkpointer");
 	pthread_mutex_lock(&c->mutex);
 	while (!c->stopping) {
 		pthread_mutex_unlock(&c->mutex);
-		wait_ms = do_what_is_due(c) ? LOOK_MS : RETRY_AFTER_MS;
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_nsec += wait_ms % 1000 * 1000000L;
-		until.tv_sec += wait_ms / 1000 + until.tv_nsec / 1000000000L;
-		until.tv_nsec %= 1000000000L;
+		pause_ms = do_what_is_due(c) ? LOOK_MS : RETRY_AFTER_MS;
+		until_us = clock_mono_us() + pause_ms * 1000;
 		pthread_mutex_lock(&c->mutex);
 		if (!c->stopping)
-			pthread_cond_timedwait(&c->wake, &c->mutex, &until);
+			clock_wait(&c->wake, &c->mutex, until_us);
 	}
 	pthread_mutex_unlock(&c->mutex);
 	return NULL;
@@ -92,17 +87,13 @@ enum db_err checkpointer_create(struct checkpointer **out, const struct checkpoi
 				struct errmsg *em)
 {
 	struct checkpointer *c = calloc(1, sizeof(*c));
-	pthread_condattr_t attr;
 
 	*out = NULL;
 	if (c == NULL)
 		return errmsg_set(em, DB_NOMEM, "out of memory");
 	c->options = *options;
 	pthread_mutex_init(&c->mutex, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&c->wake, &attr);
-	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&c->wake, NULL);
 	if (pthread_create(&c->thread, NULL, run, c) != 0) {
 		free(c);
 		return errmsg_set(em, DB_NOMEM, "cannot start the checkpointer");

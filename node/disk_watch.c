@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -42,7 +41,6 @@ struct disk_watch {
 enum db_err disk_watch_create(struct disk_watch **out, const struct disk_watch_options *options, struct errmsg *em)
 {
 	struct disk_watch *w = calloc(1, sizeof(*w));
-	pthread_condattr_t attr;
 
 	*out = w;
 	if (w == NULL)
@@ -54,10 +52,7 @@ enum db_err disk_watch_create(struct disk_watch **out, const struct disk_watch_o
 	disk_pulse_init(&w->pulse, clock_mono_ms());
 	atomic_init(&w->free_bytes, UINT64_MAX);
 	pthread_mutex_init(&w->mutex, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&w->wake, &attr);
-	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&w->wake, NULL);
 	return DB_OK;
 }
 
@@ -149,7 +144,7 @@ static void *run(void *arg)
 {
 	struct disk_watch *w = arg;
 	struct errmsg em = {0};
-	struct timespec until;
+	uint64_t until_us;
 
 	pthread_setname_np(pthread_self(), "disk-watch");
 	pthread_mutex_lock(&w->mutex);
@@ -159,13 +154,10 @@ static void *run(void *arg)
 			log_debug("%s", em.text); /* the probe will say what is wrong */
 		if (disk_pulse_age_ms(&w->pulse, clock_mono_ms()) >= w->probe_ms)
 			probe(w);
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_nsec += LOOK_MS * 1000000L;
-		until.tv_sec += until.tv_nsec / 1000000000L;
-		until.tv_nsec %= 1000000000L;
+		until_us = clock_mono_us() + LOOK_MS * 1000u;
 		pthread_mutex_lock(&w->mutex);
 		if (!w->stopping)
-			pthread_cond_timedwait(&w->wake, &w->mutex, &until);
+			clock_wait(&w->wake, &w->mutex, until_us);
 	}
 	w->ended = true;
 	pthread_cond_signal(&w->wake);
@@ -188,17 +180,14 @@ enum db_err disk_watch_start(struct disk_watch *w, struct errmsg *em)
 /* False: it hangs, and is left alone. */
 static bool join(struct disk_watch *w)
 {
-	struct timespec until;
+	uint64_t until_us = clock_mono_us() + STOP_MS * 1000u;
 	bool ended;
-	int rc = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += STOP_MS / 1000;
 	pthread_mutex_lock(&w->mutex);
 	w->stopping = true;
 	pthread_cond_signal(&w->wake);
-	while (!w->ended && rc == 0)
-		rc = pthread_cond_timedwait(&w->wake, &w->mutex, &until);
+	while (!w->ended && clock_wait(&w->wake, &w->mutex, until_us))
+		;
 	ended = w->ended;
 	pthread_mutex_unlock(&w->mutex);
 	return ended && pthread_join(w->thread, NULL) == 0;

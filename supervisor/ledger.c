@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/base/buf.h"
@@ -128,13 +127,10 @@ static void await_change(struct ledger *l)
 /* Mutex held; given back and taken again. Ends early when the ledger does. */
 static void rest(struct ledger *l)
 {
-	struct timespec until;
-	int rc = 0;
+	uint64_t until_us = clock_mono_us() + LEDGER_WRITE_MS * 1000u;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += LEDGER_WRITE_MS / 1000;
-	while (!l->ending && rc == 0)
-		rc = pthread_cond_timedwait(&l->wake, &l->mutex, &until);
+	while (!l->ending && clock_wait(&l->wake, &l->mutex, until_us))
+		;
 }
 
 static void *write_changes(void *arg)
@@ -163,13 +159,8 @@ static void *write_changes(void *arg)
 
 static void init_sync(struct ledger *l)
 {
-	pthread_condattr_t attr;
-
 	pthread_mutex_init(&l->mutex, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&l->wake, &attr);
-	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&l->wake, NULL);
 }
 
 static void fini_sync(struct ledger *l)

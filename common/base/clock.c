@@ -25,3 +25,10 @@ uint64_t clock_wall_us(void)
 {
 	return clock_us(CLOCK_REALTIME);
 }
+
+bool clock_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t until_us)
+{
+	const struct timespec until = {(time_t)(until_us / 1000000u), (long)(until_us % 1000000u) * 1000};
+
+	return pthread_cond_clockwait(cond, mutex, CLOCK_MONOTONIC, &until) == 0;
+}

@@ -6,10 +6,16 @@
 #ifndef GRIZZLY_COMMON_BASE_CLOCK_H
 #define GRIZZLY_COMMON_BASE_CLOCK_H
 
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 uint64_t clock_mono_us(void); /* CLOCK_MONOTONIC in microseconds */
 uint64_t clock_mono_ms(void); /* CLOCK_MONOTONIC in milliseconds */
 uint64_t clock_wall_us(void); /* microseconds since 1970-01-01 UTC */
+
+/* Waits for cond, mutex held, until clock_mono_us() is until_us; cond needs no attributes. False: that time has come. True:
+ * woken, perhaps for nothing. */
+bool clock_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t until_us);
 
 #endif

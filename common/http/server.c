@@ -54,7 +54,6 @@ static void destroy(struct http_server *s)
 enum db_err http_server_create(struct http_server **out, const struct http_options *options, struct errmsg *em)
 {
 	struct http_server *s = calloc(1, sizeof(*s));
-	pthread_condattr_t attr;
 	enum db_err err;
 	unsigned i;
 
@@ -65,10 +64,7 @@ enum db_err http_server_create(struct http_server **out, const struct http_optio
 	fill_defaults(&s->options);
 	s->token_len = options->token == NULL ? 0 : strlen(options->token);
 	pthread_mutex_init(&s->accept_lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&s->accept_cond, &attr);
-	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&s->accept_cond, NULL);
 	s->workers = calloc(s->options.worker_count, sizeof(*s->workers));
 	if (s->workers == NULL) {
 		err = errmsg_set(em, DB_NOMEM, "HTTP server: out of memory");
@@ -147,11 +143,9 @@ static bool all_drained(const struct http_server *s)
 
 static void wait_drained(struct http_server *s, uint64_t deadline_ms)
 {
-	struct timespec until = {(time_t)(deadline_ms / 1000), (long)(deadline_ms % 1000 * 1000000)};
-
 	pthread_mutex_lock(&s->accept_lock);
-	while (!all_drained(s) && clock_mono_ms() < deadline_ms)
-		pthread_cond_timedwait(&s->accept_cond, &s->accept_lock, &until);
+	while (!all_drained(s) && clock_wait(&s->accept_cond, &s->accept_lock, deadline_ms * 1000))
+		;
 	pthread_mutex_unlock(&s->accept_lock);
 }
 

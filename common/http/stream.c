@@ -287,7 +287,6 @@ static void run_stream(struct http_task *task)
 enum db_err http_stream_create(struct http_stream **out, struct http_request *req, int status, const char *content_type)
 {
 	struct http_stream *st = calloc(1, sizeof(*st));
-	pthread_condattr_t attr;
 
 	*out = NULL;
 	if (st == NULL)
@@ -302,10 +301,7 @@ enum db_err http_stream_create(struct http_stream **out, struct http_request *re
 		return DB_NOMEM;
 	}
 	pthread_mutex_init(&st->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&st->room, &attr);
-	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&st->room, NULL);
 	st->task.run = run_stream;
 	st->worker = req->worker;
 	st->req = req;
@@ -369,16 +365,13 @@ static void enqueue(struct http_stream *st, struct piece *piece)
 /* Lock held. Waits until there is room; false when the client took nothing for stall_ms. */
 static bool wait_for_room(struct http_stream *st, uint64_t stall_ms)
 {
-	struct timespec until;
 	uint64_t deadline_ms;
 
 	while (st->queued + st->in_output > HTTP_STREAM_PENDING_MAX && !st->client_gone && !st->stalled) {
 		deadline_ms = st->progress_ms + stall_ms;
 		if (clock_mono_ms() >= deadline_ms)
 			return false;
-		until.tv_sec = (time_t)(deadline_ms / 1000);
-		until.tv_nsec = (long)(deadline_ms % 1000 * 1000000);
-		pthread_cond_timedwait(&st->room, &st->lock, &until);
+		clock_wait(&st->room, &st->lock, deadline_ms * 1000);
 	}
 	return true;
 }

@@ -27,7 +27,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -220,20 +219,6 @@ void link_admit_faults(void)
 	admitted = true;
 }
 
-bool link_wait(pthread_cond_t *cond, pthread_mutex_t *lock, unsigned ms)
-{
-	struct timespec until;
-
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_nsec -= 1000000000;
-		until.tv_sec++;
-	}
-	return pthread_cond_clockwait(cond, lock, CLOCK_MONOTONIC, &until) == 0;
-}
-
 /* ---- counters */
 
 static uint64_t stat_value(nng_stat *scope, const char *name)
@@ -389,7 +374,7 @@ static bool door_pause(struct link_door *door, unsigned ms)
 	bool go_on;
 
 	pthread_mutex_lock(&door->lock);
-	while (!door->closing && link_wait(&door->wake, &door->lock, ms))
+	while (!door->closing && clock_wait(&door->wake, &door->lock, clock_mono_us() + ms * 1000u))
 		continue;
 	go_on = !door->closing;
 	pthread_mutex_unlock(&door->lock);

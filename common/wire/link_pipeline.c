@@ -29,6 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/wire/link_priv.h"
 
@@ -136,7 +137,7 @@ static bool wait_connecting(struct link_push *p)
 {
 	bool stalled;
 
-	if (link_wait(&p->changed, &p->lock, LINK_STALL_MS))
+	if (clock_wait(&p->changed, &p->lock, clock_mono_us() + LINK_STALL_MS * 1000u))
 		return false;
 	pthread_mutex_unlock(&p->lock);
 	stalled = link_dialer_stalled(p->dialer, &p->tally);
@@ -176,7 +177,7 @@ static bool tend_pause(struct link_push *p, unsigned pause_ms)
 	bool go_on;
 
 	pthread_mutex_lock(&p->lock);
-	while (!p->closing && link_wait(&p->changed, &p->lock, pause_ms))
+	while (!p->closing && clock_wait(&p->changed, &p->lock, clock_mono_us() + pause_ms * 1000u))
 		continue; /* woken for something else */
 	go_on = !p->closing;
 	pthread_mutex_unlock(&p->lock);

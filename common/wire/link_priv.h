@@ -72,7 +72,4 @@ void link_door_heard(struct link_door *door, nng_pipe pipe);
  * is then the end of the process without a word (node/last_words.h). Threads started from there inherit it. */
 void link_admit_faults(void);
 
-/* Waits for cond, lock held; false when it was not signalled within ms. */
-bool link_wait(pthread_cond_t *cond, pthread_mutex_t *lock, unsigned ms);
-
 #endif
