@@ -28,33 +28,21 @@ struct admin {
 
 static enum db_err exchange(struct admin *a, const char *request, json_t **out, struct buf *text, struct errmsg *em)
 {
-	struct wire_msg *msg = calloc(1, sizeof(*msg));
-	struct buf bytes = {0}, reply = {0};
+	struct buf reply = {0};
+	struct wire_text answer = {0};
 	json_error_t reason;
 	enum db_err err;
 
 	*out = NULL;
-	if (msg == NULL)
-		return errmsg_set(em, DB_NOMEM, "out of memory");
-	msg->head.type = WIRE_CLI_REQUEST;
-	memcpy(msg->head.sender, "node", sizeof("node"));
-	msg->body.text.text = request;
-	msg->body.text.len = strlen(request);
-	wire_encode(&bytes, msg);
-	err = bytes.failed ? errmsg_set(em, DB_NOMEM, "out of memory") : DB_OK;
-	if (err == DB_OK)
-		err = link_req_call(a->url, bytes.data, bytes.len, CALL_TIMEOUT_MS, &reply, em);
-	if (err == DB_OK)
-		err = wire_decode(msg, reply.data, reply.len, NULL, em);
-	if (err == DB_OK && msg->head.type == WIRE_CLI_REPLY)
-		*out = json_loadb(msg->body.text.text, msg->body.text.len, 0, &reason);
-	if (err == DB_OK && *out == NULL)
-		err = errmsg_set(em, DB_INVALID, "its answer is not understood");
+	err = link_cli_call(a->url, "node", request, CALL_TIMEOUT_MS, &reply, &answer, em);
+	if (err == DB_OK) {
+		*out = json_loadb(answer.text, answer.len, 0, &reason);
+		if (*out == NULL)
+			err = errmsg_set(em, DB_INVALID, "its answer is not understood");
+	}
 	if (err == DB_OK && text != NULL)
-		buf_put(text, msg->body.text.text, msg->body.text.len);
-	buf_fini(&bytes);
+		buf_put(text, answer.text, answer.len);
 	buf_fini(&reply);
-	free(msg);
 	return err;
 }
 

@@ -21,7 +21,6 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "common/base/members.h"
 #include "common/store/snapshot_copy.h"
 #include "common/store/store.h"
 #include "node/standing.h"
@@ -181,7 +180,6 @@ static enum db_err find_sources(struct source *out, unsigned *count, const struc
 				const char *only, const char *token, struct errmsg *em)
 {
 	unsigned n, total = config_node_count(config), last = datadir_last_node();
-	struct members_entry entry;
 	struct source s;
 	bool known = false;
 
@@ -191,8 +189,7 @@ static enum db_err find_sources(struct source *out, unsigned *count, const struc
 	for (n = 1; n <= total && n <= CONFIG_NODES_MAX; n++) {
 		memset(&s, 0, sizeof(s));
 		snprintf(s.id, sizeof(s.id), "node%u", n);
-		members_standard_ports(&entry, config, n);
-		members_address(&entry, config, CONFIG_HTTP, s.address);
+		config_node_address(config, n, CONFIG_HTTP, s.address);
 		if (only != NULL && strcmp(only, s.id) != 0)
 			continue;
 		known = true;

@@ -51,32 +51,10 @@ static enum exit_code unreachable(const char *data_dir, enum db_err err, const s
 /* Sends one request; *answer is the text of the reply, in memory owned by reply. */
 static enum db_err ask(const char *request, struct buf *reply, struct wire_text *answer, struct errmsg *em)
 {
-	struct wire_msg *msg = calloc(1, sizeof(*msg));
-	struct buf bytes = {0};
 	char url[LINK_URL_MAX];
-	enum db_err err;
+	enum db_err err = link_ipc_url(url, DATADIR_CONTROL, em);
 
-	if (msg == NULL)
-		return errmsg_set(em, DB_NOMEM, "no memory for a request");
-	msg->head.type = WIRE_CLI_REQUEST;
-	memcpy(msg->head.sender, "command", sizeof("command"));
-	msg->body.text.text = request;
-	msg->body.text.len = strlen(request);
-	wire_encode(&bytes, msg);
-	err = bytes.failed ? errmsg_set(em, DB_NOMEM, "no memory for a request") : DB_OK;
-	if (err == DB_OK)
-		err = link_ipc_url(url, DATADIR_CONTROL, em);
-	if (err == DB_OK)
-		err = link_req_call(url, bytes.data, bytes.len, CALL_TIMEOUT_MS, reply, em);
-	if (err == DB_OK)
-		err = wire_decode(msg, reply->data, reply->len, NULL, em);
-	if (err == DB_OK && msg->head.type != WIRE_CLI_REPLY)
-		err = errmsg_set(em, DB_INVALID, "the answer is not one of a supervisor");
-	if (err == DB_OK)
-		*answer = msg->body.text;
-	buf_fini(&bytes);
-	free(msg);
-	return err;
+	return err == DB_OK ? link_cli_call(url, "command", request, CALL_TIMEOUT_MS, reply, answer, em) : err;
 }
 
 static enum exit_code enter(const char *data_dir)
@@ -227,12 +205,22 @@ static enum db_err await_result(struct result *r, const char *what, uint64_t tim
 	return err;
 }
 
-enum exit_code command_switchover(const char *data_dir, const char *to)
+/* Has it done by the supervisor, whose word it prints. Takes request; what and timeout_ms as above. */
+static enum exit_code have_done(const char *data_dir, char *request, const char *what, uint64_t timeout_ms)
 {
 	struct errmsg em = {0};
 	struct result r = {0};
+	enum db_err err = ask_for_result(request, &r, &em);
+
+	free(request);
+	if (err == DB_OK)
+		err = await_result(&r, what, timeout_ms, &em);
+	return err == DB_OK ? tell_result(&r) : unreachable(data_dir, err, &em);
+}
+
+enum exit_code command_switchover(const char *data_dir, const char *to)
+{
 	enum exit_code code = enter(data_dir);
-	enum db_err err;
 	char *request;
 
 	if (code != EXIT_OK)
@@ -242,11 +230,7 @@ enum exit_code command_switchover(const char *data_dir, const char *to)
 		fprintf(stderr, "grizzly-supervisor: \"%s\" is no possible node id\n", to == NULL ? "" : to);
 		return EXIT_USAGE;
 	}
-	err = ask_for_result(request, &r, &em);
-	free(request);
-	if (err == DB_OK)
-		err = await_result(&r, "switchover", SWITCHOVER_TIMEOUT_MS, &em);
-	return err == DB_OK ? tell_result(&r) : unreachable(data_dir, err, &em);
+	return have_done(data_dir, request, "switchover", SWITCHOVER_TIMEOUT_MS);
 }
 
 /* ---- members */
@@ -263,10 +247,7 @@ static char *members_request(const char *command, const char *address, bool read
 /* Catching up may take as long as the database is large; the change goes on when nobody waits for it any more. */
 static enum exit_code change_members(const char *data_dir, const char *command, const char *address, bool readonly)
 {
-	struct errmsg em = {0};
-	struct result r = {0};
 	enum exit_code code = enter(data_dir);
-	enum db_err err;
 	char *request;
 
 	if (code != EXIT_OK)
@@ -276,11 +257,7 @@ static enum exit_code change_members(const char *data_dir, const char *command, 
 		fprintf(stderr, "grizzly-supervisor: that is no possible address\n");
 		return EXIT_USAGE;
 	}
-	err = ask_for_result(request, &r, &em);
-	free(request);
-	if (err == DB_OK)
-		err = await_result(&r, "change", 0, &em);
-	return err == DB_OK ? tell_result(&r) : unreachable(data_dir, err, &em);
+	return have_done(data_dir, request, "change", 0);
 }
 
 enum exit_code command_add_replica(const char *data_dir, const char *address, bool readonly)

@@ -58,6 +58,10 @@ void link_req_free(struct link_req *r);
  * ipc://, after timeout_ms on tcp://); DB_TIMEOUT: no answer. */
 enum db_err link_req_call(const char *url, const void *bytes, size_t len, uint64_t timeout_ms, struct buf *reply,
 			  struct errmsg *em);
+/* The same for a command to a supervisor: request is its JSON text, *answer the text of the reply, in memory of reply's.
+ * DB_INVALID: no supervisor has answered. */
+enum db_err link_cli_call(const char *url, const char *sender, const char *request, uint64_t timeout_ms,
+			  struct buf *reply, struct wire_text *answer, struct errmsg *em);
 
 /* ---- REP: a node or the supervisor answers, one request at a time */
 

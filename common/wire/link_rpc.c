@@ -13,6 +13,7 @@
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -326,6 +327,34 @@ enum db_err link_req_call(const char *url, const void *bytes, size_t len, uint64
 	if (err == DB_OK && reply->failed)
 		err = DB_NOMEM;
 	return err == DB_OK ? DB_OK : errmsg_set(em, err, "no answer from %s: %s", url, db_err_text(err));
+}
+
+enum db_err link_cli_call(const char *url, const char *sender, const char *request, uint64_t timeout_ms,
+			  struct buf *reply, struct wire_text *answer, struct errmsg *em)
+{
+	struct wire_msg *msg = calloc(1, sizeof(*msg));
+	struct buf bytes = {0};
+	enum db_err err;
+
+	if (msg == NULL)
+		return errmsg_set(em, DB_NOMEM, "no memory for a request");
+	msg->head.type = WIRE_CLI_REQUEST;
+	snprintf(msg->head.sender, sizeof(msg->head.sender), "%s", sender);
+	msg->body.text.text = request;
+	msg->body.text.len = strlen(request);
+	wire_encode(&bytes, msg);
+	err = bytes.failed ? errmsg_set(em, DB_NOMEM, "no memory for a request") : DB_OK;
+	if (err == DB_OK)
+		err = link_req_call(url, bytes.data, bytes.len, timeout_ms, reply, em);
+	if (err == DB_OK)
+		err = wire_decode(msg, reply->data, reply->len, NULL, em);
+	if (err == DB_OK && msg->head.type != WIRE_CLI_REPLY)
+		err = errmsg_set(em, DB_INVALID, "the answer is not one of a supervisor");
+	if (err == DB_OK)
+		*answer = msg->body.text;
+	buf_fini(&bytes);
+	free(msg);
+	return err;
 }
 
 /* ---- REP */
