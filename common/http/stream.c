@@ -362,12 +362,20 @@ static void enqueue(struct http_stream *st, struct piece *piece)
 	st->queued += piece->len;
 }
 
+/* Lock held. Why no more is taken, if so. Giving up ends the connection, so the client's going does not hide it. */
+static enum db_err refusal(const struct http_stream *st)
+{
+	if (st->stalled)
+		return DB_TIMEOUT;
+	return st->client_gone ? DB_CLOSED : DB_OK;
+}
+
 /* Lock held. Waits until there is room; false when the client took nothing for stall_ms. */
 static bool wait_for_room(struct http_stream *st, uint64_t stall_ms)
 {
 	uint64_t deadline_ms;
 
-	while (st->queued + st->in_output > HTTP_STREAM_PENDING_MAX && !st->client_gone && !st->stalled) {
+	while (st->queued + st->in_output > HTTP_STREAM_PENDING_MAX && refusal(st) == DB_OK) {
 		deadline_ms = st->progress_ms + stall_ms;
 		if (clock_mono_ms() >= deadline_ms)
 			return false;
@@ -393,8 +401,8 @@ enum db_err http_stream_write(struct http_stream *st, struct buf *b, uint64_t st
 	if (piece == NULL)
 		return err;
 	pthread_mutex_lock(&st->lock);
-	if (st->client_gone || st->stalled) {
-		err = st->client_gone ? DB_CLOSED : DB_TIMEOUT;
+	err = refusal(st);
+	if (err != DB_OK) {
 		pthread_mutex_unlock(&st->lock);
 		free_pieces(piece);
 		return err;
@@ -408,8 +416,7 @@ enum db_err http_stream_write(struct http_stream *st, struct buf *b, uint64_t st
 		post_and_unlock(st);
 		return DB_TIMEOUT;
 	}
-	if (st->client_gone || st->stalled)
-		err = st->client_gone ? DB_CLOSED : DB_TIMEOUT;
+	err = refusal(st);
 	pthread_mutex_unlock(&st->lock);
 	return err;
 }
