@@ -598,9 +598,9 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 	if (err == DB_OK)
 		store_on_visible(n->store, on_visible, n);
 	if (err == DB_OK)
-		err = start_http(n, em);
-	if (err == DB_OK)
 		err = archiver_create(&n->archiver, &archiver, em);
+	if (err == DB_OK)
+		err = start_http(n, em); /* after all that its routes ask */
 	if (err == DB_OK)
 		err = start_checkpointer(n, em);
 	if (err == DB_OK)
