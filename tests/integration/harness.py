@@ -58,8 +58,9 @@ class Context:
         e["PATH"] = self.build_dir + os.pathsep + e.get("PATH", "")
         e.setdefault("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0")
         e.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
-        suppressions = os.path.join(self.source_dir, "tests", "integration", "tsan.supp")
-        e.setdefault("TSAN_OPTIONS", "halt_on_error=0 suppressions=" + suppressions)
+        suppressions = os.path.join(self.source_dir, "tests", "integration")
+        e.setdefault("LSAN_OPTIONS", "print_suppressions=0:suppressions=" + os.path.join(suppressions, "lsan.supp"))
+        e.setdefault("TSAN_OPTIONS", "halt_on_error=0 suppressions=" + os.path.join(suppressions, "tsan.supp"))
         return e
 
     def logs(self):

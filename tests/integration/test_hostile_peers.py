@@ -285,9 +285,14 @@ def capture(c):
         c.wait(lambda: listener.bind(("127.0.0.1", port)) is None, 10, "the port of %s" % victim)
         listener.listen()
         listener.settimeout(20 * c.ctx.slow)
-        connection, _ = listener.accept()
-        peer = sp.Peer.accepted(connection, sp.PULL)
-        captured.append(peer.receive())
+        peer = None
+        while not captured:  # a connection that was on its way when the replica was killed may end without a word
+            connection, _ = listener.accept()
+            try:
+                peer = sp.Peer.accepted(connection, sp.PULL)
+                captured.append(peer.receive())
+            except ConnectionResetError:
+                connection.close()
         head = sp.Head(captured[0])
         stream = struct.unpack_from("<Q", head.body)[0]
         length = struct.unpack_from("<I", head.body, 8)[0]
