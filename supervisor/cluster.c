@@ -68,7 +68,8 @@ bool cluster_elects(const struct cluster *c, uint32_t nodes)
 	       (unsigned)__builtin_popcount(nodes & new_set) >= need_of(c, new_set); /* (4) */
 }
 
-bool cluster_acknowledges(const struct cluster *c, uint32_t nodes)
+/* Are these nodes able to acknowledge, by every set of voters that counts? */
+static bool can_acknowledge(const struct cluster *c, uint32_t nodes)
 {
 	uint32_t old_set = members_old_set(&c->roll);
 	uint32_t new_set = members_new_set(&c->roll);
@@ -426,7 +427,7 @@ static uint64_t restart_delay_ms(struct cluster *c, unsigned n, int code, bool w
 	for (i = 0; i < c->count; i++)
 		if (i != n && member_usable(&c->members[i]) && !member_silent(c, &c->members[i], now_ms))
 			usable |= 1u << i;
-	if (delay_ms == 0 && was_master && cluster_elects(c, usable) && cluster_acknowledges(c, usable))
+	if (delay_ms == 0 && was_master && cluster_elects(c, usable) && can_acknowledge(c, usable))
 		delay_ms = SPARE_RESTART_DELAY_MS;
 	return delay_ms;
 }

@@ -152,10 +152,9 @@ bool member_votes(const struct cluster *c, unsigned n);
 void cluster_before_persist(struct cluster *c);
 void cluster_persist(struct cluster *c); /* c->term, c->failovers and c->roll */
 void cluster_recount(struct cluster *c); /* after a change of the members or of a phase to or from ABSENT */
-/* Are these nodes enough promises, or able to acknowledge, by every set of voters that counts? */
+/* Are these nodes enough promises by every set of voters that counts? */
 bool cluster_elects(const struct cluster *c, uint32_t nodes);
 unsigned cluster_acks_of(const struct cluster *c, unsigned voters); /* how many of so many voters must acknowledge */
-bool cluster_acknowledges(const struct cluster *c, uint32_t nodes);
 
 /* health.c */
 void member_heard(struct member *m, uint64_t now_ms);                                 /* its silence is over */

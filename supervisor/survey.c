@@ -15,11 +15,6 @@
 
 static const char *const state_names[] = {"whole", "rebuilding", "wrong", "lost", "damaged"};
 
-const char *survey_state_name(enum survey_state state)
-{
-	return state_names[state];
-}
-
 /* ---- one node */
 
 static enum db_err read_promise(struct survey_node *n, const char *dir, struct errmsg *em)
@@ -164,7 +159,7 @@ static void print_node(const struct survey *s, unsigned n)
 	const struct ledger_entry *seen = &s->seen.nodes[n];
 	char time[40];
 
-	printf("node%-3u  %-10s", n + 1, survey_state_name(node->state));
+	printf("node%-3u  %-10s", n + 1, state_names[node->state]);
 	if (node->state <= SURVEY_WRONG)
 		printf("  at LSN %" PRIu64 " of term %" PRIu64, node->last.lsn, node->last.term);
 	if (seen->last.lsn > 0) {

@@ -41,7 +41,6 @@ struct survey {
 
 /* DB_BUSY: a node still has its store open. DB_IO, DB_NOMEM, DB_CORRUPT (of the supervisor's own files). */
 enum db_err survey_take(struct survey *out, const struct cluster_config *config, struct errmsg *em);
-const char *survey_state_name(enum survey_state state);
 /* For people, to stdout: the nodes, what survives, what may be missing. */
 void survey_print(const struct survey *s);
 

@@ -29,11 +29,6 @@ static const char *const kind_names[] = {
 #undef X
 };
 
-const char *timeline_name(enum timeline_kind kind)
-{
-	return kind_names[kind];
-}
-
 struct timeline_note timeline_note_of(enum timeline_kind kind)
 {
 	return (struct timeline_note){.kind = kind,
@@ -73,7 +68,7 @@ static json_t *to_json(const struct timeline_note *note, uint32_t node, const ch
 	snprintf(id, sizeof(id), "node%u", node + 1);
 	ok = json != NULL && json_object_set_new(json, "time", json_string(time)) == 0 &&
 	     put_number(json, "mono_ms", clock_mono_ms(), TIMELINE_NONE) &&
-	     json_object_set_new(json, "event", json_string(timeline_name(note->kind))) == 0 &&
+	     json_object_set_new(json, "event", json_string(kind_names[note->kind])) == 0 &&
 	     (node == TIMELINE_NOBODY || json_object_set_new(json, "node", json_string(id)) == 0) &&
 	     put_number(json, "term", note->term, 0) && put_number(json, "last_term", note->last.term, 0) &&
 	     put_number(json, "lsn", note->last.lsn, 0) && put_number(json, "pid", note->pid, 0) &&

@@ -75,7 +75,6 @@ struct timeline_note {
 
 /* A note of this kind that says nothing yet. */
 struct timeline_note timeline_note_of(enum timeline_kind kind);
-const char *timeline_name(enum timeline_kind kind);
 
 struct timeline; /* body in timeline.c */
 

@@ -44,7 +44,7 @@ class Worker(threading.Thread):
         self.process = run.new_process()
         self.workload = workload
         self.dice = random.Random("%s %d %s" % (run.seed, number, workload.name))
-        self.last_lsn = 0              # the highest this session has seen
+        self.last_lsn = 0              # the highest that this client has seen
         self.last = None               # what the last read of a register showed: (key, value)
         self.serial = 0
         self.clients = {}

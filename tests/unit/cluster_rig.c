@@ -482,3 +482,18 @@ const char *rig_reason(struct rig *r)
 	cluster_view(r->c, &v);
 	return v.reason;
 }
+
+void rig_serve(struct rig *r, unsigned node_count)
+{
+	unsigned n;
+
+	rig_init(r, node_count);
+	rig_begin(r, true);
+	rig_run(r, 250);
+	CU_ASSERT_EQUAL_FATAL(rig_master(r), 0);
+	for (n = 0; n < node_count; n++)
+		r->nodes[n].promised_term = 1;
+	rig_write(r, 0, 9);
+	rig_run(r, 20000);
+	CU_ASSERT_EQUAL_FATAL(rig_master(r), 0);
+}

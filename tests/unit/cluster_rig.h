@@ -84,6 +84,8 @@ void rig_init(struct rig *r, unsigned node_count);
 /* Another supervisor on the same nodes: the old core is dropped, a new one begins with the persisted term. */
 void rig_new_core(struct rig *r);
 void rig_fini(struct rig *r);
+/* A cluster of node_count that serves, node 0 being its master, everybody at the same position. */
+void rig_serve(struct rig *r, unsigned node_count);
 
 void rig_begin(struct rig *r, bool first_start); /* adopts what runs, all of it known to have answered */
 void rig_step(struct rig *r, const struct cluster_event *ev);

@@ -13,22 +13,6 @@
 #include "tests/unit/cluster_rig.h"
 #include "tests/unit/unit.h"
 
-/* A cluster of node_count that serves, node 0 being its master, everybody at the same position. */
-static void serving(struct rig *r, unsigned node_count)
-{
-	unsigned n;
-
-	rig_init(r, node_count);
-	rig_begin(r, true);
-	rig_run(r, 250);
-	CU_ASSERT_EQUAL_FATAL(rig_master(r), 0);
-	for (n = 0; n < node_count; n++)
-		r->nodes[n].promised_term = 1;
-	rig_write(r, 0, 9);
-	rig_run(r, 20000);
-	CU_ASSERT_EQUAL_FATAL(rig_master(r), 0);
-}
-
 static const struct cluster_action *find(const struct rig *r, enum cluster_action_type type, unsigned node)
 {
 	size_t i;
@@ -143,7 +127,7 @@ static void a_single_node_cluster_serves_and_recovers(void)
 {
 	struct rig r;
 
-	serving(&r, 1);
+	rig_serve(&r, 1);
 	rig_exit(&r, 0, -1, SIGKILL);
 	CU_ASSERT(r.nodes[0].running); /* restarted at once: nobody else could serve */
 	rig_run(&r, 100);
@@ -158,7 +142,7 @@ static void a_killed_master_is_succeeded_in_one_round(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_exit(&r, 0, -1, SIGKILL);
 	CU_ASSERT_EQUAL(r.persisted_term, 2);
 	CU_ASSERT_EQUAL(r.nodes[1].asked, WIRE_SET_TERM);
@@ -185,7 +169,7 @@ static void the_persist_comes_before_every_set_term(void)
 	size_t i;
 	bool persisted = false;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_exit(&r, 0, -1, SIGKILL);
 	for (i = 0; i < r.out.count; i++) {
 		persisted = persisted || r.out.items[i].type == CLUSTER_PERSIST;
@@ -200,7 +184,7 @@ static void the_replica_with_the_higher_position_wins(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[2].last.lsn += 5;
 	rig_exit(&r, 0, -1, SIGKILL);
 	rig_answer(&r, 1);
@@ -213,7 +197,7 @@ static void a_newer_term_beats_a_longer_log(void)
 {
 	struct rig r;
 
-	serving(&r, 5);
+	rig_serve(&r, 5);
 	r.nodes[2].last = (struct wal_pos){0, 9999};
 	rig_exit(&r, 0, -1, SIGKILL);
 	rig_run(&r, 10);
@@ -225,7 +209,7 @@ static void a_silent_replica_delays_the_election_by_the_window_at_most(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[2].hung = true;
 	rig_exit(&r, 0, -1, SIGKILL);
 	rig_answer(&r, 1);
@@ -242,7 +226,7 @@ static void without_enough_promises_it_waits_and_says_for_whom(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[2].hung = true;
 	rig_run(&r, 500); /* a hung replica */
 	CU_ASSERT_STRING_EQUAL(state_of(&r, 2), "hung");
@@ -280,7 +264,7 @@ static void a_diverged_replica_is_never_promoted(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[1].state = WIRE_STATE_DIVERGED;
 	rig_run(&r, 200);
 	CU_ASSERT_STRING_EQUAL(state_of(&r, 1), "diverged");
@@ -295,7 +279,7 @@ static void a_diverged_replica_that_is_ahead_does_not_count(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[1].state = WIRE_STATE_DIVERGED;
 	r.nodes[1].last.lsn += 10; /* it may hold the only other copy of something acknowledged */
 	rig_exit(&r, 0, -1, SIGKILL);
@@ -311,7 +295,7 @@ static void a_higher_promised_term_is_adopted(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[2].promised_term = 20;
 	rig_exit(&r, 0, -1, SIGKILL);
 	CU_ASSERT_EQUAL(r.persisted_term, 2);
@@ -327,7 +311,7 @@ static void an_absurd_term_is_not_believed(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[2].promised_term = UINT64_MAX;
 	rig_run(&r, 1000);
 	CU_ASSERT_EQUAL(rig_master(&r), 0);
@@ -344,7 +328,7 @@ static void late_and_repeated_replies_change_nothing(void)
 	struct rig r;
 	uint32_t seq;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_exit(&r, 0, -1, SIGKILL);
 	ev.u.reply.status = &s;
 	ev.u.reply.seq = r.nodes[1].seq - 1;
@@ -368,7 +352,7 @@ static void a_candidate_that_dies_is_replaced_in_a_new_term(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_exit(&r, 0, -1, SIGKILL);
 	rig_answer(&r, 1);
 	rig_answer(&r, 2);
@@ -386,7 +370,7 @@ static void a_promised_replica_that_dies_does_not_count_any_more(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_exit(&r, 0, -1, SIGKILL);
 	rig_answer(&r, 1);
 	rig_exit(&r, 1, -1, SIGKILL);
@@ -401,7 +385,7 @@ static void a_refused_promotion_leads_to_another_term(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_exit(&r, 0, -1, SIGKILL);
 	rig_answer(&r, 1);
 	rig_answer(&r, 2);
@@ -422,7 +406,7 @@ static void an_unanswered_promotion_is_never_repeated_in_its_term(void)
 	struct cluster_event ev = {.type = CLUSTER_NO_REPLY, .node = 1};
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_exit(&r, 0, -1, SIGKILL);
 	rig_answer(&r, 1);
 	rig_answer(&r, 2);
@@ -440,7 +424,7 @@ static void a_master_that_is_not_ready_is_no_master_yet(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[1].ready = false;
 	rig_exit(&r, 0, -1, SIGKILL);
 	rig_run(&r, 50);
@@ -458,7 +442,7 @@ static void a_master_that_steps_down_is_succeeded(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[0].role = WIRE_ROLE_REPLICA;
 	rig_run(&r, 300);
 	CU_ASSERT_EQUAL(r.persisted_term, 2);
@@ -470,7 +454,7 @@ static void a_master_that_failed_is_killed_when_others_can_serve(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[0].state = WIRE_STATE_FAILED;
 	rig_run(&r, 110);
 	CU_ASSERT_EQUAL(r.nodes[0].killed, SIGKILL);
@@ -485,7 +469,7 @@ static void a_failed_master_that_nobody_can_replace_is_left_alone(void)
 {
 	struct rig r;
 
-	serving(&r, 1);
+	rig_serve(&r, 1);
 	r.nodes[0].state = WIRE_STATE_FAILED;
 	rig_run(&r, 1000);
 	CU_ASSERT_EQUAL(r.nodes[0].killed, 0);
@@ -496,7 +480,7 @@ static void an_unstorable_term_is_not_announced(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.persist_fails = true;
 	rig_exit(&r, 0, -1, SIGKILL);
 	rig_run(&r, 2000); /* the rig fails on a SET_TERM above what is persisted */
@@ -515,7 +499,7 @@ static void a_hung_master_is_killed_and_succeeded_when_it_is_gone(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[0].hung = true;
 	rig_run(&r, 199); /* its last answer was up to an interval ago */
 	CU_ASSERT_EQUAL(r.nodes[0].killed, 0);
@@ -537,7 +521,7 @@ static void a_silent_master_that_works_has_ten_times_as_long(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[0].hung = true;
 	r.nodes[0].busy = true;
 	rig_run(&r, CLUSTER_PATIENCE * 300 - 110);
@@ -557,7 +541,7 @@ static void a_master_that_works_and_answers_late_stays_master(void)
 	struct rig r;
 	unsigned i;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[0].busy = true;
 	for (i = 0; i < 5; i++) {
 		r.nodes[0].hung = true;
@@ -579,7 +563,7 @@ static void a_late_node_is_given_longer_to_answer_each_time(void)
 	struct rig r;
 	size_t i;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[0].hung = r.nodes[0].busy = true;
 	for (i = 0; i < sizeof(at_least_ms) / sizeof(at_least_ms[0]); i++) {
 		rig_run(&r, 100);
@@ -597,7 +581,7 @@ static void a_working_master_that_is_stopped_in_its_grace_is_killed_soon(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[0].hung = r.nodes[0].busy = true;
 	rig_run(&r, 1000);
 	CU_ASSERT_EQUAL(r.nodes[0].killed, 0);
@@ -611,7 +595,7 @@ static void a_replica_that_works_is_not_hung_yet(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[1].hung = r.nodes[1].busy = true;
 	rig_run(&r, 2000);
 	CU_ASSERT_STRING_EQUAL(state_of(&r, 1), "up");
@@ -627,7 +611,7 @@ static void progress_is_asked_for_only_when_an_answer_is_overdue(void)
 	struct rig r;
 	unsigned n;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	for (n = 0; n < 3; n++)
 		CU_ASSERT(!r.nodes[n].probed);
 	rig_step(&r, &ev); /* not asked for: means nothing */
@@ -658,7 +642,7 @@ static void a_short_silence_is_forgiven(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[0].hung = true;
 	rig_run(&r, 250);
 	r.nodes[0].hung = false;
@@ -673,7 +657,7 @@ static void a_hung_replica_is_shown_at_once_and_killed_later(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[1].hung = true;
 	rig_run(&r, 450);
 	CU_ASSERT_STRING_EQUAL(state_of(&r, 1), "hung");
@@ -690,7 +674,7 @@ static void a_paused_supervisor_does_not_blame_the_nodes(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.now_ms += 5000; /* SIGSTOP ... SIGCONT */
 	rig_tick(&r);
 	CU_ASSERT_EQUAL(r.nodes[0].killed, 0);
@@ -709,7 +693,7 @@ static void a_starting_node_has_a_long_grace(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_exit(&r, 1, 1, 0);
 	CU_ASSERT(r.nodes[1].running);
 	r.nodes[1].hung = true; /* recovery */
@@ -729,7 +713,7 @@ static void restarts_back_off_and_recover(void)
 	uint64_t expected_ms[] = {0, 100, 200, 400, 800, 1600, 3200, 5000, 5000};
 	size_t i;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	for (i = 0; i < sizeof(expected_ms) / sizeof(expected_ms[0]); i++) {
 		rig_exit(&r, 2, 1, 0);
 		if (expected_ms[i] > 0) {
@@ -750,7 +734,7 @@ static void a_configuration_error_is_not_retried_in_a_loop(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_exit(&r, 2, 2, 0);
 	rig_run(&r, CLUSTER_BACKOFF_MAX_MS - 1);
 	CU_ASSERT(!r.nodes[2].running);
@@ -766,7 +750,7 @@ static void a_node_that_cannot_be_started_is_tried_again(void)
 	struct cluster_event ev = {.type = CLUSTER_NODE_EXITED, .node = 2};
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_exit(&r, 2, 1, 0);
 	ev.u.exited.code = -1;
 	ev.u.exited.why = "no such program";
@@ -784,7 +768,7 @@ static void a_replica_that_failed_gets_new_processes_with_delays(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[2].state = WIRE_STATE_FAILED;
 	rig_run(&r, 110);
 	CU_ASSERT_EQUAL(r.nodes[2].killed, SIGKILL);
@@ -809,7 +793,7 @@ static void a_failed_replica_gives_its_promise_before_it_is_restarted(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_exit(&r, 0, -1, SIGKILL);
 	r.nodes[1].state = WIRE_STATE_FAILED;
 	rig_answer(&r, 1);
@@ -830,7 +814,7 @@ static void a_new_supervisor_carries_on_with_the_serving_master(void)
 	struct rig r;
 	unsigned n;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_new_core(&r);
 	rig_begin(&r, false);
 	CU_ASSERT_PTR_NULL(find(&r, CLUSTER_SPAWN, CLUSTER_NOBODY));
@@ -848,7 +832,7 @@ static void a_term_adopted_but_not_stored_is_not_announced(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[0].promised_term = r.nodes[0].last.term = 5;
 	r.persist_fails = true;
 	rig_new_core(&r);
@@ -869,7 +853,7 @@ static void a_new_supervisor_starts_what_is_missing(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_new_core(&r);
 	r.nodes[2].running = false;
 	rig_begin(&r, false);
@@ -892,7 +876,7 @@ static void a_new_supervisor_goes_on_counting_restarts(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[1].restarts = 4;
 	r.nodes[2].restarts = 1;
 	rig_new_core(&r);
@@ -916,7 +900,7 @@ static void a_new_supervisor_without_a_term_file_keeps_the_master(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.persisted_term = 0;
 	rig_new_core(&r);
 	rig_begin(&r, false);
@@ -930,7 +914,7 @@ static void a_new_supervisor_finishes_an_election_that_was_cut_short(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_exit(&r, 0, -1, SIGKILL);
 	rig_answer(&r, 1);
 	rig_answer(&r, 2); /* PROMOTE in term 2 is on its way, and the supervisor dies */
@@ -947,7 +931,7 @@ static void a_new_supervisor_finds_a_hung_master_out(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[0].hung = true;
 	rig_new_core(&r);
 	rig_begin(&r, false);
@@ -964,7 +948,7 @@ static void a_new_supervisor_ends_a_drain_left_behind(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[0].draining = true;
 	rig_new_core(&r);
 	rig_begin(&r, false);
@@ -980,7 +964,7 @@ static void a_switchover_drains_catches_up_and_hands_over(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_write(&r, 0, 4);
 	r.nodes[2].last.lsn -= 2; /* it has to catch up */
 	rig_switchover(&r, 2);
@@ -1007,7 +991,7 @@ static void a_switchover_without_a_target_takes_the_most_advanced(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[1].last.lsn--;
 	rig_run(&r, 200);
 	rig_switchover(&r, CLUSTER_NOBODY);
@@ -1021,7 +1005,7 @@ static void a_switchover_to_the_master_is_done_already(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_switchover(&r, 0);
 	CU_ASSERT(r.switchover_done && r.switchover_ok);
 	CU_ASSERT(strstr(r.switchover_text, "already the master") != NULL);
@@ -1034,14 +1018,14 @@ static void a_switchover_to_a_node_that_is_not_up_is_refused(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[1].state = WIRE_STATE_CATCHING_UP;
 	rig_run(&r, 200);
 	rig_switchover(&r, 1);
 	CU_ASSERT(r.switchover_done && !r.switchover_ok);
 	CU_ASSERT_EQUAL(rig_master(&r), 0);
 	rig_fini(&r);
-	serving(&r, 1);
+	rig_serve(&r, 1);
 	rig_switchover(&r, CLUSTER_NOBODY);
 	CU_ASSERT(r.switchover_done && !r.switchover_ok);
 	rig_fini(&r);
@@ -1051,7 +1035,7 @@ static void a_drain_that_does_not_end_is_undone(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[0].committed_lsn--;
 	rig_switchover(&r, 1);
 	rig_run(&r, CLUSTER_SWITCHOVER_MS - 100);
@@ -1068,7 +1052,7 @@ static void a_target_that_dies_ends_the_switchover(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[1].last.lsn--;
 	rig_run(&r, 200);
 	rig_switchover(&r, 1);
@@ -1086,7 +1070,7 @@ static void a_master_that_dies_while_draining_is_an_ordinary_failover(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[0].committed_lsn--;
 	rig_switchover(&r, 1);
 	rig_run(&r, 50);
@@ -1102,7 +1086,7 @@ static void a_second_switchover_is_refused_meanwhile(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[0].committed_lsn--;
 	rig_switchover(&r, 1);
 	rig_run(&r, 20);
@@ -1120,7 +1104,7 @@ static void a_target_that_fails_after_the_drain_leaves_a_master(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_switchover(&r, 1);
 	r.nodes[1].accepts = false;
 	rig_run(&r, 3000);
@@ -1136,7 +1120,7 @@ static void stop_ends_the_master_first_and_then_the_rest(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_stop(&r);
 	CU_ASSERT_EQUAL(r.nodes[0].killed, SIGTERM);
 	CU_ASSERT_EQUAL(r.nodes[1].killed, 0);
@@ -1156,7 +1140,7 @@ static void stop_kills_what_does_not_end(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_stop(&r);
 	rig_run(&r, CLUSTER_STOP_MS - 1);
 	CU_ASSERT_EQUAL(r.nodes[1].killed, SIGTERM);
@@ -1174,7 +1158,7 @@ static void stop_in_the_middle_of_an_election_ends_everything(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_exit(&r, 0, -1, SIGKILL);
 	rig_stop(&r);
 	CU_ASSERT_EQUAL(r.nodes[1].killed, SIGTERM);
@@ -1211,7 +1195,7 @@ static void the_largest_cluster_fits_its_action_list(void)
 {
 	struct rig r;
 
-	serving(&r, CLUSTER_NODES_MAX);
+	rig_serve(&r, CLUSTER_NODES_MAX);
 	rig_exit(&r, 0, -1, SIGKILL);
 	rig_run(&r, 1000);
 	CU_ASSERT(rig_master(&r) != CLUSTER_NOBODY);

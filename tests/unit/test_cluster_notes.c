@@ -11,21 +11,6 @@
 #include "tests/unit/cluster_rig.h"
 #include "tests/unit/unit.h"
 
-static void serving(struct rig *r, unsigned node_count)
-{
-	unsigned n;
-
-	rig_init(r, node_count);
-	rig_begin(r, true);
-	rig_run(r, 250);
-	CU_ASSERT_EQUAL_FATAL(rig_master(r), 0);
-	for (n = 0; n < node_count; n++)
-		r->nodes[n].promised_term = 1;
-	rig_write(r, 0, 9);
-	rig_run(r, 20000);
-	CU_ASSERT_EQUAL_FATAL(rig_master(r), 0);
-}
-
 static bool reason_has(struct rig *r, const char *text)
 {
 	char reason[CLUSTER_REASON_MAX];
@@ -41,7 +26,7 @@ static void an_outage_is_measured_from_its_detection_and_from_the_last_heartbeat
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	CU_ASSERT_EQUAL(r.notes[TIMELINE_MASTER_READY].count, 1);
 	CU_ASSERT_EQUAL(r.notes[TIMELINE_MASTER_READY].note.outage_ms, TIMELINE_NONE); /* a start is no outage */
 	r.now_ms += 40;                                                                /* since the last answers */
@@ -69,7 +54,7 @@ static void an_outage_lasts_until_somebody_serves(void)
 {
 	struct rig r;
 
-	serving(&r, 5);
+	rig_serve(&r, 5);
 	rig_exit(&r, 0, -1, SIGKILL);
 	r.now_ms += 5;
 	rig_answer(&r, 1);
@@ -105,7 +90,7 @@ static void a_hung_master_is_suspected_killed_and_its_end_confirmed(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[0].hung = true;
 	rig_run(&r, 500);
 	CU_ASSERT_EQUAL(r.notes[TIMELINE_HEARTBEAT_MISSED].node, 0);
@@ -125,7 +110,7 @@ static void a_switchover_is_told_with_the_time_writes_were_held(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	rig_switchover(&r, 2);
 	rig_run(&r, 1000);
 	CU_ASSERT_EQUAL_FATAL(rig_master(&r), 2);
@@ -140,7 +125,7 @@ static void the_reason_names_every_node_that_is_missing(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	CU_ASSERT(reason_has(&r, ""));
 	r.nodes[2].hung = true;
 	rig_exit(&r, 0, 2, 0);

@@ -11,21 +11,6 @@
 #include "tests/unit/cluster_rig.h"
 #include "tests/unit/unit.h"
 
-/* Three nodes that serve, node 0 being the master; stall_ms is 3000. */
-static void serving(struct rig *r, unsigned node_count)
-{
-	unsigned n;
-
-	rig_init(r, node_count);
-	rig_begin(r, true);
-	rig_run(r, 250);
-	for (n = 0; n < node_count; n++)
-		r->nodes[n].promised_term = 1;
-	rig_write(r, 0, 9);
-	rig_run(r, 20000);
-	CU_ASSERT_EQUAL_FATAL(rig_master(r), 0);
-}
-
 static struct cluster_node_view look(struct rig *r, unsigned n)
 {
 	struct cluster_node_view v;
@@ -45,7 +30,7 @@ static void a_master_whose_disk_hangs_is_killed_and_succeeded(void)
 	struct rig r;
 	uint64_t failovers;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	failovers = r.failovers;
 	disk_hangs(&r, 0, 2999);
 	rig_run(&r, 300);
@@ -69,7 +54,7 @@ static void an_old_operation_beside_fresh_syncs_is_no_hang(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[0].disk_busy_ms = 60000; /* a long one: a checkpoint's, say */
 	r.nodes[0].disk_age_ms = 5;
 	rig_run(&r, 1000);
@@ -87,7 +72,7 @@ static void a_disk_that_hangs_below_all_of_them_ends_nobody(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	disk_hangs(&r, 0, 3500);
 	disk_hangs(&r, 1, 2500); /* not found out yet, but no better */
 	disk_hangs(&r, 2, 2500);
@@ -108,7 +93,7 @@ static void a_single_node_is_left_alone_and_told_of(void)
 {
 	struct rig r;
 
-	serving(&r, 1);
+	rig_serve(&r, 1);
 	disk_hangs(&r, 0, 12345);
 	rig_run(&r, 30000);
 	CU_ASSERT_EQUAL(r.nodes[0].killed, 0);
@@ -125,7 +110,7 @@ static void a_replica_whose_disk_hangs_is_left_alone(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	disk_hangs(&r, 1, 60000);
 	r.nodes[1].stuck_ms = 60000; /* its thread waits for that disk */
 	rig_run(&r, 60000);
@@ -138,7 +123,7 @@ static void a_thread_that_stands_still_is_a_masters_end(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[0].stuck_ms = 2900;
 	rig_run(&r, 300);
 	CU_ASSERT_EQUAL(r.nodes[0].killed, 0);
@@ -153,7 +138,7 @@ static void a_replicas_thread_that_stands_still_is_killed_later(void)
 {
 	struct rig r;
 
-	serving(&r, 3);
+	rig_serve(&r, 3);
 	r.nodes[2].stuck_ms = 3100;
 	rig_run(&r, 1000);
 	CU_ASSERT_EQUAL(r.nodes[2].killed, 0);
