@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -146,15 +145,6 @@ static enum db_err write_raw(const struct salvage *s, const struct tail *t, cons
 
 /* ---- the readable form */
 
-static void format_time(char out[32], uint64_t wall_us, const char *format)
-{
-	time_t seconds = (time_t)(wall_us / 1000000);
-	struct tm tm;
-
-	gmtime_r(&seconds, &tm);
-	strftime(out, 32, format, &tm);
-}
-
 static enum db_err write_header(int fd, const struct salvage *s, const struct tail *t, const struct salvage_diff *d,
 				const char *why_incomplete, struct errmsg *em)
 {
@@ -168,9 +158,9 @@ static enum db_err write_header(int fd, const struct salvage *s, const struct ta
 	for (i = 0; i < 16; i++)
 		snprintf(cluster + 2 * i, 3, "%02x", s->cluster_id[i]);
 	snprintf(checksum, sizeof(checksum), "%016" PRIx64, t->last.checksum);
-	format_time(now, clock_wall_us(), "%Y-%m-%dT%H:%M:%SZ");
-	format_time(from, t->first.time_us, "%Y-%m-%dT%H:%M:%SZ");
-	format_time(to, t->last.time_us, "%Y-%m-%dT%H:%M:%SZ");
+	clock_format(now, sizeof(now), clock_wall_us(), "%Y-%m-%dT%H:%M:%SZ");
+	clock_format(from, sizeof(from), t->first.time_us, "%Y-%m-%dT%H:%M:%SZ");
+	clock_format(to, sizeof(to), t->last.time_us, "%Y-%m-%dT%H:%M:%SZ");
 	json =
 	    json_pack("{s:i, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:b, s:s, s:I, s:I, "
 		      "s:I, s:I}",
@@ -293,7 +283,7 @@ static enum db_err keep_tail(const struct salvage *s, struct tail *t, const char
 
 	if (mkdir(dir, 0700) != 0 && errno != EEXIST)
 		return errmsg_errno(em, errno, "cannot create \"%s\"", dir);
-	format_time(now, clock_wall_us(), "%Y%m%dT%H%M%SZ");
+	clock_format(now, sizeof(now), clock_wall_us(), "%Y%m%dT%H%M%SZ");
 	snprintf(stem, sizeof(stem), "%.500s/%s-%" PRIu64 "-%" PRIu64, dir, now, t->first.lsn, t->last.lsn);
 	err = write_raw(s, t, stem, em);
 	if (err == DB_OK)

@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -93,15 +92,12 @@ static enum db_err rename_aside(unsigned n, const char *stamp, struct errmsg *em
 /* Whoever is made anew does not count before it holds all that its master had. */
 static enum db_err set_others_aside(const struct survey *s, struct errmsg *em)
 {
-	time_t now = (time_t)(clock_wall_us() / 1000000);
 	enum db_err err = DB_OK;
 	char dir[16];
 	char stamp[32];
-	struct tm tm;
 	unsigned n;
 
-	gmtime_r(&now, &tm);
-	strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", &tm);
+	clock_format(stamp, sizeof(stamp), clock_wall_us(), "%Y%m%dT%H%M%SZ");
 	for (n = 0; n < s->node_count && err == DB_OK; n++) {
 		if (n == s->best)
 			continue;

@@ -4,10 +4,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/base/buf.h"
+#include "common/base/clock.h"
 #include "common/base/slotfile.h"
 #include "common/store/store.h"
 #include "node/standing.h"
@@ -144,15 +144,6 @@ enum db_err survey_take(struct survey *s, const struct cluster_config *config, s
 
 /* ---- telling */
 
-static void format_time(char out[40], uint64_t wall_us)
-{
-	time_t seconds = (time_t)(wall_us / 1000000);
-	struct tm tm;
-
-	gmtime_r(&seconds, &tm);
-	strftime(out, 40, "%Y-%m-%d %H:%M:%S UTC", &tm);
-}
-
 static void print_node(const struct survey *s, unsigned n)
 {
 	const struct survey_node *node = &s->nodes[n];
@@ -163,7 +154,7 @@ static void print_node(const struct survey *s, unsigned n)
 	if (node->state <= SURVEY_WRONG)
 		printf("  at LSN %" PRIu64 " of term %" PRIu64, node->last.lsn, node->last.term);
 	if (seen->last.lsn > 0) {
-		format_time(time, seen->seen_us);
+		clock_format(time, sizeof(time), seen->seen_us, "%Y-%m-%d %H:%M:%S UTC");
 		printf("  had acknowledged up to LSN %" PRIu64 " of term %" PRIu64 " when last seen at %s",
 		       seen->last.lsn, seen->last.term, time);
 	}
@@ -184,7 +175,7 @@ static void print_missing(const struct survey *s)
 		printf("Nothing is recorded of where the others were: how much is missing cannot be said.\n");
 		return;
 	}
-	format_time(time, seen->seen_us);
+	clock_format(time, sizeof(time), seen->seen_us, "%Y-%m-%d %H:%M:%S UTC");
 	if (wal_pos_cmp(seen->last, best) <= 0)
 		printf("No node was known to be further. What was acknowledged after %s without it may be missing.\n",
 		       time);

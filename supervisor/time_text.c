@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/base/clock.h"
+
 #define SECONDS_MAX 253402300799u /* the end of the year 9999 */
 
 /* Exactly so many digits. */
@@ -113,14 +115,11 @@ bool time_text_parse(const char *text, uint64_t *time_us)
 
 void time_text_put(uint64_t time_us, char out[TIME_TEXT_MAX])
 {
-	time_t seconds = (time_t)(time_us / 1000000);
-	struct tm tm;
-	size_t used;
+	char date[TIME_TEXT_MAX - sizeof(".000000Z")];
 
-	if (time_us == 0 || gmtime_r(&seconds, &tm) == NULL) {
+	clock_format(date, sizeof(date), time_us, "%Y-%m-%dT%H:%M:%S");
+	if (time_us == 0)
 		snprintf(out, TIME_TEXT_MAX, "unknown");
-		return;
-	}
-	used = strftime(out, TIME_TEXT_MAX, "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(out + used, TIME_TEXT_MAX - used, ".%06uZ", (unsigned)(time_us % 1000000));
+	else
+		snprintf(out, TIME_TEXT_MAX, "%s.%06uZ", date, (unsigned)(time_us % 1000000));
 }

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/base/buf.h"
@@ -43,12 +42,9 @@ struct timeline_note timeline_note_of(enum timeline_kind kind)
 
 static void format_time(char out[40], uint64_t wall_us)
 {
-	time_t seconds = (time_t)(wall_us / 1000000);
 	char date[24];
-	struct tm tm;
 
-	gmtime_r(&seconds, &tm);
-	strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
+	clock_format(date, sizeof(date), wall_us, "%Y-%m-%dT%H:%M:%S");
 	snprintf(out, 40, "%s.%03uZ", date, (unsigned)(wall_us / 1000 % 1000));
 }
 

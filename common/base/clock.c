@@ -26,6 +26,15 @@ uint64_t clock_wall_us(void)
 	return clock_us(CLOCK_REALTIME);
 }
 
+void clock_format(char *out, size_t size, uint64_t wall_us, const char *format)
+{
+	time_t seconds = (time_t)(wall_us / 1000000u);
+	struct tm tm;
+
+	gmtime_r(&seconds, &tm);
+	strftime(out, size, format, &tm);
+}
+
 bool clock_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t until_us)
 {
 	const struct timespec until = {(time_t)(until_us / 1000000u), (long)(until_us % 1000000u) * 1000};

@@ -89,8 +89,8 @@ static const struct number_key number_keys[] = {
 
 #define NUMBER_KEY_COUNT (sizeof(number_keys) / sizeof(number_keys[0]))
 
-static const char *const section_names[] = {"heartbeat", "http",    "query",   "store",
-					    "retries",   "log",     "archive", "remote"};
+static const char *const section_names[] = {"heartbeat", "http", "query",   "store",
+					    "retries",   "log",  "archive", "remote"};
 #define SECTION_COUNT (sizeof(section_names) / sizeof(section_names[0]))
 
 static const char *const durability_names[] = {"quorum", "all", "async"};

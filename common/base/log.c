@@ -3,9 +3,9 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "common/base/clock.h"
 
 #define LOG_LINE_MAX 2048
 
@@ -20,15 +20,12 @@ void log_init(const char *name, enum log_level level)
 
 static size_t put_prefix(char *line, size_t size, const char *level)
 {
-	struct timeval now;
-	struct tm utc;
+	uint64_t now_us = clock_wall_us();
 	char stamp[32];
 	int n;
 
-	gettimeofday(&now, NULL);
-	gmtime_r(&now.tv_sec, &utc);
-	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &utc);
-	n = snprintf(line, size, "%s.%03dZ %s %s ", stamp, (int)(now.tv_usec / 1000), log_name, level);
+	clock_format(stamp, sizeof(stamp), now_us, "%Y-%m-%dT%H:%M:%S");
+	n = snprintf(line, size, "%s.%03uZ %s %s ", stamp, (unsigned)(now_us / 1000 % 1000), log_name, level);
 	return n < 0 ? 0 : (size_t)n;
 }
 
