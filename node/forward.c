@@ -126,6 +126,12 @@ static bool is_read(struct front_request *req)
 	       (query_classify(req->worker->conn, req->query, &kind, &error) == QUERY_OK && kind == QUERY_KIND_READ);
 }
 
+/* Whether it may be sent anywhere again though it may have been executed. */
+static bool is_repeatable(struct front_request *req)
+{
+	return is_read(req) || req->query->request_id != NULL;
+}
+
 static void end_stream(struct forward *f, enum db_err err, const struct errmsg *em)
 {
 	if (err == DB_IO || err == DB_TIMEOUT)
@@ -159,7 +165,7 @@ static void end_unanswered(struct forward *f, enum db_err err, const struct errm
 	struct front_request *req = f->req;
 	bool reads = is_read(req);
 
-	if (!reads && err != DB_TIMEOUT && front_request_repeatable(req)) {
+	if (!reads && err != DB_TIMEOUT && is_repeatable(req)) {
 		req->in_doubt = true;
 		front_request_park(req);
 		return;
@@ -269,7 +275,7 @@ void forward_on_master_change(struct front_worker *w, const char *address)
 	for (f = w->forwards; f != NULL; f = next) {
 		next = f->next;
 		if (f->stream == NULL && f->body.len == 0 && strcmp(f->req->master_http, address) != 0 &&
-		    front_request_repeatable(f->req))
+		    is_repeatable(f->req))
 			http_call_cancel(f->call);
 	}
 }

@@ -71,8 +71,6 @@ void front_request_park(struct front_request *req); /* until the role changes, a
 void admin_start(struct front_request *req);        /* to the supervisor; on a master */
 void forward_start(struct front_request *req);      /* to req->master_http; "" parks it */
 
-/* Whether it may be sent anywhere again though it may have been executed: it reads, or has a request_id. */
-bool front_request_repeatable(struct front_request *req);
 /* Whether an answer with that HTTP status settles what became of a request that is in doubt. */
 bool front_status_settles(int status);
 

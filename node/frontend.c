@@ -79,15 +79,6 @@ static void reply_failure(struct front_request *req, const struct query_error *e
 	front_request_free(req);
 }
 
-bool front_request_repeatable(struct front_request *req)
-{
-	struct query_error error;
-	enum query_kind kind;
-
-	return req->query == NULL || req->query->request_id != NULL ||
-	       (query_classify(req->worker->conn, req->query, &kind, &error) == QUERY_OK && kind == QUERY_KIND_READ);
-}
-
 /* ---- waiting: for a master (parked), for an LSN (waiting) */
 
 /* One timer looks after all that waits. */

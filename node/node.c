@@ -553,6 +553,25 @@ static enum db_err start_checkpointer(struct node *n, struct errmsg *em)
 	return checkpointer_create(&n->checkpointer, &options, em);
 }
 
+/* The first master of a new cluster, whose members nobody has changed yet; or of one that is recovered, whose log knows
+ * them if they were changed. */
+static enum db_err begin_as_master(struct node *n, struct errmsg *em)
+{
+	struct wire_node_status status;
+	struct members members;
+	enum db_err err;
+
+	members_init(&members, &n->config);
+	err = roles_set_term(n->roles, n->options.term, em);
+	if (err == DB_OK)
+		err = roles_promote(n->roles, n->options.term, &members, em);
+	if (err != DB_INVALID)
+		return err;
+	roles_get_status(n->roles, &status);
+	return status.members.version > members.version ? roles_promote(n->roles, n->options.term, &status.members, em)
+							: err;
+}
+
 static enum db_err start_parts(struct node *n, struct errmsg *em)
 {
 	const struct roles_options roles = {.store = n->store,
@@ -607,22 +626,8 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 		err = listen_on(&n->acks, n, CONFIG_ACKS, on_ack_bytes, em);
 	if (err == DB_OK)
 		err = listen_on(&n->replication, n, CONFIG_REPLICATION, on_replication_bytes, em);
-	if (err == DB_OK && n->options.term > 0) {
-		struct members members;
-
-		/* The first master of a new cluster: nobody has changed its members yet. */
-		members_init(&members, &n->config);
-		err = roles_set_term(n->roles, n->options.term, em);
-		if (err == DB_OK)
-			err = roles_promote(n->roles, n->options.term, &members, em);
-		if (err == DB_INVALID) { /* a recovery of a cluster whose members were changed: the log knows them */
-			struct wire_node_status status;
-
-			roles_get_status(n->roles, &status);
-			if (status.members.version > members.version)
-				err = roles_promote(n->roles, n->options.term, &status.members, em);
-		}
-	}
+	if (err == DB_OK && n->options.term > 0)
+		err = begin_as_master(n, em);
 	if (err == DB_OK)
 		err = serve_endpoint_fd(n, em);
 	if (err == DB_OK)
