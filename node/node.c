@@ -167,20 +167,27 @@ static void on_status(void *arg, struct http_request *req)
 	http_reply(req, 200, "application/json", &body);
 }
 
-/* A database that differs from the master's, or lacks what was committed, is nobody's backup. */
+/* A database that differs from the master's, or lacks what was committed, is nobody's backup. Nor is that of a replica which
+ * has just started: it shows its last checkpoint, perhaps nothing, until it has heard of a master. */
 static void on_backup(void *arg, struct http_request *req)
 {
 	struct node *n = arg;
 	struct query_error error = {.statement = -1};
 	struct wire_node_status status;
+	struct roles_view view;
 
 	roles_get_status(n->roles, &status);
-	if (status.state != WIRE_STATE_DIVERGED && status.state != WIRE_STATE_FAILED) {
+	roles_get_view(n->roles, &view);
+	if (status.state == WIRE_STATE_DIVERGED || status.state == WIRE_STATE_FAILED)
+		query_error_set(&error, QUERY_NO_MASTER, "this node's database is not to be relied on: %.300s",
+				status.reason);
+	else if (view.role == WIRE_ROLE_REPLICA && !view.lag_known)
+		query_error_set(&error, QUERY_NO_MASTER,
+				"this replica has not had all that its master has since it started");
+	if (error.code == QUERY_OK)
 		backups_on_request(n->backups, req);
-		return;
-	}
-	query_error_set(&error, QUERY_NO_MASTER, "this node's database is not to be relied on: %.300s", status.reason);
-	http_reply_error(req, &error);
+	else
+		http_reply_error(req, &error);
 }
 
 static void on_metrics(void *arg, struct http_request *req)

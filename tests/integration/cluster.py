@@ -385,3 +385,23 @@ class Cluster:
             os.kill(pid, signal.SIGCONT)
         except ProcessLookupError:
             pass
+
+
+class ByHand:
+    """A node's program started without a supervisor, as somebody might who means well."""
+
+    def __init__(self, c, program, node, *words):
+        out = open(os.path.join(c.ctx.directory, "by-hand.out"), "ab")
+        with out:
+            self.process = subprocess.Popen(
+                [os.path.join(c.ctx.build_dir, program), "--data-dir", c.data_dir, "--id", node, *words],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=c.environment())
+        self.c, self.node = c, node
+
+    def __enter__(self):
+        self.c.wait(lambda: self.c.client(self.node).request("GET", "/health", token=None).ok, 10, "the lone node")
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()

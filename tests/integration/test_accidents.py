@@ -9,31 +9,11 @@ import subprocess
 import threading
 import time
 
-from cluster import alive
+from cluster import ByHand, alive
 from harness import scenario
 from load import Load
 
 SMALL_LOG = {"store": {"segment_size_bytes": 1 << 20, "checkpoint_bytes": 1 << 20, "keep_bytes": 2 << 20}}
-
-
-class ByHand:
-    """A node's program started without a supervisor, as somebody might who means well."""
-
-    def __init__(self, c, program, node, *words):
-        out = open(os.path.join(c.ctx.directory, "by-hand.out"), "ab")
-        with out:
-            self.process = subprocess.Popen(
-                [os.path.join(c.ctx.build_dir, program), "--data-dir", c.data_dir, "--id", node, *words],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=c.environment())
-        self.c, self.node = c, node
-
-    def __enter__(self):
-        self.c.wait(lambda: self.c.client(self.node).request("GET", "/health", token=None).ok, 10, "the lone node")
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
 
 
 def contents(directory, skip=("log", "run")):

@@ -10,6 +10,7 @@ import time
 import urllib.request
 
 from client import raw_exchange
+from cluster import ByHand
 from harness import scenario
 from load import Load
 
@@ -262,6 +263,23 @@ def killed_node_breaks_the_copy_cleanly_or_another_takes_over(c):
     assert process.returncode == 0 and "begins again with" in err, (process.returncode, out, err)
     check_copy(path)
     assert look_into(path, "SELECT count(*) FROM big") == [(600,)]
+
+
+@scenario(timeout_s=60)
+def replica_that_just_restarted_gives_no_copy(c):
+    """It shows its last checkpoint, here an empty database, until it hears from a master."""
+    fill(c, 2)
+    c.wait_converged()
+    node = c.replicas()[0]
+    c.kill_all()
+    with ByHand(c, "grizzly-replica", node):
+        c.client(node).request("GET", "/backup").must_fail(503, "NO_MASTER")
+    c.start()
+    path = os.path.join(c.ctx.directory, "copy")
+    c.wait_converged()
+    done = c.command("backup", "--to", path, "--node", node)
+    assert done.returncode == 0, done.stderr
+    check_copy(path)
 
 
 @scenario(timeout_s=90)

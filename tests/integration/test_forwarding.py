@@ -7,11 +7,10 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 
-from cluster import alive, rss_kb, wait_until
+from cluster import ByHand, alive, rss_kb, wait_until
 from harness import scenario
 
 SHARED = {"replicas": 2, "settings": {"query": {"timeout_ms": 120000, "timeout_max_ms": 600000}}}
@@ -347,17 +346,13 @@ def ready_says_in_the_usual_shape_why_not(c):
     for victim in (master, node):
         os.kill(c.last_pids[victim], signal.SIGKILL)
     wait_until(lambda: not alive(c.last_pids[node]), 10, "the replica to end")
-    with open(os.path.join(c.ctx.directory, "by-hand.out"), "wb") as out:
-        started = subprocess.Popen([os.path.join(c.ctx.build_dir, "grizzly-replica"), "--data-dir", c.data_dir, "--id",
-                                    node], stdout=out, stderr=out, env=c.environment())
-    try:
-        answer = c.wait(lambda: c.client(node).request("GET", "/ready", token=None), 10, "an answer to /ready")
+    with ByHand(c, "grizzly-replica", node) as by_hand:
+        answer = c.client(node).request("GET", "/ready", token=None)
         answer.must_fail(503, "NO_MASTER")
         assert answer.json["role"] == "replica" and answer.json["term"] >= 1, answer.text
-    finally:
-        started.terminate()
-        assert started.wait(timeout=10 * c.ctx.slow) == 0
-        c.thaw(frozen)
+        by_hand.process.terminate()
+        assert by_hand.process.wait(timeout=10 * c.ctx.slow) == 0
+    c.thaw(frozen)
 
 
 # -- reads that wait
@@ -460,14 +455,8 @@ def replica_that_just_restarted_does_not_deny_a_table(c):
     c.wait_converged()
     node = c.replicas()[0]
     c.kill_all()
-    alone = subprocess.Popen([os.path.join(c.ctx.build_dir, "grizzly-replica"), "--data-dir", c.data_dir, "--id", node],
-                             stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=c.environment())
-    try:
-        c.wait(lambda: c.client(node).request("GET", "/health", token=None).ok, 10, "the lone replica")
+    with ByHand(c, "grizzly-replica", node):
         for mode in ("stale", "session"):
             c.query("SELECT v FROM young", node=node, consistency=mode, timeout_ms=400).must_fail(503, "NO_MASTER")
-    finally:
-        alone.kill()
-        alone.wait()
     c.start()
     assert c.query("SELECT v FROM young", node=node, consistency="stale").value == 7
