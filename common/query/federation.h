@@ -20,6 +20,7 @@
 #include "common/query/answer.h"
 
 #define FEDERATION_ADDRESS_MAX 272  /* 253 of a name, its port, and the NUL */
+#define FEDERATION_NAME_MAX    384  /* of federation_name() */
 #define FEDERATION_REFS_MAX    4096 /* of one text; more: SQL_ERROR */
 #define FEDERATION_DEPTH_MAX   1000 /* parentheses in each other; more: SQL_ERROR */
 
@@ -30,6 +31,7 @@ struct federated_ref {
 	size_t table_len;
 	size_t statement; /* which of federation.statements it stands in */
 	bool has_alias;   /* one follows: AS x or x */
+	bool is_operand;  /* it stands in x IN host:port@table, where no alias may follow */
 	bool written;     /* it is what an INSERT, UPDATE or DELETE changes */
 };
 
