@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "common/base/buf.h"
+#include "common/base/config_remote.h"
 
 #define CONFIG_FILE_BYTES_MAX ((size_t)1 << 20)
 #define PORT_SPREAD           200 /* acks are http_port + 200 + node */
@@ -343,27 +344,6 @@ static enum db_err read_durability(struct cluster_config *c, const json_t *value
 	return errmsg_set(em, DB_INVALID, "%s: durability: expected \"quorum\", \"all\" or \"async\"", path);
 }
 
-/* remote.nodes: credentials for other clusters. Checked, so that a mistake shows now; kept by whoever connects to them. */
-static enum db_err check_remote_nodes(const json_t *nodes, const char *path, struct errmsg *em)
-{
-	const char *address;
-	json_t *node;
-
-	if (!json_is_object(nodes))
-		return errmsg_set(em, DB_INVALID, "%s: remote.nodes: expected an object, found %s", path,
-				  type_name(nodes));
-	json_object_foreach((json_t *)(uintptr_t)nodes, address, node)
-	{
-		if (strrchr(address, ':') == NULL)
-			return errmsg_set(em, DB_INVALID, "%s: remote.nodes: expected host:port, found \"%s\"", path,
-					  address);
-		if (!json_is_object(node) || !json_is_string(json_object_get(node, "token_file")))
-			return errmsg_set(em, DB_INVALID, "%s: remote.nodes.%s: expected {\"token_file\": \"path\"}",
-					  path, address);
-	}
-	return DB_OK;
-}
-
 static enum db_err read_archive_dir(struct cluster_config *c, const json_t *value, const char *path, struct errmsg *em)
 {
 	const char *dir = json_string_value(value);
@@ -436,7 +416,9 @@ static enum db_err read_key(struct cluster_config *c, const char *section, const
 		if (strcmp(number_keys[i].section, section) == 0 && strcmp(number_keys[i].name, name) == 0)
 			return read_number(c, &number_keys[i], value, path, em);
 	if (strcmp(section, "remote") == 0 && strcmp(name, "nodes") == 0)
-		return check_remote_nodes(value, path, em);
+		return config_read_remote_nodes(c, value, path, em);
+	if (strcmp(section, "remote") == 0 && strcmp(name, "allow") == 0)
+		return config_read_remote_allow(c, value, path, em);
 	if (strcmp(section, "archive") == 0 && strcmp(name, "dir") == 0)
 		return read_archive_dir(c, value, path, em);
 	if (section[0] != '\0')

@@ -18,6 +18,9 @@
 #define CONFIG_ADDRESS_MAX 64
 #define CONFIG_PATH_MAX    256
 
+#define CONFIG_REMOTE_NODES_MAX   64
+#define CONFIG_REMOTE_ADDRESS_MAX 272 /* 253 of a name, its port, and the NUL */
+
 enum durability { DURABILITY_QUORUM, DURABILITY_ALL, DURABILITY_ASYNC };
 
 struct cluster_config {
@@ -73,6 +76,15 @@ struct cluster_config {
 	} archive;
 	struct {
 		unsigned max_connections; /* 10 */
+		/* "nodes": {"host:port or pattern": {"token_file": "path"}} */
+		struct config_remote_node {
+			char address[CONFIG_REMOTE_ADDRESS_MAX]; /* lower case */
+			char token_file[CONFIG_PATH_MAX];        /* relative to the data directory */
+		} nodes[CONFIG_REMOTE_NODES_MAX];
+		size_t node_count;
+		/* "allow": ["host:port or pattern", …] that may be asked, without a token */
+		char allow[CONFIG_REMOTE_NODES_MAX][CONFIG_REMOTE_ADDRESS_MAX];
+		size_t allow_count;
 	} remote;
 };
 

@@ -207,6 +207,22 @@ static void remote_nodes_are_checked_for_their_shape(void)
 	expect_refusal("{\"remote\": {\"nodes\": {\"h:1\": {}}}}", "token_file");
 	expect_refusal("{\"remote\": {\"nodes\": {\"h:1\": {\"token_file\": 7}}}}", "token_file");
 	expect_refusal("{\"remote\": {\"nodes\": {\"h:1\": \"x\"}}}", "remote.nodes.h:1");
+	expect_refusal("{\"remote\": {\"nodes\": {\"h:1\": {\"token_file\": \"\"}}}}", "a path");
+	expect_refusal("{\"remote\": {\"nodes\": {\"h:0\": {\"token_file\": \"x\"}}}}", "host:port");
+	expect_refusal("{\"remote\": {\"nodes\": {\"::1:80\": {\"token_file\": \"x\"}}}}", "host:port");
+	expect_refusal("{\"remote\": {\"nodes\": {\"h/x:80\": {\"token_file\": \"x\"}}}}", "host:port");
+	expect_refusal("{\"remote\": {\"allow\": {}}}", "remote.allow");
+	expect_refusal("{\"remote\": {\"allow\": [\"h:1\", \"h\"]}}", "item 2");
+	UNIT_OK(parse(&c,
+		      "{\"remote\": {\"nodes\": {\"*.Example.org:*\": {\"token_file\": \"a\"}, \"10.0.0.*:80\": "
+		      "{\"token_file\": \"b\"}}, \"allow\": [\"[::2]:1\", \"H:1\"]}}",
+		      &em),
+		&em);
+	CU_ASSERT_EQUAL(c.remote.node_count, 2);
+	CU_ASSERT_STRING_EQUAL(c.remote.nodes[0].address, "*.example.org:*");
+	CU_ASSERT_STRING_EQUAL(c.remote.nodes[1].token_file, "b");
+	CU_ASSERT_EQUAL(c.remote.allow_count, 2);
+	CU_ASSERT_STRING_EQUAL(c.remote.allow[1], "h:1");
 }
 
 /* A real file cut anywhere, and with every byte replaced in turn, parses or is refused with a reason. */
