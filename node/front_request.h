@@ -1,6 +1,6 @@
 /*
  * front_request.h - a request that is not answered yet: a /query, or a /writes/ID, which has no query but a write_id.
- * Private to node/frontend.c, node/forward.c, node/write_state.c and node/admin_front.c.
+ * Private to node/frontend.c, node/forward.c, node/federate.c, node/write_state.c and node/admin_front.c.
  */
 #ifndef GRIZZLY_NODE_FRONT_REQUEST_H
 #define GRIZZLY_NODE_FRONT_REQUEST_H
@@ -10,6 +10,7 @@
 
 #include "common/query/admin_sql.h"
 #include "common/query/exec.h"
+#include "common/query/federated_request.h"
 #include "node/frontend.h"
 
 /* Says that a node has forwarded the request already: it is not forwarded twice. */
@@ -21,6 +22,7 @@
 #define LOCAL_HEADER "Grizzly-Local"
 
 struct forward;
+struct ship;
 
 struct front_worker {
 	struct front_worker *next; /* frontend's list */
@@ -35,6 +37,7 @@ struct front_worker {
 	struct front_request *parked;  /* for a master; newest first */
 	struct front_request *waiting; /* for their min_lsn; newest first */
 	struct forward *forwards;      /* under way */
+	struct ship *ships;            /* node/federate.c; under way */
 	struct buf answer;             /* reused by every inline read */
 	struct http_task role_task;
 	atomic_bool role_task_posted;
@@ -46,7 +49,8 @@ struct front_worker {
 struct front_request {
 	struct front_request *next; /* parked or waiting list */
 	struct http_request *http;
-	struct query_request *query; /* NULL: write_id is asked for */
+	struct query_request *query;         /* NULL: write_id is asked for */
+	struct federated_request *federated; /* NULL: names no tables of other nodes */
 	char write_id[QUERY_REQUEST_ID_MAX + 1];
 	struct front_worker *worker;
 	enum query_kind kind;

@@ -19,6 +19,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/query/exec.h"
+#include "node/federate.h"
 #include "node/front_request.h"
 #include "node/no_master.h"
 
@@ -43,6 +44,7 @@ static const char *content_type_of(const struct query_request *query)
 
 void front_request_free(struct front_request *req)
 {
+	federated_request_free(req->federated);
 	query_request_free(req->query);
 	buf_fini(&req->job.answer);
 	buf_fini(&req->admin_job.text);
@@ -86,7 +88,7 @@ void front_worker_arm_tick(struct front_worker *w)
 {
 	const struct timeval after = {0, RETRY_MS * 1000};
 
-	if (w->parked == NULL && w->waiting == NULL && w->forwards == NULL &&
+	if (w->parked == NULL && w->waiting == NULL && w->forwards == NULL && w->ships == NULL &&
 	    !slow_pool_has_waiting(w->frontend->options.slow_pool))
 		return;
 	if (w->ticking)
@@ -222,6 +224,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	dispatch_reached(w); /* for deadlines and clients that have gone */
 	dispatch_all(&w->parked);
 	forward_look_after(w);
+	federate_look_after(w);
 	if (slow_pool_has_waiting(w->frontend->options.slow_pool))
 		slow_pool_expire(w->frontend->options.slow_pool);
 	front_worker_arm_tick(w);
@@ -517,7 +520,12 @@ void frontend_on_query(struct http_request *http)
 	req->admin = admin;
 	req->started_us = http_request_started_us(http);
 	req->deadline_ms = front_deadline_ms(config, query->timeout_ms, http);
-	front_request_dispatch(req);
+	if (federated_request_possible(query) && federated_request_scan(&req->federated, query, &error) != QUERY_OK)
+		reply_failure(req, &error);
+	else if (req->federated != NULL)
+		federate_start(req);
+	else
+		front_request_dispatch(req);
 }
 
 /* ---- life */

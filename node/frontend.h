@@ -15,6 +15,7 @@
 #include "common/base/config.h"
 #include "common/http/server.h"
 #include "common/remote/http_client.h"
+#include "common/remote/remote_access.h"
 #include "common/store/store.h"
 #include "node/admin.h"
 #include "node/lost_writes.h"
@@ -30,7 +31,8 @@ struct frontend_options {
 	struct slow_pool *slow_pool;
 	struct lost_writes *lost_writes;
 	struct admin *admin;
-	const struct cluster_config *config; /* these six are borrowed */
+	struct remote_access *access;
+	const struct cluster_config *config; /* these seven are borrowed */
 	const char *node_id;
 	unsigned node; /* from 1 */
 	const char *token;

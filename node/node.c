@@ -35,6 +35,7 @@
 #include "common/base/log.h"
 #include "common/http/server.h"
 #include "common/remote/http_client.h"
+#include "common/remote/remote_access.h"
 #include "common/store/store.h"
 #include "common/wire/link.h"
 #include "node/admin.h"
@@ -76,6 +77,7 @@ struct node {
 	enum standing standing;           /* of several nodes' cluster only: alone there is nobody to rebuild from */
 	struct snapshot_target *snapshot; /* received whole: the store's successor; NULL: none */
 	struct lost_writes *lost_writes;
+	struct remote_access *access;
 	struct roles *roles;
 	struct slow_pool *slow_pool;
 	struct admin *admin;
@@ -618,6 +620,9 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 	frontend.admin = n->admin;
 	frontend.slow_pool = n->slow_pool;
 	frontend.lost_writes = n->lost_writes;
+	if (err == DB_OK)
+		err = remote_access_create(&n->access, &n->config, n->token, em);
+	frontend.access = n->access;
 	with_roles.roles = n->roles;
 	if (err == DB_OK)
 		err = frontend_create(&n->frontend, &frontend, em);
@@ -821,6 +826,7 @@ static void stop(struct node *n, bool failed, uint64_t grace_ms)
 	backups_free(n->backups);
 	slow_pool_free(n->slow_pool);
 	frontend_free(n->frontend);
+	remote_access_free(n->access);
 	roles_free(n->roles);
 	lost_writes_free(n->lost_writes);
 	checkpointer_free(n->checkpointer);

@@ -15,9 +15,24 @@ struct federated_request {
 	unsigned hops;                 /* nodes that have passed the request on before this one */
 };
 
+/* What becomes of a request with references. */
+enum federated_plan {
+	FEDERATED_SHIP_READ,  /* all its tables are one node's: sent there whole */
+	FEDERATED_SHIP_WRITE, /* the same, and it changes them */
+	FEDERATED_RUN_HERE,   /* reads tables of several nodes, or of this one too; EXPLAIN FEDERATED */
+	FEDERATED_FILL_HERE,  /* changes tables of this node by what it reads of others */
+};
+
 /* Looks through all texts of request. QUERY_OK with *out NULL: no reference anywhere. *out borrows request. */
 enum query_code federated_request_scan(struct federated_request **out, struct query_request *request,
 				       struct query_error *error);
+/* QUERY_OK, or SQL_ERROR: it is something that no plan is for. */
+enum query_code federated_request_plan(const struct federated_request *fr, enum federated_plan *plan,
+				       struct query_error *error);
+/* The first reference: there is one. */
+const struct federated_ref *federated_request_first_ref(const struct federated_request *fr);
+/* Whether any text is worth a scan. */
+bool federated_request_possible(const struct query_request *request);
 /* Frees what the scan made, not the request. NULL is fine. */
 void federated_request_free(struct federated_request *fr);
 
