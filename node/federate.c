@@ -35,6 +35,8 @@ struct ship {
 	struct http_stream *stream; /* has req's HTTP request; NULL: nothing was sent yet */
 	bool writes;
 	bool has_token;
+	struct buf end;  /* of the stream: our own end of the answer, or the error that it breaks off with */
+	bool has_end;    /* end is what remains to be sent */
 	bool whole;      /* all of the answer has come, and it is good; what is left waits for the client */
 	bool is_ndjson;  /* the answer that came */
 	bool type_wrong; /* it came as neither JSON nor lines */
@@ -63,6 +65,7 @@ static void ship_free(struct ship *s)
 	unlink_ship(s);
 	shipped_answer_free(s->answer);
 	front_request_free(s->req);
+	buf_fini(&s->end);
 	free(s);
 }
 
@@ -93,35 +96,36 @@ static const char *content_type(const struct ship *s)
 	return s->is_ndjson ? "application/x-ndjson" : "application/json";
 }
 
-/* Writes to a stream from its own worker: what does not fit now is for a client that does not read. */
-static enum db_err write_end(struct ship *s, const struct buf *end)
+/* Sends s->end, now or when the client takes it, and ends the stream. */
+static void finish_stream(struct ship *s)
 {
-	return end->failed ? DB_NOMEM : http_stream_try_write(s->stream, end->data, end->len);
+	enum db_err err = s->end.failed ? DB_NOMEM : http_stream_try_write(s->stream, s->end.data, s->end.len);
+
+	s->has_end = true;
+	if (err == DB_BUSY)
+		return; /* on_wakeup() comes back */
+	http_stream_end(s->stream, err == DB_OK && s->whole);
+	ship_free(s);
 }
 
 /* Ends what the client has of the answer with an error. */
 static void break_stream(struct ship *s, const struct query_error *error)
 {
-	struct buf end = {0};
 	const void *ready;
 	size_t len;
 
 	shipped_answer_break_off(s->answer);
 	ready = shipped_answer_ready(s->answer, &len);
-	buf_put(&end, ready, len);
+	buf_put(&s->end, ready, len);
 	if (s->is_ndjson) {
-		answer_put_error(&end, error);
+		answer_put_error(&s->end, error);
 	} else {
 		if (shipped_answer_has_members(s->answer))
-			buf_put_u8(&end, ',');
-		answer_put_error_fields(&end, error);
-		buf_puts(&end, "}\n");
+			buf_put_u8(&s->end, ',');
+		answer_put_error_fields(&s->end, error);
+		buf_puts(&s->end, "}\n");
 	}
-	if (write_end(s, &end) != DB_OK)
-		log_debug("federation: the end of an answer that broke off was not taken");
-	buf_fini(&end);
-	http_stream_end(s->stream, false);
-	ship_free(s);
+	finish_stream(s);
 }
 
 static void fail_with(struct ship *s, const struct query_error *error)
@@ -209,21 +213,20 @@ static void reply_whole(struct ship *s)
 /* The answer is whole and a part of it was sent. */
 static void end_stream(struct ship *s)
 {
-	struct buf end = {0};
 	enum db_err err = send_ready(s);
 
 	if (err == DB_BUSY)
-		return; /* on_wakeup() goes on */
-	if (err == DB_OK && !s->is_ndjson) {
-		put_trailer(&end, s);
-		buf_puts(&end, ",\"status\":\"ok\"}\n");
-		err = write_end(s, &end);
-		buf_fini(&end);
-	}
-	if (err == DB_BUSY)
+		return; /* on_wakeup() comes back */
+	if (err != DB_OK) {
+		http_stream_end(s->stream, false);
+		ship_free(s);
 		return;
-	http_stream_end(s->stream, err == DB_OK);
-	ship_free(s);
+	}
+	if (!s->is_ndjson) {
+		put_trailer(&s->end, s);
+		buf_puts(&s->end, ",\"status\":\"ok\"}\n");
+	}
+	finish_stream(s);
 }
 
 /* The client takes again, or has gone. */
@@ -238,6 +241,8 @@ static void on_wakeup(void *arg)
 		}
 		http_stream_end(s->stream, false);
 		ship_free(s);
+	} else if (s->has_end) {
+		finish_stream(s);
 	} else if (s->whole) {
 		end_stream(s);
 	} else {
@@ -551,7 +556,7 @@ void federate_look_after(struct front_worker *w)
 		if (s->call != NULL) {
 			http_call_cancel(s->call);
 		} else {
-			http_stream_end(s->stream, false); /* whole, but the client does not take it */
+			http_stream_end(s->stream, false); /* the rest waits for nobody */
 			ship_free(s);
 		}
 	}
