@@ -70,6 +70,28 @@ def request():
         yield "body%d" % i, bytes([2]) + body
 
 
+def federation():
+    texts = (
+        b"SELECT * FROM db1:8080@orders o JOIN [::1]:80@\"my table\" USING (id), 10.0.0.7:1@[t] WHERE x IN h:1@u",
+        b"WITH RECURSIVE c(n) AS (SELECT 1 FROM h:1@a UNION SELECT n FROM c), d AS (SELECT 2 FROM h:1@b) SELECT * FROM c, d, e",
+        b"INSERT OR IGNORE INTO h:1@a(x) SELECT x FROM h:1@b WHERE y = :y; UPDATE h:1@a SET x = ?1 RETURNING *; DELETE FROM h:1@a",
+        b"CREATE TRIGGER t AFTER INSERT ON a BEGIN DELETE FROM b; END; EXPLAIN FEDERATED SELECT 1 FROM h:1@a -- x:1@y",
+        b"SELECT 'h:1@t', $a::b(h:1@t), @p FROM (h:1@a LEFT JOIN (SELECT count(*) FROM h:1@b)) /* h:1@c */",
+        b"CREATE VIEW v AS SELECT * FROM h:1@a", b"SELECT * FROM h:0@a", b"SELECT * FROM :1@a", b"SELECT * FROM h:1@\"a",
+    )
+    for i, sql in enumerate(texts):
+        yield "text%d" % i, bytes([0]) + sql
+    answers = (
+        b'{"status":"ok","columns":["a"],"types":[""],"rows":[[1],[-2.5e3],["x\\"]"],[{"$blob":"AA=="}]],"row_count":4,"lsn":7,'
+        b'"node":"n","time_ms":1.5}\n',
+        b'{"results":[{"rows":[{"a":null}],"row_count":1},{"rows_affected":1,"last_insert_id":0}],"lsn":1,"status":"ok"}',
+        b'{"columns":["a"],"rows":[[1],[2]],"status":"error","code":"TIMEOUT","message":"late","statement":1}',
+    )
+    for i, answer in enumerate(answers):
+        yield "answer%d" % i, bytes([2, i * 9]) + answer
+    yield "lines", bytes([3, 4]) + b'{"a":1}\n{"a":2}\n{"status":"error","code":"TIMEOUT","message":"late"}\n'
+
+
 def wal():
     for pages in range(4):
         yield "record%d" % pages, bytes([0, pages << 5 | 6]) + struct.pack(
@@ -200,7 +222,7 @@ def files():
             yield "copy%x_%d" % (how, at), bytes([6, how & 9]) + bytes(3) + struct.pack("<HBB", at, 0, 4) + b"\1\xff\x80\7"
 
 
-TARGETS = {"cluster": cluster, "files": files, "sql": sql, "stream": stream, "wal": wal, "wire": wire, "request": request}
+TARGETS = {"cluster": cluster, "federation": federation, "files": files, "sql": sql, "stream": stream, "wal": wal, "wire": wire, "request": request}
 
 
 def main():
