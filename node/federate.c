@@ -11,6 +11,7 @@
  */
 #include "node/federate.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -349,7 +350,9 @@ static void take_answer(struct ship *s)
 	struct errmsg em = {0};
 	char what[80];
 
-	if (s->type_wrong || s->answer == NULL) {
+	if (s->answer == NULL && s->is_ndjson && shipped_answer_create(&s->answer, true) != DB_OK) {
+		fail(s, QUERY_INTERNAL, "out of memory for its answer", "");
+	} else if (s->type_wrong || s->answer == NULL) {
 		snprintf(what, sizeof(what), "what answered there (HTTP %d) is no Grizzly node", s->status);
 		fail(s, QUERY_REMOTE_ERROR, what, "");
 	} else if (shipped_answer_end(s->answer, &em) != DB_OK) {
@@ -559,5 +562,16 @@ void federate_look_after(struct front_worker *w)
 			http_stream_end(s->stream, false); /* the rest waits for nobody */
 			ship_free(s);
 		}
+	}
+}
+
+void federate_stop(struct front_worker *w)
+{
+	struct ship *s;
+
+	while ((s = w->ships) != NULL) {
+		assert(s->call == NULL && s->stream != NULL);
+		http_stream_end(s->stream, false);
+		ship_free(s);
 	}
 }

@@ -602,6 +602,7 @@ void front_worker_free(struct front_worker *w)
 	unlink_worker(w->frontend, w);
 	w->stopping = true;
 	http_client_free(w->client); /* calls under way end, their requests with them */
+	federate_stop(w);
 	fail_all(&w->parked);
 	fail_all(&w->waiting);
 	if (w->tick != NULL)

@@ -233,7 +233,7 @@ enum db_err remote_access_token(struct remote_access *a, const char *address, ch
 	if (is_allowed(a, address))
 		return DB_OK;
 	return errmsg_set(em, DB_INVALID,
-			  "%s may not be asked: it is neither this cluster's own nor a loopback address, and "
+			  "%s: it is neither this cluster's own nor a loopback address, and "
 			  "cluster.json names it neither in remote.nodes nor in remote.allow",
 			  address);
 }
