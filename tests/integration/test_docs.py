@@ -13,7 +13,7 @@ import time
 
 from harness import scenario
 
-VOLATILE = ("lsn", "time_ms", "node")
+VOLATILE = ("lsn", "time_ms", "node", "bytes", "ms")
 FENCE = re.compile(r"^```(\w+)[ ]*([^\n]*)\n(.*?)^```$", re.M | re.S)
 
 
@@ -83,10 +83,10 @@ def check_get(c, path, language, body):
         assert "\n%s " % word in answer.text, "%s lacks %s" % (path, word)
 
 
-@scenario(timeout_s=60)
-def protocol_examples_are_answered_as_printed(c):
+def run_examples(c, text):
+    """(pairs of request and response, gets) that were as printed."""
     pending, request, pairs, gets = None, None, 0, 0
-    for language, words, body in blocks(read_document(c, "docs/protocol.md")):
+    for language, words, body in blocks(text):
         kind = words[0] if words else ""
         if kind == "request":
             assert pending is None, "no response follows\n" + request
@@ -101,8 +101,22 @@ def protocol_examples_are_answered_as_printed(c):
         elif kind == "get":
             check_get(c, words[1], language, body)
             gets += 1
-    assert pending is None and pairs >= 10 and gets == 5, (pairs, gets)
+    assert pending is None, "no response follows\n" + request
+    return pairs, gets
+
+
+@scenario(timeout_s=60)
+def protocol_examples_are_answered_as_printed(c):
+    pairs, gets = run_examples(c, read_document(c, "docs/protocol.md"))
+    assert pairs >= 10 and gets == 5, (pairs, gets)
     c.ctx.note("%d examples" % (pairs + gets))
+
+
+@scenario(timeout_s=60)
+def federation_examples_are_answered_as_printed(c):
+    pairs, _ = run_examples(c, read_document(c, "docs/federation.md").replace("127.0.0.1:8080", "127.0.0.1:%d" % c.port))
+    assert pairs >= 7, pairs
+    c.ctx.note("%d examples" % pairs)
 
 
 @scenario(timeout_s=30)

@@ -23,7 +23,8 @@ def two(ctx, **more):
     b = ctx.cluster(replicas=0, settings=more.pop("b_settings", None)).start()
     a = ctx.cluster(replicas=more.pop("replicas", 0), settings=knows(b, **more)).start()
     b.ok("CREATE TABLE orders(id INTEGER PRIMARY KEY, name TEXT UNIQUE, amount REAL, x)")
-    b.ok("INSERT INTO orders VALUES (1, 'one', 1.0, NULL), (2, 'two', 2.5, 9223372036854775807), (3, 'three', -1e300, x'00ff')")
+    b.ok("INSERT INTO orders VALUES (1, 'one', 1.0, NULL), (2, 'two', 2.5, 9223372036854775807), "
+         "(3, 'three', -1e300, x'00ff')")
     return a, b
 
 
@@ -70,6 +71,12 @@ class FakeNode:
             threading.Thread(target=self.serve, args=(s,), daemon=True).start()
 
     def serve(self, s):
+        try:
+            self.serve_requests(s)
+        except OSError:
+            pass  # whoever asked has gone
+
+    def serve_requests(self, s):
         with s:
             while True:
                 received = b""
@@ -136,7 +143,8 @@ def every_spelling_of_a_reference(ctx):
     a, b = two(ctx, b_settings={"bind": "localhost"}, remote={"allow": ["Localhost:*"]})
     b.ok('CREATE TABLE "my ""odd"" [t]able"(v); INSERT INTO "my ""odd"" [t]able" VALUES (1)')
     b.ok('CREATE TABLE "order"(v); INSERT INTO "order" VALUES (2)')
-    for name, value in (('"my ""odd"" [t]able"', 1), ("`my \"odd\" [t]able`", 1), ("order", 2), ("[order]", 2), ("'order'", 2)):
+    for name, value in (('"my ""odd"" [t]able"', 1), ("`my \"odd\" [t]able`", 1), ("order", 2), ("[order]", 2),
+                        ("'order'", 2)):
         assert a.ok("SELECT v FROM %s@%s" % (address(b), name))["rows"] == [[value]], name
         assert a.ok("SELECT x.v FROM %s@%s x" % (address(b), name))["rows"] == [[value]], name
     # No token goes to a name that was allowed and not configured, though it leads to the same node.
@@ -151,8 +159,8 @@ def ipv6_addresses(ctx):
             s.bind(("::1", 0))
         except OSError:
             ctx.skip("there is no IPv6 loopback address here")
-    fake = FakeNodeV6(http_answer(200, b'{"status":"ok","columns":["a"],"types":[""],"rows":[[1]],"row_count":1,"lsn":7,'
-                                       b'"node":"x","time_ms":1.0}'))
+    fake = FakeNodeV6(http_answer(200, b'{"status":"ok","columns":["a"],"types":[""],"rows":[[1]],"row_count":1,'
+                                       b'"lsn":7,"node":"x","time_ms":1.0}'))
     a = ctx.cluster(replicas=0).start()
     answer = a.ok("SELECT a FROM [0:0::1]:%d@t" % fake.port)
     assert answer["rows"] == [[1]] and answer["lsn"] == 7 and answer["node"] == "node1"
@@ -205,7 +213,8 @@ def what_cannot_be_is_refused(ctx):
     a.ok("CREATE TABLE here(id)")
     for sql, words in (
             ("CREATE VIEW v AS SELECT * FROM %s" % at(b), "not in CREATE VIEW"),
-            ("CREATE TRIGGER g AFTER INSERT ON here BEGIN INSERT INTO %s(id) VALUES (1); END" % at(b), "not in CREATE TRIGGER"),
+            ("CREATE TRIGGER g AFTER INSERT ON here BEGIN INSERT INTO %s(id) VALUES (1); END" % at(b),
+             "not in CREATE TRIGGER"),
             ("CREATE TABLE t AS SELECT * FROM %s" % at(b), "not in CREATE TABLE"),
             ("DROP TABLE %s" % at(b), "not in DROP TABLE"),
             ("SELECT * FROM %s" % at(b, "main.orders"), "no \".\" may follow"),
@@ -221,8 +230,8 @@ def what_cannot_be_is_refused(ctx):
         400, "SQL_ERROR")["statement"] == 1
     assert b.ok("SELECT count(*) FROM orders")["rows"] == [[3]] and a.ok("SELECT count(*) FROM here")["rows"] == [[0]]
     # Nobody without a token makes this node ask another.
-    a.client().request("POST", "/query", json.dumps({"sql": "SELECT * FROM %s" % at(b)}), token="wrong-wrong-wrong-wrong"
-                       ).must_fail(401, "UNAUTHORIZED")
+    a.client().request("POST", "/query", json.dumps({"sql": "SELECT * FROM %s" % at(b)}),
+                       token="wrong-wrong-wrong-wrong").must_fail(401, "UNAUTHORIZED")
     # Texts that only look alike stay what they were.
     assert a.ok("SELECT 'a@b', @p, \"id\" FROM here -- h:1@t", {"p": 1})["rows"] == []
 
@@ -233,7 +242,8 @@ def faults_of_the_other_node_are_named(ctx):
     nobody = Ports(0)
     message = a.query("SELECT * FROM %s" % at(b, "missing")).must_fail(502, "REMOTE_ERROR")["message"]
     assert at(b, "missing") in message and "no such table" in message, message
-    message = a.query("SELECT * FROM %s o, %s" % (at(b), at(b, '"not there"'))).must_fail(502, "REMOTE_ERROR")["message"]
+    answer = a.query("SELECT * FROM %s o, %s" % (at(b), at(b, '"not there"')))
+    message = answer.must_fail(502, "REMOTE_ERROR")["message"]
     assert at(b, "not there") in message, message
     message = a.query("SELECT * FROM 127.0.0.1:%d@t" % nobody.base).must_fail(502, "REMOTE_ERROR")["message"]
     assert "127.0.0.1:%d@t: that node cannot be reached" % nobody.base in message, message
@@ -305,7 +315,8 @@ def broken_answers_are_no_answers(ctx):
 @scenario(start=False)
 def requests_do_not_go_round_in_circles(ctx):
     a, b = two(ctx)
-    fake = FakeNode(http_answer(200, b'{"status":"ok","rows_affected":1,"last_insert_id":0,"lsn":1,"node":"n","time_ms":1.0}'))
+    fake = FakeNode(http_answer(200, b'{"status":"ok","rows_affected":1,"last_insert_id":0,"lsn":1,"node":"n",'
+                                     b'"time_ms":1.0}'))
     for sent, told in ((None, 1), ("1", 2), ("3", 4)):
         headers = {"Grizzly-Hops": sent} if sent else {}
         answer = a.client().request("POST", "/query", json.dumps({"sql": "DELETE FROM %s@t" % fake.address}), headers)
@@ -444,7 +455,7 @@ def node_that_dies_midway_breaks_the_answer(ctx):
         assert error["message"].startswith(at(b, "big") + ": the connection to that node broke"), error["message"]
         assert ids == list(range(1, len(ids) + 1)) and 0 < len(ids) < 300000, len(ids)
     # The same when it goes wrong there by itself, midway.
-    sql = ("SELECT id, name, CASE WHEN id < 299999 THEN 1 ELSE abs(-9223372036854775807 - 1) END FROM %s" % at(b, "big"))
+    sql = "SELECT id, name, CASE WHEN id < 299999 THEN 1 ELSE abs(-9223372036854775807 - 1) END FROM %s" % at(b, "big")
     with open_query(a, sql) as s:
         body, whole = dechunk(read_to_end(s))
     error = json.loads(body)
@@ -474,6 +485,27 @@ def clients_that_leave_end_the_work_there(ctx):
     for s in open_ones:
         with s:
             assert b'"status":"ok"' in read_to_end(s)
+    fake.close()
+
+
+@scenario(start=False, timeout_s=60)
+def node_stops_in_order_while_clients_stall(ctx):
+    a, b = two(ctx)
+    b.ok("CREATE TABLE big(id INTEGER PRIMARY KEY, name TEXT, amount REAL, grp INTEGER)")
+    b.ok(ROWS % (300000, "big"), timeout_ms=60000)
+    with open_query(a, "SELECT * FROM %s" % at(b, "big")) as s:
+        received = s.recv(1000)
+        a.stop()
+        _, whole = dechunk(received + read_to_end(s))
+    assert not whole
+    # The same when all had come, and only the client was waited for.
+    a.start()
+    fake = FakeNode(http_answer(200, b'{"columns":["a"],"rows":[[1]' + b",[2]" * 2000000 + b'],"status":"ok"}'))
+    with open_query(a, "SELECT a FROM %s@t" % fake.address) as s:
+        received = s.recv(1000)
+        a.stop()
+        _, whole = dechunk(received + read_to_end(s))
+    assert not whole
     fake.close()
 
 
