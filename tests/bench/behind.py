@@ -50,7 +50,7 @@ def away(cluster, node, wipe=False):
 def catch_up(bench, transactions):
     """Writes with one client while a replica is dead, then lets it catch up; seconds of both."""
     cluster = Cluster(bench.args.build_dir, os.path.join(bench.work_dir, "catchup"), bench.args.http_port + 500, 2,
-                      {"store": {"keep_bytes": 16 << 30}})
+                      {"log": {"keep_bytes": 16 << 30, "max_bytes": 16 << 30}})
     try:
         cluster.start()
         client = cluster.client()
@@ -63,6 +63,8 @@ def catch_up(bench, transactions):
                                      3600 * 1000, "--expect", '"status":"ok"')
             if written["requests"] < 0.99 * transactions:  # a busy machine may time a few out
                 raise BenchError("only %d of %d writes: %s" % (written["requests"], transactions, written["first_bad"]))
+            client.close()  # idle for so long that the server has closed it
+            client = cluster.client()
             answer = client.query("SELECT count(*) FROM t")
             goal, rows = answer["lsn"], answer["rows"]
         finally:
