@@ -60,7 +60,7 @@ class Context:
         e.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
         suppressions = os.path.join(self.source_dir, "tests", "integration")
         e.setdefault("LSAN_OPTIONS", "print_suppressions=0:suppressions=" + os.path.join(suppressions, "lsan.supp"))
-        e.setdefault("TSAN_OPTIONS", "halt_on_error=0 suppressions=" + os.path.join(suppressions, "tsan.supp"))
+        e.setdefault("TSAN_OPTIONS", "halt_on_error=0 atexit_sleep_ms=0 suppressions=" + os.path.join(suppressions, "tsan.supp"))
         return e
 
     def logs(self):
