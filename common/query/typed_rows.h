@@ -5,9 +5,9 @@
  * docs/protocol.md, "Typed rows", and here:
  *
  *	answer  = "GzRows" 0x00 version, result*, end
- *	result  = 'C' count, (name type)*count, row*, 'c' row_count
+ *	result  = 'C' count name*count type*count, row*, 'c' row_count
  *	row     = 'R' value*count
- *	end     = 'E' result_count lsn  |  'X' code message statement+1        (an error may stand in place of any of these)
+ *	end     = 'E' result_count lsn  |  'X' code message statement+1      (an error may stand before any row or mark)
  *	name, type, code, message = length, bytes
  *	value   = 0x00                                   NULL
  *		| 0x01 eight bytes, little-endian        REAL, never NaN
