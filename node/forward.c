@@ -21,6 +21,7 @@
 #include "common/base/buf.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/query/typed_rows.h"
 #include "node/front_request.h"
 
 #define WHOLE_BYTES_MAX ((size_t)64 << 10) /* an answer up to this goes back in one piece */
@@ -219,8 +220,10 @@ static enum db_err start_call(struct forward *f, struct errmsg *em)
 {
 	struct front_request *req = f->req;
 	uint64_t now_ms = clock_mono_ms(), left_ms = req->deadline_ms > now_ms ? req->deadline_ms - now_ms : 0;
+	bool typed = req->query != NULL && req->query->typed;
 	char timeout[64];
-	const char *const headers[] = {"Content-Type: application/json", FORWARDED_HEADER ": 1", timeout, NULL};
+	const char *const headers[] = {"Content-Type: application/json", FORWARDED_HEADER ": 1", timeout,
+				       typed ? "Accept: " TYPED_ROWS_TYPE : NULL, NULL};
 	struct http_call_request call = {.address = req->master_http,
 					 .path = req->query != NULL ? "/query" : http_request_path(req->http),
 					 .bearer_token = req->worker->token,

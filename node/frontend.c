@@ -19,6 +19,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/query/exec.h"
+#include "common/query/typed_rows.h"
 #include "node/federate.h"
 #include "node/front_request.h"
 #include "node/no_master.h"
@@ -39,6 +40,8 @@ struct frontend {
 
 static const char *content_type_of(const struct query_request *query)
 {
+	if (query->typed)
+		return TYPED_ROWS_TYPE;
 	return query->format == QUERY_NDJSON ? "application/x-ndjson" : "application/json";
 }
 
@@ -480,6 +483,13 @@ static bool is_authorized(struct front_worker *w, struct http_request *http, con
 	return http_token_ok(w->frontend->server, query->token, strlen(query->token));
 }
 
+static void start_query(struct front_request *req)
+{
+	req->query->typed =
+	    req->query->format == QUERY_ROWS && typed_rows_accepted(http_request_header(req->http, "Accept"));
+	front_request_dispatch(req);
+}
+
 void frontend_on_query(struct http_request *http)
 {
 	struct front_worker *w = http_worker_data(http_request_worker(http));
@@ -525,7 +535,7 @@ void frontend_on_query(struct http_request *http)
 	else if (req->federated != NULL)
 		federate_start(req);
 	else
-		front_request_dispatch(req);
+		start_query(req);
 }
 
 /* ---- life */

@@ -7,6 +7,7 @@
 #include "common/query/run.h"
 
 #include "common/base/clock.h"
+#include "common/query/typed_rows.h"
 
 /* started_us may have come from another thread's clock reading; never negative. */
 static uint64_t elapsed_since(uint64_t started_us)
@@ -22,6 +23,10 @@ static void put_end(struct run *r, uint64_t lsn, uint64_t started_us)
 
 	if (r->request->format == QUERY_NDJSON)
 		return;
+	if (r->typed) {
+		typed_rows_put_end(r->out, r->index, lsn);
+		return;
+	}
 	if (r->sink == NULL) {
 		answer_put_trailer(r->out, lsn, node, elapsed_since(started_us));
 		return;
@@ -68,6 +73,7 @@ enum query_outcome query_read(struct query_conn *c, const struct query_request *
 	    .sink = sink,
 	    .bytes_max = limits->bytes_max,
 	    .reading = true,
+	    .typed = request->typed && request->format == QUERY_ROWS,
 	    .start = out->len,
 	    .whole = out->len,
 	};

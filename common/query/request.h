@@ -63,6 +63,7 @@ struct query_request {
 	uint64_t max_lag_ms; /* UINT64_MAX: not given */
 	uint64_t timeout_ms; /* 0: not given */
 	enum query_format format;
+	bool typed; /* a read is answered as typed rows: the frontend sets it, for QUERY_ROWS only; the body does not */
 	const char *request_id; /* NUL-terminated, as query_request_id_ok() has it; NULL: not given */
 	void *document;         /* private: the parsed JSON the pointers point into */
 };

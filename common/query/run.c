@@ -10,6 +10,7 @@
 
 #include "common/query/bind.h"
 #include "common/query/sql_text.h"
+#include "common/query/typed_rows.h"
 
 enum query_code run_check_format(const struct query_request *request, const struct statement *first,
 				 struct query_error *error)
@@ -108,7 +109,9 @@ static enum query_outcome put_row(struct run *r, struct statement *s, uint64_t r
 	struct buf *out = r->out;
 	bool ok;
 
-	if (r->request->format == QUERY_ROWS) {
+	if (r->typed) {
+		ok = typed_rows_put_row(out, s->stmt, s->shape.columns);
+	} else if (r->request->format == QUERY_ROWS) {
 		if (row > 0)
 			buf_put_u8(out, ',');
 		ok = result_put_row(out, &s->shape, s->stmt);
@@ -139,8 +142,13 @@ static enum query_outcome begin_rows(struct run *r, struct statement *s)
 		return run_out_of_memory(r);
 	if (r->request->format == QUERY_NDJSON)
 		return QUERY_ANSWERED;
-	open_result(r);
-	buf_put(r->out, s->shape.head.data, s->shape.head.len);
+	if (r->typed) {
+		if (!typed_rows_put_columns(r->out, s->stmt))
+			return run_out_of_memory(r);
+	} else {
+		open_result(r);
+		buf_put(r->out, s->shape.head.data, s->shape.head.len);
+	}
 	if (r->out->failed)
 		return run_out_of_memory(r);
 	mark_whole(r, RUN_OPEN_ROWS);
@@ -151,6 +159,10 @@ static void end_rows(struct run *r, uint64_t rows)
 {
 	if (r->request->format == QUERY_NDJSON)
 		return;
+	if (r->typed) {
+		typed_rows_put_result_end(r->out, rows);
+		return;
+	}
 	buf_puts(r->out, "],\"row_count\":");
 	json_put_int(r->out, (int64_t)rows);
 }
@@ -214,7 +226,7 @@ static enum query_outcome run_statement(struct run *r, struct statement *s)
 	c->authorizer.phase = AUTHORIZER_STEP;
 	if (outcome != QUERY_ANSWERED)
 		return outcome;
-	if (r->results)
+	if (r->results && !r->typed)
 		buf_put_u8(r->out, '}');
 	return piece_done(r, RUN_OPEN_RESULTS);
 }
@@ -231,8 +243,11 @@ static enum query_outcome begin_answer(struct run *r, const struct statement *fi
 		return fail(r, code);
 	if (r->request->format == QUERY_NDJSON)
 		return QUERY_ANSWERED;
-	buf_puts(r->out, r->sink != NULL ? "{" : "{\"status\":\"ok\",");
-	if (r->results)
+	if (r->typed)
+		typed_rows_put_magic(r->out);
+	else
+		buf_puts(r->out, r->sink != NULL ? "{" : "{\"status\":\"ok\",");
+	if (r->results && !r->typed)
 		buf_puts(r->out, "\"results\":[");
 	mark_whole(r, RUN_OPEN_RESULTS);
 	return QUERY_ANSWERED;
@@ -318,7 +333,7 @@ enum query_outcome run_request(struct run *r)
 	if (outcome != QUERY_ANSWERED)
 		return outcome;
 	r->several = false; /* what fails from here on is no statement's fault */
-	if (r->results)
+	if (r->results && !r->typed)
 		buf_puts(r->out, "]");
 	mark_whole(r, RUN_OPEN_ANSWER);
 	return r->out->failed ? run_out_of_memory(r) : QUERY_ANSWERED;
@@ -336,6 +351,10 @@ enum query_outcome run_break_off(struct run *r, enum query_outcome outcome)
 	out->len = r->whole;
 	if (r->request->format == QUERY_NDJSON) {
 		answer_put_error(out, r->error);
+		return QUERY_BROKEN;
+	}
+	if (r->typed) {
+		typed_rows_put_error(out, r->error);
 		return QUERY_BROKEN;
 	}
 	if (r->open == RUN_OPEN_ROWS)

@@ -17,6 +17,7 @@ struct run {
 	const struct query_sink *sink; /* NULL: the whole answer stays in out */
 	size_t bytes_max;              /* of the answer without a sink; 0: no limit */
 	bool reading;                  /* statements that write are refused */
+	bool typed;                    /* in the form of typed_rows.h; while reading only */
 	bool wrote;                    /* some statement was one that writes */
 	bool alone_allowed;            /* outside a transaction: VACUUM may run, if it is the only statement */
 
