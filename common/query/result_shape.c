@@ -185,25 +185,26 @@ done:
 
 static bool put_column(struct buf *out, sqlite3_stmt *stmt, int i)
 {
+	sqlite3_value *v = sqlite3_column_value(stmt, i); /* one look-up for what follows */
 	const void *bytes;
 	int len;
 
-	switch (sqlite3_column_type(stmt, i)) {
+	switch (sqlite3_value_type(v)) {
 	case SQLITE_INTEGER:
-		json_put_int(out, sqlite3_column_int64(stmt, i));
+		json_put_int(out, sqlite3_value_int64(v));
 		return true;
 	case SQLITE_FLOAT:
-		json_put_real(out, sqlite3_column_double(stmt, i));
+		json_put_real(out, sqlite3_value_double(v));
 		return true;
 	case SQLITE_TEXT:
-		bytes = sqlite3_column_text(stmt, i);
+		bytes = sqlite3_value_text(v);
 		if (bytes == NULL)
 			return false;
-		json_put_string(out, bytes, (size_t)sqlite3_column_bytes(stmt, i));
+		json_put_string(out, bytes, (size_t)sqlite3_value_bytes(v));
 		return true;
 	case SQLITE_BLOB:
-		bytes = sqlite3_column_blob(stmt, i);
-		len = sqlite3_column_bytes(stmt, i);
+		bytes = sqlite3_value_blob(v);
+		len = sqlite3_value_bytes(v);
 		if (bytes == NULL && len > 0)
 			return false;
 		json_put_blob(out, bytes, (size_t)len);

@@ -50,13 +50,13 @@ void typed_rows_put_number(struct buf *out, uint64_t v)
 		out->len = (size_t)(store_number(out->data + out->len, v) - out->data);
 }
 
-static void put_integer(struct buf *out, int64_t v)
-{
-	uint8_t *at;
+/* Each of these writes one value at the end of out, where VALUE_BYTES_MAX and the bytes of a text or blob have room. */
+#define VALUE_BYTES_MAX (1 + TYPED_NUMBER_BYTES_MAX)
 
-	if (!buf_reserve(out, 1 + TYPED_NUMBER_BYTES_MAX))
-		return;
-	at = out->data + out->len;
+static inline void store_integer(struct buf *out, int64_t v)
+{
+	uint8_t *at = out->data + out->len;
+
 	if (v >= 0 && v <= TYPED_SHORT_INTEGER_MAX) {
 		*at++ = (uint8_t)(TYPED_SHORT_INTEGER | v);
 	} else {
@@ -66,29 +66,24 @@ static void put_integer(struct buf *out, int64_t v)
 	out->len = (size_t)(at - out->data);
 }
 
-static void put_real(struct buf *out, double v)
+static inline void store_real(struct buf *out, double v)
 {
 	uint64_t bits;
 
 	if (isnan(v)) {
-		buf_put_u8(out, TYPED_NULL);
+		out->data[out->len++] = TYPED_NULL;
 		return;
 	}
-	if (!buf_reserve(out, 9))
-		return;
 	memcpy(&bits, &v, sizeof(bits));
 	out->data[out->len] = TYPED_REAL;
 	store_u64le(out->data + out->len + 1, bits);
 	out->len += 9;
 }
 
-static void put_bytes(struct buf *out, enum typed_rows_value tag, const void *bytes, size_t len)
+static inline void store_bytes(struct buf *out, enum typed_rows_value tag, const void *bytes, size_t len)
 {
-	uint8_t *at;
+	uint8_t *at = out->data + out->len;
 
-	if (!buf_reserve(out, len + 1 + TYPED_NUMBER_BYTES_MAX))
-		return;
-	at = out->data + out->len;
 	if (tag == TYPED_TEXT && len <= TYPED_SHORT_TEXT_MAX) {
 		*at++ = (uint8_t)(TYPED_SHORT_TEXT | len);
 	} else {
@@ -102,63 +97,58 @@ static void put_bytes(struct buf *out, enum typed_rows_value tag, const void *by
 
 void typed_rows_put_value(struct buf *out, const struct query_value *v)
 {
-	switch (v->type) {
-	case QUERY_NULL:
-		buf_put_u8(out, TYPED_NULL);
-		break;
-	case QUERY_INTEGER:
-		put_integer(out, v->integer);
-		break;
-	case QUERY_REAL:
-		put_real(out, v->real);
-		break;
-	case QUERY_TEXT:
-		put_bytes(out, TYPED_TEXT, v->data.bytes, v->data.len);
-		break;
-	case QUERY_BLOB:
-		put_bytes(out, TYPED_BLOB, v->data.bytes, v->data.len);
-		break;
-	}
+	bool has_bytes = v->type == QUERY_TEXT || v->type == QUERY_BLOB;
+
+	if (!buf_reserve(out, VALUE_BYTES_MAX + (has_bytes ? v->data.len : 0)))
+		return;
+	if (v->type == QUERY_NULL)
+		out->data[out->len++] = TYPED_NULL;
+	else if (v->type == QUERY_INTEGER)
+		store_integer(out, v->integer);
+	else if (v->type == QUERY_REAL)
+		store_real(out, v->real);
+	else
+		store_bytes(out, v->type == QUERY_TEXT ? TYPED_TEXT : TYPED_BLOB, v->data.bytes, v->data.len);
 }
 
-static bool put_column(struct buf *out, sqlite3_stmt *stmt, int i)
+/* One value; room is what the rest of the row needs besides texts and blobs. False: SQLite had no memory for it. */
+static bool put_column(struct buf *out, sqlite3_value *v, size_t room)
 {
+	int type = sqlite3_value_type(v);
 	const void *bytes;
 	size_t len;
 
-	switch (sqlite3_column_type(stmt, i)) {
+	switch (type) {
 	case SQLITE_INTEGER:
-		put_integer(out, sqlite3_column_int64(stmt, i));
+		store_integer(out, sqlite3_value_int64(v));
 		return true;
 	case SQLITE_FLOAT:
-		put_real(out, sqlite3_column_double(stmt, i));
+		store_real(out, sqlite3_value_double(v));
 		return true;
 	case SQLITE_TEXT:
-		bytes = sqlite3_column_text(stmt, i);
-		if (bytes == NULL)
-			return false;
-		put_bytes(out, TYPED_TEXT, bytes, (size_t)sqlite3_column_bytes(stmt, i));
-		return true;
 	case SQLITE_BLOB:
-		bytes = sqlite3_column_blob(stmt, i);
-		len = (size_t)sqlite3_column_bytes(stmt, i);
-		if (bytes == NULL && len > 0)
+		bytes = type == SQLITE_TEXT ? sqlite3_value_text(v) : sqlite3_value_blob(v);
+		len = (size_t)sqlite3_value_bytes(v);
+		if (bytes == NULL && (type == SQLITE_TEXT || len > 0))
 			return false;
-		put_bytes(out, TYPED_BLOB, bytes, len);
+		if (buf_reserve(out, room + len))
+			store_bytes(out, type == SQLITE_TEXT ? TYPED_TEXT : TYPED_BLOB, bytes, len);
 		return true;
 	default:
-		buf_put_u8(out, TYPED_NULL);
+		out->data[out->len++] = TYPED_NULL;
 		return true;
 	}
 }
 
 bool typed_rows_put_row(struct buf *out, sqlite3_stmt *stmt, int columns)
 {
+	size_t room = 1 + (size_t)columns * VALUE_BYTES_MAX;
 	int i;
 
-	buf_put_u8(out, TYPED_ROWS_ROW);
-	for (i = 0; i < columns; i++)
-		if (!put_column(out, stmt, i))
+	if (buf_reserve(out, room))
+		out->data[out->len++] = TYPED_ROWS_ROW;
+	for (i = 0; i < columns && !out->failed; i++)
+		if (!put_column(out, sqlite3_column_value(stmt, i), room))
 			return false;
 	return true;
 }

@@ -504,11 +504,11 @@ static enum rows_take skip_value(struct rows_reader *r)
 static enum rows_take take_key(struct rows_reader *r)
 {
 	struct rows_json *j = &r->json;
-	size_t start, len;
+	size_t start, len, quote = r->pos;
 	unsigned key;
 	enum rows_take take = take_text(r, &start, &len);
 
-	if (take == ROWS_CUT && r->in.len - r->pos > KEY_MAX)
+	if (take == ROWS_CUT ? r->in.len - r->pos > KEY_MAX : take == ROWS_TOOK && r->pos - quote > KEY_MAX)
 		return bad(r, "a key is too long");
 	if (take != ROWS_TOOK)
 		return take;
@@ -558,13 +558,14 @@ static enum rows_take take_statement(struct rows_reader *r)
 static enum rows_take take_words(struct rows_reader *r)
 {
 	struct rows_json *j = &r->json;
-	size_t start, len;
+	size_t start, len, quote = r->pos;
 	enum rows_take take;
 
 	if (*at(r, r->pos) != '"')
 		return bad(r, "a text is expected");
 	take = take_text(r, &start, &len);
-	if (take == ROWS_CUT && r->in.len - r->pos > ROWS_MESSAGE_MAX)
+	if (take == ROWS_CUT ? r->in.len - r->pos > ROWS_MESSAGE_MAX
+			     : take == ROWS_TOOK && r->pos - quote > ROWS_MESSAGE_MAX)
 		return bad(r, "a message is too long");
 	if (take != ROWS_TOOK)
 		return take;

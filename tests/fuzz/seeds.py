@@ -92,6 +92,27 @@ def federation():
     yield "lines", bytes([3, 4]) + b'{"a":1}\n{"a":2}\n{"status":"error","code":"TIMEOUT","message":"late"}\n'
 
 
+def rows():
+    answers = (
+        b'{"status":"ok","columns":["a","b"],"types":["","text"],"rows":[[1,"x\\u00e9\\ud83d\\ude00"],[-2.5e3,null],[{"$blob":"AAE="},'
+        b'{"$real":"-inf"}]],"row_count":3,"lsn":7,"node":"n","time_ms":1.5,"remote":[{"x":[]}]}\n',
+        b'{"results":[{"columns":["v"],"types":[""],"rows":[[9223372036854775807]],"row_count":1},{"rows_affected":1}],"lsn":1,'
+        b'"status":"ok"}',
+        b'{"columns":["a"],"types":[""],"rows":[[1],[2]],"status":"error","code":"TIMEOUT","message":"late","statement":1}',
+        b'{"status":"ok","rows_affected":1,"last_insert_id":0,"lsn":1}',
+    )
+    for i, answer in enumerate(answers):
+        yield "json%d" % i, bytes([0, i * 9]) + answer
+    magic = b"GzRows\0\1"
+    typed = (
+        b"C\2\1a\1b\0\4textR\x81\x41xR\2\xff\1\0R\1\0\0\0\0\0\0\xf0\x3f\4\2abc\3E\1\7",
+        b"C\1\1a\0R\3\x40" + b"x" * 64 + b"c\1C\0R" + b"c\1E\2\x80\1",
+        b"C\1\1a\0R\x80X\7TIMEOUT\4late\2",
+    )
+    for i, answer in enumerate(typed):
+        yield "typed%d" % i, bytes([1, i * 9]) + magic + answer
+
+
 def wal():
     for pages in range(4):
         yield "record%d" % pages, bytes([0, pages << 5 | 6]) + struct.pack(
@@ -222,7 +243,7 @@ def files():
             yield "copy%x_%d" % (how, at), bytes([6, how & 9]) + bytes(3) + struct.pack("<HBB", at, 0, 4) + b"\1\xff\x80\7"
 
 
-TARGETS = {"cluster": cluster, "federation": federation, "files": files, "sql": sql, "stream": stream, "wal": wal, "wire": wire, "request": request}
+TARGETS = {"cluster": cluster, "federation": federation, "files": files, "sql": sql, "stream": stream, "wal": wal, "wire": wire, "request": request, "rows": rows}
 
 
 def main():
