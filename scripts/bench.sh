@@ -7,17 +7,20 @@ set -euo pipefail
 
 build_dir=${GRIZZLY_BUILD_DIR:-$top_dir/build}
 arguments=()
+yardstick_packages=()
 
 print_help() {
 	cat <<-END
 	Usage: scripts/bench.sh [--quick] [--only NAME]… [--json FILE] [--build-dir DIR] [--work-dir DIR] [--http-port PORT]
-	                        [--workers N] [--keep]
+	                        [--workers N] [--postgres] [--keep]
 
 	Prints a table: what was measured, the yardstick taken in the same run, the ratio of both, p50 and p99.
 
 	  --quick          short runs: a smoke test, not a measurement
 	  --only NAME      one of disk, store, pipeline, catchup, snapshot, memory, reads, writes, bulk, lag,
-	                   failover, restart; may be repeated
+	                   failover, restart, add-replica, federation; may be repeated
+	  --postgres       federation: compare with postgres_fdw between two scratch servers of PostgreSQL 15, which is
+	                   installed for it
 	  --json FILE      write every figure there
 	  --build-dir DIR  where to build (build/)
 	  --work-dir DIR   where databases are written (\$TMPDIR or /tmp): its disk is the one that is measured
@@ -39,6 +42,11 @@ while [ $# -gt 0 ]; do
 		arguments+=("$1" "$2")
 		shift 2
 		;;
+	--postgres)
+		yardstick_packages=(postgresql-15)
+		arguments+=("$1")
+		shift
+		;;
 	--quick | --keep)
 		arguments+=("$1")
 		shift
@@ -51,7 +59,7 @@ while [ $# -gt 0 ]; do
 	esac
 done
 
-install_packages "${build_packages[@]}" python3
+install_packages "${build_packages[@]}" "${yardstick_packages[@]}" python3
 mkdir -p "$build_dir"
 build_dir=$(cd "$build_dir" && pwd)
 build "$build_dir" "all bench-programs"

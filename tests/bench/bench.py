@@ -20,6 +20,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import behind  # noqa: E402
+import federation  # noqa: E402
 from cluster import BenchError, Client, Cluster, cpu_seconds, memory_kib  # noqa: E402
 
 ROWS = 100000
@@ -463,9 +464,12 @@ class Bench:
                       "%.2f" % behind.middle_of(runs, ratio), "", "", what)
         self.results["snapshot"] = runs
 
+    def federation(self):
+        federation.federation(self)
+
     # -- all of it
 
-    STANDALONE = ("disk", "store", "pipeline", "catchup", "snapshot", "add-replica")
+    STANDALONE = ("disk", "store", "pipeline", "catchup", "snapshot", "add-replica", "federation")
     CLUSTERED = ("memory", "reads", "writes", "bulk", "lag", "failover", "restart")
 
     def run(self):
@@ -600,6 +604,7 @@ def main():
     parser.add_argument("--build-dir", required=True)
     parser.add_argument("--quick", action="store_true", help="short runs: a smoke test, not a measurement")
     parser.add_argument("--only", action="append", choices=Bench.STANDALONE + Bench.CLUSTERED)
+    parser.add_argument("--postgres", action="store_true", help="federation: compare with postgres_fdw")
     parser.add_argument("--json", metavar="FILE", help="write everything measured there")
     parser.add_argument("--http-port", type=int, default=18480)
     parser.add_argument("--workers", type=int, default=2, help="threads of the bare evhttp server")
