@@ -6,12 +6,12 @@
  * at; values of others are passed over without being kept. Stricter than JSON where our nodes are: no duplicate of a key
  * that matters, columns and types before rows, a row count for each result, integers within 64 bits.
  */
-#include <endian.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/query/base64.h"
+#include "common/query/json_scan.h"
 #include "common/remote/rows_form.h"
 
 #define NUMBER_MAX 64u  /* bytes of a number; ours have at most 25 */
@@ -90,27 +90,6 @@ static bool skip_spaces(struct rows_reader *r)
 
 /* ---- texts */
 
-#define ONES        0x0101010101010101u
-#define HIGHS       0x8080808080808080u
-#define HAS_ZERO(w) (((w)-ONES) & ~(w)&HIGHS)
-
-/* Where a quote, backslash or control character comes next; end when none does. */
-static const char *find_special(const char *p, const char *end)
-{
-	uint64_t w, hit;
-
-	for (; (size_t)(end - p) >= sizeof(w); p += sizeof(w)) {
-		memcpy(&w, p, sizeof(w));
-		w = le64toh(w);
-		hit = HAS_ZERO(w ^ ONES * '"') | HAS_ZERO(w ^ ONES * '\\') | ((w - ONES * 0x20) & ~w & HIGHS);
-		if (hit != 0)
-			return p + __builtin_ctzll(hit) / 8; /* the first hit is never a false one */
-	}
-	while (p < end && *p != '"' && *p != '\\' && (unsigned char)*p >= 0x20)
-		p++;
-	return p;
-}
-
 /* The text whose quote stands at offset `quote`. ROWS_TOOK: it ends before *behind, which is past its other quote, and
  * *escaped tells whether it is to be unescaped. */
 static enum rows_take find_text_end(struct rows_reader *r, size_t quote, size_t *behind, bool *escaped)
@@ -121,7 +100,7 @@ static enum rows_take find_text_end(struct rows_reader *r, size_t quote, size_t 
 	if (r->scan <= quote)
 		r->scan_escaped = false;
 	for (;;) {
-		p = find_special(p, end);
+		p = json_find_special(p, end);
 		if (p < end && *p == '"') {
 			r->scan = 0;
 			*escaped = r->scan_escaped;

@@ -4,12 +4,15 @@
  * A JSON scanner that builds nothing: it follows strings and brackets byte by byte and copies what it passes. Keys of the
  * answer's own object are looked at; the values of those in withheld[] are kept aside instead of copied. out holds what was
  * copied and not sent; its first `ready` bytes end where the answer could be broken off, and there `open` brackets are open.
+ * Bytes are copied in spans as long as possible, which begin and end within one piece.
  */
 #include "common/remote/shipped_answer.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "common/query/json_scan.h"
 
 #define DEPTH_MAX       16u            /* an answer needs 7: {results:[{rows:[[{"$blob":""}]]}]} */
 #define KEY_MAX         64             /* of a key of the answer itself or of a result */
@@ -63,6 +66,7 @@ struct shipped_answer {
 	size_t scalar_len;
 	struct buf kept[KEPT_COUNT];
 	struct buf out;
+	const char *span, *span_end; /* of the piece being fed: what belongs behind out and is not copied yet */
 	size_t ready;                /* bytes of out that may go */
 	unsigned open;               /* depth where ready ends */
 	char open_levels[DEPTH_MAX]; /* what closes them */
@@ -111,11 +115,17 @@ static const char *kept_text(const struct shipped_answer *a, enum kept which)
 
 /* ---- what is passed on */
 
+static void copy_span(struct shipped_answer *a)
+{
+	buf_put(&a->out, a->span, (size_t)(a->span_end - a->span));
+	a->span = a->span_end = NULL;
+}
+
 static void mark_ready(struct shipped_answer *a)
 {
 	unsigned i;
 
-	a->ready = a->out.len;
+	a->ready = a->out.len + (size_t)(a->span_end - a->span);
 	a->ready_members = a->has_members;
 	a->open = a->depth;
 	for (i = 0; i < a->depth; i++)
@@ -123,12 +133,17 @@ static void mark_ready(struct shipped_answer *a)
 }
 
 /* Copies or keeps bytes of the value, as its key demands. Those of the answer's object itself are neither. */
-static void pass(struct shipped_answer *a, const char *bytes, size_t len)
+static inline void pass(struct shipped_answer *a, const char *bytes, size_t len)
 {
-	if (a->kept_now >= 0)
+	if (a->kept_now >= 0) {
 		buf_put(&a->kept[a->kept_now], bytes, len);
-	else
-		buf_put(&a->out, bytes, len);
+		return;
+	}
+	if (bytes != a->span_end) {
+		copy_span(a);
+		a->span = bytes;
+	}
+	a->span_end = bytes + len;
 }
 
 /* A key of the answer's object is complete. */
@@ -144,6 +159,7 @@ static enum db_err take_member(struct shipped_answer *a, struct errmsg *em)
 		a->kept_now = i;
 		return DB_OK;
 	}
+	copy_span(a);
 	if (a->has_members)
 		buf_put_u8(&a->out, ',');
 	a->has_members = true;
@@ -209,7 +225,12 @@ static bool is_space(char c)
 	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
 }
 
-/* The byte begins a value. */
+static bool begins_scalar(char c)
+{
+	return (c >= '0' && c <= '9') || c == '-' || c == 't' || c == 'f' || c == 'n';
+}
+
+/* The byte begins a value that is no scalar. */
 static enum db_err begin_value(struct shipped_answer *a, char c, struct errmsg *em)
 {
 	if (c == '"') {
@@ -217,10 +238,6 @@ static enum db_err begin_value(struct shipped_answer *a, char c, struct errmsg *
 		a->string_is_key = false;
 	} else if (c == '[' || c == '{') {
 		return open_level(a, c, em);
-	} else if ((c >= '0' && c <= '9') || c == '-' || c == 't' || c == 'f' || c == 'n') {
-		a->state = ST_SCALAR;
-		a->scalar[0] = c;
-		a->scalar_len = 1;
 	} else {
 		return no_answer(em, "a value is expected");
 	}
@@ -299,10 +316,10 @@ static enum db_err take_text(struct shipped_answer *a, const char *p, const char
 		p++;
 		a->state = ST_STRING;
 	}
-	while (p < end && *p != '"') {
-		if ((unsigned char)*p < 0x20)
+	while ((p = json_find_special(p, end)) < end && *p != '"') {
+		if (*p != '\\')
 			return no_answer(em, "a control character stands in a text");
-		if (*p == '\\' && ++p == end) {
+		if (++p == end) {
 			a->state = ST_STRING_SLASH;
 			break;
 		}
@@ -335,7 +352,8 @@ static const char *skip_digits(const char *p)
 	return p;
 }
 
-static bool is_number(const char *p)
+/* Where the number at p ends; NULL: it is none. A byte that is none of a number stands behind it. */
+static const char *number_end(const char *p)
 {
 	const char *from;
 
@@ -344,12 +362,12 @@ static bool is_number(const char *p)
 	from = p;
 	p = skip_digits(p);
 	if (p == from || (*from == '0' && p > from + 1))
-		return false;
+		return NULL;
 	if (*p == '.') {
 		from = ++p;
 		p = skip_digits(p);
 		if (p == from)
-			return false;
+			return NULL;
 	}
 	if (*p == 'e' || *p == 'E') {
 		p++;
@@ -358,31 +376,43 @@ static bool is_number(const char *p)
 		from = p;
 		p = skip_digits(p);
 		if (p == from)
-			return false;
+			return NULL;
 	}
-	return *p == '\0';
+	return p;
 }
 
-/* Goes on in a number or word. */
+static bool is_scalar(const char *p, const char *end)
+{
+	if (*p == '-' || is_digit(*p))
+		return number_end(p) == end;
+	return (end - p == 4 && (memcmp(p, "null", 4) == 0 || memcmp(p, "true", 4) == 0)) ||
+	       (end - p == 5 && memcmp(p, "false", 5) == 0);
+}
+
+/* Goes on in a number or word; scalar has what earlier pieces held of it. Behind it stands a byte that is none of it. */
 static enum db_err take_scalar(struct shipped_answer *a, const char *p, const char *end, const char **next,
 			       struct errmsg *em)
 {
 	const char *start = p;
+	bool whole;
 
-	for (; p < end && is_scalar_byte(*p); p++) {
-		if (a->scalar_len == sizeof(a->scalar) - 1)
-			return no_answer(em, "a number is too long");
-		a->scalar[a->scalar_len++] = *p;
-	}
+	while (p < end && is_scalar_byte(*p))
+		p++;
 	*next = p;
 	pass(a, start, (size_t)(p - start));
-	if (p == end)
-		return DB_OK;
-	a->scalar[a->scalar_len] = '\0';
-	if (!is_number(a->scalar) && strcmp(a->scalar, "null") != 0 && strcmp(a->scalar, "true") != 0 &&
-	    strcmp(a->scalar, "false") != 0)
-		return no_answer(em, "a value is none");
-	return value_ended(a, em);
+	if (a->scalar_len + (size_t)(p - start) > sizeof(a->scalar) - 1)
+		return no_answer(em, "a number is too long");
+	if (a->scalar_len == 0 && p < end) {
+		whole = is_scalar(start, p);
+	} else {
+		memcpy(a->scalar + a->scalar_len, start, (size_t)(p - start));
+		a->scalar_len += (size_t)(p - start);
+		if (p == end)
+			return DB_OK;
+		a->scalar[a->scalar_len] = '\0';
+		whole = is_scalar(a->scalar, a->scalar + a->scalar_len);
+	}
+	return whole ? value_ended(a, em) : no_answer(em, "a value is none");
 }
 
 static enum db_err check_sizes(const struct shipped_answer *a, struct errmsg *em)
@@ -399,10 +429,16 @@ static enum db_err feed_json(struct shipped_answer *a, const char *p, const char
 	enum db_err err = DB_OK;
 
 	while (p < end && err == DB_OK) {
-		if (a->state == ST_STRING || a->state == ST_STRING_SLASH) {
+		if (a->state == ST_AFTER_VALUE && *p == ',' && a->depth > 1) {
+			pass(a, p++, 1); /* what comes most often, first */
+			a->state = a->levels[a->depth - 1].closes == '}' ? ST_KEY : ST_VALUE;
+		} else if (a->state == ST_STRING || a->state == ST_STRING_SLASH) {
 			err = take_text(a, p, end, &p, em);
 		} else if (a->state == ST_SCALAR) {
 			err = take_scalar(a, p, end, &p, em);
+		} else if ((a->state == ST_VALUE || a->state == ST_FIRST_VALUE) && begins_scalar(*p)) {
+			a->state = ST_SCALAR; /* with this byte */
+			a->scalar_len = 0;
 		} else if (is_space(*p)) {
 			p++;
 		} else {
@@ -412,6 +448,7 @@ static enum db_err feed_json(struct shipped_answer *a, const char *p, const char
 			err = step(a, *p++, em);
 		}
 	}
+	copy_span(a);
 	return err == DB_OK ? check_sizes(a, em) : err;
 }
 
