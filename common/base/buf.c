@@ -1,4 +1,4 @@
-/* buf.c - see buf.h. Only buf_reserve() can fail, and it says so in b->failed. */
+/* buf.c - see buf.h. Only buf_grow() can fail, and it says so in b->failed. */
 #include "common/base/buf.h"
 
 #include <stdio.h>
@@ -23,7 +23,7 @@ void buf_clear(struct buf *b)
 	b->failed = false;
 }
 
-bool buf_reserve(struct buf *b, size_t extra)
+bool buf_grow(struct buf *b, size_t extra)
 {
 	size_t cap = b->cap ? b->cap : BUF_CAP_MIN;
 	uint8_t *data;
@@ -56,14 +56,6 @@ uint8_t *buf_take(struct buf *b, size_t *len)
 	return data;
 }
 
-void buf_put(struct buf *b, const void *bytes, size_t len)
-{
-	if (len == 0 || !buf_reserve(b, len))
-		return;
-	memcpy(b->data + b->len, bytes, len);
-	b->len += len;
-}
-
 void buf_printf(struct buf *b, const char *fmt, ...)
 {
 	va_list ap;
@@ -78,11 +70,6 @@ void buf_printf(struct buf *b, const char *fmt, ...)
 	vsnprintf((char *)b->data + b->len, (size_t)n + 1, fmt, ap);
 	va_end(ap);
 	b->len += (size_t)n;
-}
-
-void buf_put_u8(struct buf *b, uint8_t v)
-{
-	buf_put(b, &v, 1);
 }
 
 void buf_put_u16le(struct buf *b, uint16_t v)

@@ -26,14 +26,33 @@ void buf_init(struct buf *b);  /* an empty buffer, nothing allocated; `struct bu
 void buf_fini(struct buf *b);  /* frees and empties; may be used again */
 void buf_clear(struct buf *b); /* len = 0, failed = false, the memory is kept */
 
-/* Makes room for extra more bytes. False and b->failed when memory is short. */
-bool buf_reserve(struct buf *b, size_t extra);
+bool buf_grow(struct buf *b, size_t extra); /* for buf_reserve() alone: the room is not there */
+
+/* Makes room for extra more bytes. False and b->failed when memory is short. Inline, as buf_put() and buf_put_u8() are:
+ * every value of every row passes here several times. */
+static inline bool buf_reserve(struct buf *b, size_t extra)
+{
+	return !b->failed && b->cap - b->len >= extra ? true : buf_grow(b, extra);
+}
+
 /* Moves the content out; the caller owns and free()s it. NULL when the buffer is empty or failed. */
 uint8_t *buf_take(struct buf *b, size_t *len);
 
-void buf_put(struct buf *b, const void *bytes, size_t len);
+static inline void buf_put(struct buf *b, const void *bytes, size_t len)
+{
+	if (len == 0 || !buf_reserve(b, len))
+		return;
+	memcpy(b->data + b->len, bytes, len);
+	b->len += len;
+}
+
 void buf_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
-void buf_put_u8(struct buf *b, uint8_t v);
+static inline void buf_put_u8(struct buf *b, uint8_t v)
+{
+	if (buf_reserve(b, 1))
+		b->data[b->len++] = v;
+}
+
 void buf_put_u16le(struct buf *b, uint16_t v);
 void buf_put_u32le(struct buf *b, uint32_t v);
 void buf_put_u64le(struct buf *b, uint64_t v);
