@@ -8,7 +8,7 @@
  * max_connections calls of one address are with libcurl. (3) A request that may have reached the other side is never
  * sent twice: libcurl by itself repeats a request when a kept connection turns out to be closed, and a write repeated
  * is a write done twice. The pre-request hook, which libcurl calls each time it is about to send, stops the second
- * time of anything but a GET; and only a call whose hook was never called ends with DB_UNAVAILABLE.
+ * time of what is not repeatable; and only a call whose hook was never called ends with DB_UNAVAILABLE.
  *
  * A call that ends while libcurl is calling us (a handler cancels) is told so at once and buried when libcurl was left.
  */
@@ -33,11 +33,13 @@
 
 enum call_state { CALL_QUEUED, CALL_RUNNING, CALL_ENDED };
 
-/* One remote address with calls; gone when it has none. */
+/* One remote address with calls or connections; gone when it has none. */
 struct remote {
 	LIST_ENTRY(remote) next;
+	struct http_client *client;
 	TAILQ_HEAD(, http_call) queue;
 	unsigned running;
+	unsigned connections;
 	char address[];
 };
 
@@ -54,7 +56,7 @@ struct http_call {
 	bool head_told;
 	bool paused;
 	bool resume_wanted;
-	bool is_get;
+	bool repeatable;
 	bool sent;   /* the request went out, or began to */
 	bool resent; /* libcurl wanted to send it once more, (3) */
 	char error[CURL_ERROR_SIZE];
@@ -63,6 +65,7 @@ struct http_call {
 /* Changed on the client's thread, read by any. */
 struct live_counters {
 	atomic_uint_fast64_t requests_total, failures_total, connections_opened_total, reused_total, waited_total;
+	atomic_uint_fast64_t resent_total;
 	atomic_uint_fast64_t connections_open, in_flight, queued;
 };
 
@@ -101,6 +104,7 @@ static struct remote *remote_get(struct http_client *c, const char *address)
 	if (r == NULL)
 		return NULL;
 	memcpy(r->address, address, size);
+	r->client = c;
 	TAILQ_INIT(&r->queue);
 	LIST_INSERT_HEAD(&c->remotes, r, next);
 	return r;
@@ -108,7 +112,7 @@ static struct remote *remote_get(struct http_client *c, const char *address)
 
 static void remote_put(struct remote *r)
 {
-	if (r->running > 0 || !TAILQ_EMPTY(&r->queue))
+	if (r->running > 0 || r->connections > 0 || !TAILQ_EMPTY(&r->queue))
 		return;
 	LIST_REMOVE(r, next);
 	free(r);
@@ -262,10 +266,12 @@ static int on_about_to_send(void *arg, char *remote_ip, char *local_ip, int remo
 	(void)local_ip;
 	(void)remote_port;
 	(void)local_port;
-	if (call->sent && !call->is_get) {
+	if (call->sent && !call->repeatable) {
 		call->resent = true;
 		return CURL_PREREQFUNC_ABORT;
 	}
+	if (call->sent)
+		call->client->counters.resent_total++;
 	call->sent = true;
 	return CURL_PREREQFUNC_OK;
 }
@@ -311,21 +317,30 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *arg)
 
 static curl_socket_t on_socket_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
-	struct http_client *c = arg;
+	struct remote *r = arg;
+	const struct http_client_options *o = &r->client->options;
 	curl_socket_t fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 
 	(void)purpose;
 	if (fd == -1)
 		return CURL_SOCKET_BAD;
-	c->counters.connections_open++;
+	r->client->counters.connections_open++;
+	r->connections++;
+	if (o->on_connection != NULL)
+		o->on_connection(o->arg, r->address, true);
 	return fd;
 }
 
 static int on_socket_close(void *arg, curl_socket_t fd)
 {
-	struct http_client *c = arg;
+	struct remote *r = arg;
+	const struct http_client_options *o = &r->client->options;
 
-	c->counters.connections_open--;
+	r->client->counters.connections_open--;
+	r->connections--;
+	if (o->on_connection != NULL)
+		o->on_connection(o->arg, r->address, false);
+	remote_put(r);
 	return close(fd);
 }
 
@@ -399,9 +414,15 @@ static void set_options(struct http_call *call)
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_socket_open);
-	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, call->client);
 	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_socket_close);
-	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, call->client);
+}
+
+/* The connection keeps the second pointer, and the remote lives as long as it. */
+static void set_remote(struct http_call *call, struct remote *r)
+{
+	call->remote = r;
+	curl_easy_setopt(call->easy, CURLOPT_OPENSOCKETDATA, r);
+	curl_easy_setopt(call->easy, CURLOPT_CLOSESOCKETDATA, r);
 }
 
 static bool add_header(struct http_call *call, const char *line)
@@ -511,12 +532,13 @@ static struct http_call *call_create(struct http_client *c, const struct http_ca
 				     const struct http_call_handler *handler)
 {
 	struct http_call *call = calloc(1, sizeof(*call));
+	struct remote *r;
 
 	if (call == NULL)
 		return NULL;
 	call->client = c;
 	call->handler = *handler;
-	call->is_get = request->body == NULL;
+	call->repeatable = request->repeatable || request->body == NULL;
 	call->easy = c->spare_count > 0 ? c->spare[--c->spare_count] : curl_easy_init();
 	call->deadline = evtimer_new(c->base, on_deadline, call);
 	if (call->easy == NULL || call->deadline == NULL)
@@ -524,9 +546,10 @@ static struct http_call *call_create(struct http_client *c, const struct http_ca
 	set_options(call);
 	if (!set_request(call, request) || !set_headers(call, request))
 		goto fail;
-	call->remote = remote_get(c, request->address);
-	if (call->remote == NULL)
+	r = remote_get(c, request->address);
+	if (r == NULL)
 		goto fail;
+	set_remote(call, r);
 	return call;
 fail:
 	call_free(call);
@@ -656,6 +679,7 @@ void http_client_get_counters(const struct http_client *c, struct http_client_co
 	out->connections_opened_total = atomic_load(&c->counters.connections_opened_total);
 	out->reused_total = atomic_load(&c->counters.reused_total);
 	out->waited_total = atomic_load(&c->counters.waited_total);
+	out->resent_total = atomic_load(&c->counters.resent_total);
 	out->connections_open = atomic_load(&c->counters.connections_open);
 	out->in_flight = atomic_load(&c->counters.in_flight);
 	out->queued = atomic_load(&c->counters.queued);

@@ -3,7 +3,7 @@
  *
  * libcurl's multi interface driven by the libevent loop of the thread that created it; everything here, callbacks
  * included, runs on that thread. At most max_connections per remote address; requests beyond it queue, in order, until
- * their deadline. Used for forwarding to the master.
+ * their deadline. Used for forwarding to the master, by each HTTP worker, and by the pool of the process (remote_pool.h).
  */
 #ifndef GRIZZLY_COMMON_REMOTE_HTTP_CLIENT_H
 #define GRIZZLY_COMMON_REMOTE_HTTP_CLIENT_H
@@ -22,10 +22,14 @@ struct http_client_options {
 	unsigned max_connections;    /* per remote address; 0: 10 */
 	uint64_t connect_timeout_ms; /* 0: 1000 */
 	uint64_t idle_timeout_ms;    /* an unused connection is closed; 0: 60000 */
+	/* Told of each connection that is opened (made or not) and closed, the last ones by http_client_free(). NULL: not. */
+	void (*on_connection)(void *arg, const char *address, bool opened);
+	void *arg;
 };
 
 struct http_client_counters {
 	uint64_t requests_total, failures_total, connections_opened_total, reused_total, waited_total;
+	uint64_t resent_total; /* repeatable ones whose kept connection had been closed */
 	uint64_t connections_open, in_flight, queued;
 };
 
@@ -46,6 +50,9 @@ struct http_call_request {
 	const void *body;           /* NULL: a GET; otherwise a POST; copied */
 	size_t body_len;
 	uint64_t deadline_ms; /* clock_mono_ms(); covers queueing too */
+	/* To do it twice does no harm: it is sent again when a kept connection turns out to have been closed before a byte
+	 * of an answer came. A GET always is. */
+	bool repeatable;
 };
 
 struct http_call_handler {
