@@ -50,10 +50,10 @@ struct remote_pool_counters {
 	uint64_t requests_total; /* fetches started */
 	uint64_t failures_total; /* those that ended without a whole answer, and were not given up by their reader */
 	uint64_t retries_total;  /* reads sent again because a kept connection had been closed */
-	uint64_t backoff_refusals_total;   /* failures without a try: the address failed just before */
-	uint64_t waited_total;             /* had to wait for a connection, or for an address that fails */
-	uint64_t connections_opened_total; /* made or not */
-	uint64_t reused_total;             /* sent on a connection that was open already */
+	uint64_t backoff_refusals_total; /* failures without a try: the address failed just before */
+	uint64_t waited_total;           /* had to wait for a connection, or for an address that fails */
+	uint64_t connections_opened_total;
+	uint64_t reused_total; /* sent on a connection that was open already */
 	uint64_t connections_open, in_flight, queued;
 };
 /* Any thread. */
