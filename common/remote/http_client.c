@@ -16,6 +16,7 @@
 
 #include <assert.h>
 #include <curl/curl.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@
 
 #define RECEIVE_BUFFER_BYTES (64L * 1024L)
 #define SPARE_HANDLES_MAX    32u
+#define OPENED_MAX           8u /* attempts to connect of one call; with more the figures may be wrong */
 
 enum call_state { CALL_QUEUED, CALL_RUNNING, CALL_ENDED };
 
@@ -59,6 +61,10 @@ struct http_call {
 	bool repeatable;
 	bool sent;   /* the request went out, or began to */
 	bool resent; /* libcurl wanted to send it once more, (3) */
+	/* Sockets that libcurl opened for it and has not closed. It closes those that never became a connection (its host has
+	 * several addresses, or the call was given up) without a word: see forget_unmade(). */
+	int opened[OPENED_MAX];
+	unsigned opened_count;
 	char error[CURL_ERROR_SIZE];
 };
 
@@ -77,6 +83,7 @@ struct http_client {
 	LIST_HEAD(, remote) remotes;
 	LIST_HEAD(, http_call) calls;
 	LIST_HEAD(, http_call) graves; /* ended inside libcurl, to be freed outside */
+	struct http_call *leaving;     /* in neither, and libcurl is just being told to let go of it */
 	CURL *spare[SPARE_HANDLES_MAX];
 	size_t spare_count;
 	bool closing;
@@ -151,12 +158,43 @@ static void arm_idle_timer(struct http_client *c)
 		event_add(c->idle_timer, &delay);
 }
 
+static void count_closed(struct remote *r)
+{
+	const struct http_client_options *o = &r->client->options;
+
+	r->client->counters.connections_open--;
+	r->connections--;
+	if (o->on_connection != NULL)
+		o->on_connection(o->arg, r->address, false);
+}
+
+/* local_port: of the connection that was made; -1: none was. */
+static void forget_unmade(struct http_call *call, int local_port)
+{
+	struct sockaddr_storage local;
+	socklen_t len;
+	char port[8];
+	unsigned i;
+
+	for (i = 0; i < call->opened_count; i++) {
+		len = sizeof(local);
+		if (local_port == -1 || getsockname(call->opened[i], (struct sockaddr *)&local, &len) != 0 ||
+		    getnameinfo((struct sockaddr *)&local, len, NULL, 0, port, sizeof(port), NI_NUMERICSERV) != 0 ||
+		    atoi(port) != local_port)
+			count_closed(call->remote);
+	}
+	call->opened_count = 0;
+}
+
 static void leave_libcurl(struct http_call *call)
 {
 	struct http_client *c = call->client;
 	struct remote *r = call->remote;
 
+	c->leaving = call;
 	curl_multi_remove_handle(curl_loop_multi(c->loop), call->easy);
+	c->leaving = NULL;
+	forget_unmade(call, -1);
 	r->running--;
 	c->counters.in_flight--;
 	if (!c->closing)
@@ -265,7 +303,7 @@ static int on_about_to_send(void *arg, char *remote_ip, char *local_ip, int remo
 	(void)remote_ip;
 	(void)local_ip;
 	(void)remote_port;
-	(void)local_port;
+	forget_unmade(call, local_port);
 	if (call->sent && !call->repeatable) {
 		call->resent = true;
 		return CURL_PREREQFUNC_ABORT;
@@ -315,15 +353,50 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *arg)
 	return CURL_WRITEFUNC_PAUSE;
 }
 
+static bool drop_from(struct http_call *call, int fd)
+{
+	unsigned i;
+
+	for (i = 0; i < call->opened_count && call->opened[i] != fd; i++)
+		;
+	if (i == call->opened_count)
+		return false;
+	call->opened[i] = call->opened[--call->opened_count];
+	return true;
+}
+
+/* The call whose attempt fd was, which need not be forgotten any more; NULL: it is a connection. */
+static struct http_call *drop_opened(struct http_client *c, int fd)
+{
+	struct http_call *call;
+
+	if (c->leaving != NULL && drop_from(c->leaving, fd))
+		return c->leaving;
+	LIST_FOREACH(call, &c->calls, in_calls)
+	if (drop_from(call, fd))
+		return call;
+	LIST_FOREACH(call, &c->graves, in_calls)
+	if (drop_from(call, fd))
+		return call;
+	return NULL;
+}
+
 static curl_socket_t on_socket_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
-	struct remote *r = arg;
+	struct http_call *call = arg;
+	struct remote *r = call->remote;
 	const struct http_client_options *o = &r->client->options;
 	curl_socket_t fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	struct http_call *before;
 
 	(void)purpose;
 	if (fd == -1)
 		return CURL_SOCKET_BAD;
+	before = drop_opened(r->client, fd);
+	if (before != NULL)
+		count_closed(before->remote); /* it was, for its number is free */
+	if (call->opened_count < OPENED_MAX)
+		call->opened[call->opened_count++] = fd;
 	r->client->counters.connections_open++;
 	r->connections++;
 	if (o->on_connection != NULL)
@@ -334,12 +407,9 @@ static curl_socket_t on_socket_open(void *arg, curlsocktype purpose, struct curl
 static int on_socket_close(void *arg, curl_socket_t fd)
 {
 	struct remote *r = arg;
-	const struct http_client_options *o = &r->client->options;
 
-	r->client->counters.connections_open--;
-	r->connections--;
-	if (o->on_connection != NULL)
-		o->on_connection(o->arg, r->address, false);
+	drop_opened(r->client, fd);
+	count_closed(r);
 	remote_put(r);
 	return close(fd);
 }
@@ -417,11 +487,11 @@ static void set_options(struct http_call *call)
 	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_socket_close);
 }
 
-/* The connection keeps the second pointer, and the remote lives as long as it. */
+/* The connection keeps the remote, which lives as long as it. */
 static void set_remote(struct http_call *call, struct remote *r)
 {
 	call->remote = r;
-	curl_easy_setopt(call->easy, CURLOPT_OPENSOCKETDATA, r);
+	curl_easy_setopt(call->easy, CURLOPT_OPENSOCKETDATA, call);
 	curl_easy_setopt(call->easy, CURLOPT_CLOSESOCKETDATA, r);
 }
 
