@@ -680,6 +680,7 @@ void frontend_get_client_counters(struct frontend *f, struct http_client_counter
 		out->connections_opened_total += one.connections_opened_total;
 		out->reused_total += one.reused_total;
 		out->waited_total += one.waited_total;
+		out->resent_total += one.resent_total;
 		out->connections_open += one.connections_open;
 		out->in_flight += one.in_flight;
 		out->queued += one.queued;

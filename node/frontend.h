@@ -15,6 +15,7 @@
 #include "common/base/config.h"
 #include "common/http/server.h"
 #include "common/remote/http_client.h"
+#include "common/remote/remote_pool.h"
 #include "common/remote/remote_access.h"
 #include "common/store/store.h"
 #include "node/admin.h"
@@ -32,7 +33,8 @@ struct frontend_options {
 	struct lost_writes *lost_writes;
 	struct admin *admin;
 	struct remote_access *access;
-	const struct cluster_config *config; /* these seven are borrowed */
+	struct remote_pool *pool;
+	const struct cluster_config *config; /* these eight are borrowed */
 	const char *node_id;
 	unsigned node; /* from 1 */
 	const char *token;

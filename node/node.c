@@ -2,7 +2,8 @@
  * node.c - see node.h.
  *
  * Threads: main (signals, role changes, handing out the endpoint's socket), HTTP workers, slow-query threads, admin
- * (asks the supervisor for clients), the checkpointer, NNG's threads (control, replication, acks), and on a master the writer, sync and ticker threads.
+ * (asks the supervisor for clients), the pool of connections to other nodes, the checkpointer, NNG's threads (control,
+ * replication, acks), and on a master the writer, sync and ticker threads.
  * The main thread sleeps in poll(); others wake it through an eventfd.
  *
  * A snapshot from the master replaces the store while nothing has it open: the node stops in order, exchanges the two
@@ -36,6 +37,7 @@
 #include "common/http/server.h"
 #include "common/remote/http_client.h"
 #include "common/remote/remote_access.h"
+#include "common/remote/remote_pool.h"
 #include "common/store/store.h"
 #include "common/wire/link.h"
 #include "node/admin.h"
@@ -78,6 +80,7 @@ struct node {
 	struct snapshot_target *snapshot; /* received whole: the store's successor; NULL: none */
 	struct lost_writes *lost_writes;
 	struct remote_access *access;
+	struct remote_pool *pool;
 	struct roles *roles;
 	struct slow_pool *slow_pool;
 	struct admin *admin;
@@ -111,8 +114,8 @@ static void worker_stop(void *arg, struct http_worker *worker, void *data)
 
 static struct status_sources sources_of(struct node *n)
 {
-	struct status_sources sources = {n->options.id, n->store,      n->roles,   n->frontend,
-					 n->server,     n->started_ms, &n->config, n->archiver};
+	struct status_sources sources = {n->options.id, n->store,   n->roles,    n->frontend, n->server,
+					 n->started_ms, &n->config, n->archiver, n->pool};
 
 	return sources;
 }
@@ -597,6 +600,7 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 	const struct backups_options backups = {
 	    .store = n->store, .node_id = n->options.id, .cluster_id = n->config.cluster_id};
 	struct archiver_options archiver = {.store = n->store, .config = &n->config, .node_id = n->options.id};
+	const struct remote_pool_options pool = {.max_connections = n->config.remote.max_connections};
 	struct control_options with_roles = control;
 	struct frontend_options frontend = {.store = n->store,
 					    .config = &n->config,
@@ -622,7 +626,10 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 	frontend.lost_writes = n->lost_writes;
 	if (err == DB_OK)
 		err = remote_access_create(&n->access, &n->config, n->token, em);
+	if (err == DB_OK)
+		err = remote_pool_create(&n->pool, &pool, em);
 	frontend.access = n->access;
+	frontend.pool = n->pool;
 	with_roles.roles = n->roles;
 	if (err == DB_OK)
 		err = frontend_create(&n->frontend, &frontend, em);
@@ -826,6 +833,7 @@ static void stop(struct node *n, bool failed, uint64_t grace_ms)
 	backups_free(n->backups);
 	slow_pool_free(n->slow_pool);
 	frontend_free(n->frontend);
+	remote_pool_free(n->pool);
 	remote_access_free(n->access);
 	roles_free(n->roles);
 	lost_writes_free(n->lost_writes);

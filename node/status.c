@@ -2,6 +2,8 @@
 #include "node/status.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "common/base/clock.h"
 #include "common/base/config.h"
@@ -71,6 +73,35 @@ static void put_archive(struct buf *out, const struct status_sources *sources)
 	buf_puts(out, "}");
 }
 
+/* The nodes asked lately, by address. */
+static void put_remote(struct buf *out, struct remote_pool *pool)
+{
+	struct remote_pool_address *list = calloc(REMOTE_LISTED_MAX, sizeof(*list));
+	size_t i, count = list != NULL ? remote_pool_get_addresses(pool, list, REMOTE_LISTED_MAX) : 0;
+
+	out->failed = out->failed || list == NULL;
+	buf_puts(out, ",\"remote\":[");
+	for (i = 0; i < count; i++) {
+		buf_puts(out, i > 0 ? ",{\"address\":" : "{\"address\":");
+		json_put_string(out, list[i].address, strlen(list[i].address));
+		put_number(out, "connections", list[i].connections);
+		put_number(out, "in_flight", list[i].in_flight);
+		put_number(out, "queued", list[i].queued);
+		put_number(out, "requests", list[i].requests_total);
+		put_number(out, "failures", list[i].failures_total);
+		put_number(out, "asked_ms", list[i].asked_ms);
+		if (list[i].failing)
+			put_number(out, "failing_ms", list[i].failing_ms);
+		else
+			buf_puts(out, ",\"failing_ms\":null");
+		if (list[i].last_error[0] != '\0')
+			put_text(out, "last_error", list[i].last_error);
+		buf_puts(out, "}");
+	}
+	buf_puts(out, "]");
+	free(list);
+}
+
 void status_put_json(struct buf *out, const struct status_sources *sources)
 {
 	struct wire_node_status node;
@@ -104,6 +135,7 @@ void status_put_json(struct buf *out, const struct status_sources *sources)
 	put_number(out, "wal_size_bytes", store.wal_bytes);
 	put_log(out, sources, &store);
 	put_archive(out, sources);
+	put_remote(out, sources->pool);
 	put_number(out, "uptime_ms", clock_mono_ms() - sources->started_ms);
 	if (node.role == WIRE_ROLE_MASTER)
 		put_peers(out, sources->roles);
@@ -144,11 +176,9 @@ static void put_query_metrics(struct buf *out, const struct status_sources *sour
 {
 	struct frontend_counters front;
 	struct writer_counters writer;
-	struct http_client_counters client;
 
 	frontend_get_counters(sources->frontend, &front);
 	roles_get_write_counters(sources->roles, &writer);
-	frontend_get_client_counters(sources->frontend, &client);
 	metric(out, "reads_inline_total", "counter", "Reads answered on an HTTP worker.", front.reads_inline);
 	metric(out, "reads_slow_total", "counter", "Reads moved to the slow-query threads.", front.reads_slow);
 	metric(out, "writes_total", "counter", "Write requests submitted.", front.writes);
@@ -157,15 +187,80 @@ static void put_query_metrics(struct buf *out, const struct status_sources *sour
 	metric(out, "write_batches_total", "counter", "Group commits of this term.", writer.batches_total);
 	metric(out, "write_batch_requests_total", "counter", "Write requests in those.", writer.jobs_total);
 	metric(out, "write_queue_length", "gauge", "Write requests waiting for the writer.", writer.queue_length);
-	metric(out, "remote_requests_total", "counter", "HTTP requests to other nodes.", client.requests_total);
-	metric(out, "remote_failures_total", "counter", "Those that failed.", client.failures_total);
-	metric(out, "remote_connections", "gauge", "Open connections to other nodes.", client.connections_open);
+}
+
+struct address_metric {
+	const char *name, *type, *help;
+	size_t offset; /* of its uint64_t in struct remote_pool_address */
+};
+
+static void put_label(struct buf *out, const char *value)
+{
+	for (; *value != '\0'; value++) {
+		if (*value == '"' || *value == '\\')
+			buf_put_u8(out, '\\');
+		buf_put_u8(out, (uint8_t)(*value == '\n' ? ' ' : *value));
+	}
+}
+
+static void put_address_metrics(struct buf *out, struct remote_pool *pool)
+{
+	static const struct address_metric metrics[] = {
+	    {"connections", "gauge", "Open connections to that address.",
+	     offsetof(struct remote_pool_address, connections)},
+	    {"in_flight", "gauge", "Requests under way to it.", offsetof(struct remote_pool_address, in_flight)},
+	    {"queued", "gauge", "Requests that wait for a connection, or for it to answer again.",
+	     offsetof(struct remote_pool_address, queued)},
+	    {"failures_total", "counter", "Requests to it that failed.",
+	     offsetof(struct remote_pool_address, failures_total)},
+	};
+	struct remote_pool_address *list = calloc(REMOTE_LISTED_MAX, sizeof(*list));
+	size_t i, j, count = list != NULL ? remote_pool_get_addresses(pool, list, REMOTE_LISTED_MAX) : 0;
+	uint64_t value;
+
+	out->failed = out->failed || list == NULL;
+	for (j = 0; count > 0 && j < sizeof(metrics) / sizeof(metrics[0]); j++) {
+		buf_printf(out, "# HELP grizzly_remote_address_%s %s\n# TYPE grizzly_remote_address_%s %s\n",
+			   metrics[j].name, metrics[j].help, metrics[j].name, metrics[j].type);
+		for (i = 0; i < count; i++) {
+			memcpy(&value, (const char *)&list[i] + metrics[j].offset, sizeof(value));
+			buf_printf(out, "grizzly_remote_address_%s{address=\"", metrics[j].name);
+			put_label(out, list[i].address);
+			buf_printf(out, "\"} %" PRIu64 "\n", value);
+		}
+	}
+	free(list);
+}
+
+/* The pool's requests, and those forwarded to the master by the HTTP workers. */
+static void put_remote_metrics(struct buf *out, const struct status_sources *sources)
+{
+	struct http_client_counters client;
+	struct remote_pool_counters pool;
+
+	frontend_get_client_counters(sources->frontend, &client);
+	remote_pool_get_counters(sources->pool, &pool);
+	metric(out, "remote_requests_total", "counter", "HTTP requests to other nodes.",
+	       client.requests_total + pool.requests_total);
+	metric(out, "remote_failures_total", "counter", "Those that failed.",
+	       client.failures_total + pool.failures_total);
+	metric(out, "remote_connections", "gauge", "Open connections to other nodes.",
+	       client.connections_open + pool.connections_open);
 	metric(out, "remote_connections_opened_total", "counter", "Connections opened to other nodes.",
-	       client.connections_opened_total);
+	       client.connections_opened_total + pool.connections_opened_total);
 	metric(out, "remote_connections_reused_total", "counter", "Requests on a connection that was open already.",
-	       client.reused_total);
+	       client.reused_total + pool.reused_total);
+	metric(out, "remote_requests_in_flight", "gauge", "Requests to other nodes under way.",
+	       client.in_flight + pool.in_flight);
+	metric(out, "remote_requests_queued", "gauge", "Those that wait for a connection.",
+	       client.queued + pool.queued);
 	metric(out, "remote_requests_waited_total", "counter", "Requests that waited for a free connection.",
-	       client.waited_total);
+	       client.waited_total + pool.waited_total);
+	metric(out, "remote_requests_resent_total", "counter", "Reads sent again, for a kept connection was closed.",
+	       client.resent_total + pool.retries_total);
+	metric(out, "remote_requests_refused_total", "counter", "Requests not sent: the node failed just before.",
+	       pool.backoff_refusals_total);
+	put_address_metrics(out, sources->pool);
 }
 
 static void put_archive_metrics(struct buf *out, const struct status_sources *sources)
@@ -207,4 +302,5 @@ void status_put_metrics(struct buf *out, const struct status_sources *sources)
 	seconds(out, "uptime_seconds", "Age of the process.", clock_mono_ms() - sources->started_ms);
 	put_http_metrics(out, sources->server);
 	put_query_metrics(out, sources);
+	put_remote_metrics(out, sources);
 }

@@ -21,6 +21,7 @@ struct status_sources {
 	uint64_t started_ms; /* clock_mono_ms() at the start of the process */
 	const struct cluster_config *config;
 	struct archiver *archiver;
+	struct remote_pool *pool;
 };
 
 void status_put_json(struct buf *out, const struct status_sources *sources);
