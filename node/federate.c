@@ -3,8 +3,7 @@
  *
  * One struct ship for each request under way, on its worker's list. The other node's answer goes through a
  * shipped_answer, which checks it and cuts it at whole rows. A short one goes back in one piece; a longer one becomes a
- * stream, and its fetch is not read while the client does not read. The fetch belongs to the process's pool, whose thread
- * only posts a task to the worker when something has come: pump() then takes what there is. A read whose connection breaks before a first row was
+ * stream, and its fetch is paused while the client does not read. A read whose connection breaks before a first row was
  * passed on is asked again a few times (the other side may be changing its master); a write only with a request_id.
  *
  * Invariant: once a stream exists, what was sent ends at a whole row, and the stream ends with "status":"ok" only when the
@@ -22,23 +21,18 @@
 #include "common/base/log.h"
 #include "common/query/ship_request.h"
 #include "common/remote/shipped_answer.h"
+#include "node/front_fetch.h"
 
 #define WHOLE_BYTES_MAX ((size_t)64 << 10) /* an answer up to this goes back in one piece */
 #define ERROR_BYTES_MAX ((size_t)64 << 10)
 #define TRIES_MAX       4u
-#define PIECE_BYTES     ((size_t)32 << 10)
-#define PIECES_MAX      16    /* in one turn of the worker's loop */
 #define STALL_MS        30000 /* a client that takes nothing of a stream for so long is cut off */
 #define MARGIN_MS_MAX   50    /* the other node gets so much less time: its own TIMEOUT says more than ours */
 
 struct ship {
 	struct ship *next; /* worker's list */
 	struct front_request *req;
-	struct remote_fetch *fetch; /* NULL: it has ended */
-	struct http_task task;      /* runs pump() */
-	atomic_bool posted;         /* task is on its way */
-	bool dead;                  /* freed but for the task that is on its way */
-	bool has_head;              /* status and type are known */
+	struct front_fetch *fetch; /* NULL: it has ended */
 	struct shipped_answer *answer;
 	struct http_stream *stream; /* has req's HTTP request; NULL: nothing was sent yet */
 	bool writes;
@@ -71,14 +65,10 @@ static void unlink_ship(struct ship *s)
 static void ship_free(struct ship *s)
 {
 	unlink_ship(s);
-	remote_fetch_free(s->fetch); /* posts no more */
 	shipped_answer_free(s->answer);
 	front_request_free(s->req);
 	buf_fini(&s->end);
-	if (atomic_load(&s->posted))
-		s->dead = true;
-	else
-		free(s);
+	free(s);
 }
 
 static void put_remote(struct buf *out, const struct ship *s)
@@ -167,8 +157,6 @@ static void fail(struct ship *s, enum query_code code, const char *what, const c
 /* ---- sending on */
 
 static void on_wakeup(void *arg);
-static void pump(struct ship *s);
-static void give_up(struct ship *s);
 
 /* After an error s->stream tells whether the stream exists. */
 static enum db_err start_stream(struct ship *s)
@@ -249,6 +237,10 @@ static void on_wakeup(void *arg)
 	struct ship *s = arg;
 
 	if (atomic_load(http_stream_gone(s->stream))) {
+		if (s->fetch != NULL) {
+			front_fetch_cancel(s->fetch);
+			return;
+		}
 		http_stream_end(s->stream, false);
 		ship_free(s);
 	} else if (s->has_end) {
@@ -256,103 +248,48 @@ static void on_wakeup(void *arg)
 	} else if (s->whole) {
 		end_stream(s);
 	} else {
-		pump(s);
+		front_fetch_resume(s->fetch);
 	}
 }
 
 /* ---- the answer comes */
 
-static void take_head(struct ship *s, const char *content_type)
+static void on_head(void *arg, int status, const char *content_type)
 {
-	s->has_head = true;
-	s->is_ndjson = s->status == 200 && strncmp(content_type, "application/x-ndjson", 20) == 0;
+	struct ship *s = arg;
+
+	s->status = status;
+	s->is_ndjson = status == 200 && strncmp(content_type, "application/x-ndjson", 20) == 0;
 	s->type_wrong = (!s->is_ndjson && strncmp(content_type, "application/json", 16) != 0) ||
 			(s->is_ndjson && s->req->query->format != QUERY_NDJSON);
 }
 
-/* Why it is no answer, if it is none: s->broken. */
-static void take_bytes(struct ship *s, const void *bytes, size_t len)
+/* Takes all of a piece or, when the client has enough, none. */
+static bool on_body(void *arg, const void *bytes, size_t len)
 {
-	if (s->type_wrong)
-		return; /* take_answer() says so */
+	struct ship *s = arg;
+	enum db_err err;
+
+	if (s->type_wrong || s->broken != DB_OK)
+		return true; /* on_end() says so */
 	if (s->answer == NULL)
 		s->broken = shipped_answer_create(&s->answer, s->is_ndjson);
 	if (s->broken != DB_OK)
-		return;
+		return true;
+	err = s->status == 200 ? send_ready(s) : DB_OK;
+	if (err == DB_BUSY)
+		return false; /* on_wakeup() goes on */
 	s->bytes += len;
 	if (s->status != 200 && s->bytes > ERROR_BYTES_MAX)
 		s->broken =
 		    errmsg_set(&s->broken_why, DB_TOO_LARGE, "an error of more than %zu bytes", ERROR_BYTES_MAX);
-	else
+	else if (err == DB_OK)
 		s->broken = shipped_answer_feed(s->answer, bytes, len, &s->broken_why);
-}
-
-static void on_end(struct ship *s, enum db_err err, const struct errmsg *em);
-
-/* One piece of it, when it is there and the client takes what came before. DB_BUSY: not now; pump() is called again. DB_CLOSED:
- * the ship has ended. */
-static enum db_err take_piece(struct ship *s)
-{
-	const char *content_type;
-	char bytes[PIECE_BYTES];
-	struct errmsg em = {0};
-	enum db_err err = DB_OK;
-	size_t got = 0;
-
-	if (!s->has_head) {
-		err = remote_fetch_try_head(s->fetch, &s->status, &content_type, &em);
-		if (err == DB_OK)
-			take_head(s, content_type);
-	} else if (s->status == 200 && s->answer != NULL) {
+	if (err == DB_OK && s->broken == DB_OK && s->status == 200)
 		err = send_ready(s);
-		if (err != DB_OK && err != DB_BUSY) {
-			give_up(s);
-			return DB_CLOSED;
-		}
-	}
-	if (err == DB_OK)
-		err = remote_fetch_try_read(s->fetch, bytes, sizeof(bytes), &got, &em);
-	if (err == DB_OK && got > 0)
-		take_bytes(s, bytes, got);
-	if (err == DB_BUSY || (err == DB_OK && got > 0 && s->broken == DB_OK))
-		return err;
-	on_end(s, err, &em);
-	return DB_CLOSED;
-}
-
-static void post(struct ship *s)
-{
-	if (!atomic_exchange(&s->posted, true))
-		http_worker_post(s->req->worker->worker, &s->task);
-}
-
-/* Takes what has come, but not for ever. */
-static void pump(struct ship *s)
-{
-	enum db_err err = DB_OK;
-	int i;
-
-	for (i = 0; i < PIECES_MAX && err == DB_OK; i++)
-		err = take_piece(s);
-	if (err == DB_OK)
-		post(s);
-}
-
-static void on_task(struct http_task *task)
-{
-	struct ship *s = (struct ship *)((char *)task - offsetof(struct ship, task));
-
-	atomic_store(&s->posted, false);
-	if (s->dead)
-		free(s);
-	else if (s->fetch != NULL)
-		pump(s);
-}
-
-/* The pool's thread. */
-static void on_notify(void *arg)
-{
-	post(arg);
+	if ((err != DB_OK && err != DB_BUSY) || s->broken != DB_OK)
+		front_fetch_cancel(s->fetch); /* that was on_end() */
+	return true;
 }
 
 /* ---- it has come, or not */
@@ -448,7 +385,6 @@ static void try_again(struct ship *s)
 	shipped_answer_free(s->answer);
 	s->answer = NULL;
 	s->status = 0;
-	s->has_head = false;
 	start(s);
 }
 
@@ -458,7 +394,7 @@ static void end_unanswered(struct ship *s, enum db_err err, const struct errmsg 
 	const char *maybe = s->writes ? "; the write may have been committed" : "";
 	char what[128];
 
-	if (s->req->worker->stopping || err == DB_CLOSED) {
+	if (s->req->worker->stopping) {
 		fail(s, QUERY_NO_MASTER, "the node is stopping", "");
 	} else if (s->broken == DB_NOMEM || err == DB_NOMEM) {
 		fail(s, QUERY_INTERNAL, "out of memory for its answer", "");
@@ -476,32 +412,23 @@ static void end_unanswered(struct ship *s, enum db_err err, const struct errmsg 
 		fail(s, QUERY_REMOTE_ERROR, what, em->text);
 	} else if (err == DB_INVALID) {
 		fail(s, QUERY_REMOTE_ERROR, "that node cannot be asked", em->text);
+	} else if (err == DB_CLOSED) {
+		fail(s, QUERY_TIMEOUT, "the client has gone", ""); /* nobody reads it */
 	} else {
 		snprintf(what, sizeof(what), "the connection to that node broke%s", maybe);
 		fail(s, QUERY_REMOTE_ERROR, what, em->text);
 	}
 }
 
-/* The fetch has ended, or what came is no answer. */
-static void on_end(struct ship *s, enum db_err err, const struct errmsg *em)
+static void on_end(void *arg, enum db_err err, const struct errmsg *em)
 {
-	remote_fetch_free(s->fetch);
+	struct ship *s = arg;
+
 	s->fetch = NULL;
 	if (err == DB_OK && s->broken == DB_OK)
 		take_answer(s);
 	else
 		end_unanswered(s, err, em);
-}
-
-/* Nobody reads the answer any more. */
-static void give_up(struct ship *s)
-{
-	if (s->stream != NULL)
-		http_stream_end(s->stream, false);
-	else
-		http_reply_error(s->req->http,
-				 &(struct query_error){QUERY_TIMEOUT, -1, "the client has gone"}); /* nobody reads it */
-	ship_free(s);
 }
 
 /* ---- asking */
@@ -512,14 +439,13 @@ static enum db_err start_fetch(struct ship *s, const char *token, struct errmsg 
 	uint64_t now_ms = clock_mono_ms(), left_ms = req->deadline_ms > now_ms ? req->deadline_ms - now_ms : 0;
 	char hops[sizeof(HOPS_HEADER) + 16];
 	const char *const headers[] = {"Content-Type: application/json", hops, NULL};
+	const struct http_call_handler handler = {.on_head = on_head, .on_body = on_body, .on_end = on_end, .arg = s};
 	struct remote_request request = {.address = s->ref->address,
 					 .path = "/query",
 					 .token = token,
 					 .headers = headers,
 					 .deadline_ms = req->deadline_ms,
-					 .is_read = !s->writes || req->query->request_id != NULL,
-					 .notify = on_notify,
-					 .notify_arg = s};
+					 .is_read = !s->writes || req->query->request_id != NULL};
 	struct buf body = {0};
 	enum db_err err;
 
@@ -532,7 +458,7 @@ static enum db_err start_fetch(struct ship *s, const char *token, struct errmsg 
 	if (body.failed)
 		err = errmsg_set(em, DB_NOMEM, "out of memory");
 	else
-		err = remote_fetch_start(&s->fetch, frontend_get_options(req->worker->frontend)->pool, &request, em);
+		err = front_fetch_start(&s->fetch, req->worker, &request, &handler, em);
 	buf_fini(&body);
 	return err;
 }
@@ -556,9 +482,9 @@ static void start(struct ship *s)
 	s->has_token = token[0] != '\0';
 	err = start_fetch(s, token, &em);
 	explicit_bzero(token, sizeof(token));
-	if (err == DB_OK)
-		pump(s); /* has itself notified */
-	else
+	if (err == DB_TIMEOUT)
+		fail(s, QUERY_REMOTE_ERROR, "the time ran out before that node was asked", "");
+	else if (err != DB_OK)
 		fail(s, err == DB_NOMEM ? QUERY_INTERNAL : QUERY_REMOTE_ERROR, "that node cannot be asked", em.text);
 }
 
@@ -573,7 +499,6 @@ static void ship(struct front_request *req, bool writes)
 	}
 	s->req = req;
 	s->writes = writes;
-	s->task.run = on_task;
 	s->ref = federated_request_first_ref(req->federated);
 	s->next = w->ships;
 	w->ships = s;
@@ -633,23 +558,23 @@ void federate_look_after(struct front_worker *w)
 			useless = http_stream_stalled_ms(s->stream) >= STALL_MS;
 		else
 			useless = atomic_load(http_request_gone(s->req->http));
-		if (useless)
-			give_up(s);
+		if (!useless)
+			continue;
+		if (s->fetch != NULL) {
+			front_fetch_cancel(s->fetch);
+		} else {
+			http_stream_end(s->stream, false); /* the rest waits for nobody */
+			ship_free(s);
+		}
 	}
 }
 
 void federate_stop(struct front_worker *w)
 {
-	const struct errmsg none = {0};
-	struct ship *s, *next;
+	struct ship *s;
 
-	for (s = w->ships; s != NULL; s = next) {
-		next = s->next;
-		if (s->fetch != NULL)
-			on_end(s, DB_CLOSED, &none);
-	}
 	while ((s = w->ships) != NULL) {
-		assert(s->stream != NULL);
+		assert(s->fetch == NULL && s->stream != NULL);
 		http_stream_end(s->stream, false);
 		ship_free(s);
 	}

@@ -22,7 +22,7 @@
 void federate_start(struct front_request *req);
 /* Now and then: gives up what no client is there for any more. */
 void federate_look_after(struct front_worker *w);
-/* The worker stops: ends what is under way, and gives up what still waits for slow clients. */
+/* The worker stops, and its fetches have ended: gives up what still waits for slow clients. */
 void federate_stop(struct front_worker *w);
 
 #endif

@@ -3,7 +3,7 @@
  *
  * The request goes on as it came, with the cluster's token, the time it has left, and a header against loops; the
  * master's answer comes back as it is: a small one in one piece, a longer one as a stream, no faster than the client
- * reads (the call is paused meanwhile), so that memory stays flat.
+ * reads (the fetch is paused meanwhile), so that memory stays flat.
  *
  * A request that the master certainly did not execute is parked and tried again, for a new master may be there in a
  * moment. A read whose connection broke before anything of its answer came is asked again a few times. A write whose
@@ -12,6 +12,9 @@
  * What may be repeated and waits for a master that has been replaced is given up and asked again at once. Another write is
  * not: a master that handed over answers it still (a dead one's connection breaks), and its answer is the only way to know
  * its outcome.
+ *
+ * The pool of the process, whose connections it takes, makes no pauses for it after failures (at_once): who is master we
+ * hear from the cluster, and a new one is asked without delay.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -22,6 +25,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/query/typed_rows.h"
+#include "node/front_fetch.h"
 #include "node/front_request.h"
 
 #define WHOLE_BYTES_MAX ((size_t)64 << 10) /* an answer up to this goes back in one piece */
@@ -32,7 +36,7 @@
 struct forward {
 	struct forward *next; /* worker's list */
 	struct front_request *req;
-	struct http_call *call;
+	struct front_fetch *fetch;
 	int status;
 	char content_type[64];
 	struct buf body;            /* the answer's beginning, until there is a stream */
@@ -57,9 +61,9 @@ static void on_wakeup(void *arg)
 	struct forward *f = arg;
 
 	if (atomic_load(http_stream_gone(f->stream)))
-		http_call_cancel(f->call);
+		front_fetch_cancel(f->fetch);
 	else
-		http_call_resume(f->call);
+		front_fetch_resume(f->fetch);
 }
 
 /* After an error f->stream tells whether the stream exists. */
@@ -93,7 +97,7 @@ static bool on_body(void *arg, const void *bytes, size_t len)
 	if (err == DB_BUSY)
 		return false; /* on_wakeup() goes on */
 	if (err != DB_OK)
-		http_call_cancel(f->call); /* that was on_end() */
+		front_fetch_cancel(f->fetch); /* that was on_end() */
 	return true;
 }
 
@@ -216,7 +220,7 @@ static void end_unasked(struct front_request *req, enum db_err err, const struct
 		front_request_fail(req, QUERY_INTERNAL, em->text);
 }
 
-static enum db_err start_call(struct forward *f, struct errmsg *em)
+static enum db_err start_fetch(struct forward *f, struct errmsg *em)
 {
 	struct front_request *req = f->req;
 	uint64_t now_ms = clock_mono_ms(), left_ms = req->deadline_ms > now_ms ? req->deadline_ms - now_ms : 0;
@@ -224,18 +228,20 @@ static enum db_err start_call(struct forward *f, struct errmsg *em)
 	char timeout[64];
 	const char *const headers[] = {"Content-Type: application/json", FORWARDED_HEADER ": 1", timeout,
 				       typed ? "Accept: " TYPED_ROWS_TYPE : NULL, NULL};
-	struct http_call_request call = {.address = req->master_http,
+	struct remote_request request = {.address = req->master_http,
 					 .path = req->query != NULL ? "/query" : http_request_path(req->http),
-					 .bearer_token = req->worker->token,
+					 .token = req->worker->token,
 					 .headers = headers,
-					 .deadline_ms = req->deadline_ms};
+					 .deadline_ms = req->deadline_ms,
+					 .is_read = req->query != NULL && req->query->request_id != NULL,
+					 .at_once = true};
 	const struct http_call_handler handler = {.on_head = on_head, .on_body = on_body, .on_end = on_end, .arg = f};
 
 	left_ms -= left_ms / 10 < MARGIN_MS_MAX ? left_ms / 10 : MARGIN_MS_MAX;
 	snprintf(timeout, sizeof(timeout), FORWARDED_TIMEOUT_HEADER ": %" PRIu64, left_ms > 0 ? left_ms : 1);
 	if (req->query != NULL)
-		call.body = http_request_body(req->http, &call.body_len);
-	return http_call_start(&f->call, req->worker->client, &call, &handler, em);
+		request.body = http_request_body(req->http, &request.body_len);
+	return front_fetch_start(&f->fetch, req->worker, &request, &handler, em);
 }
 
 void forward_start(struct front_request *req)
@@ -258,7 +264,7 @@ void forward_start(struct front_request *req)
 	f->next = w->forwards;
 	w->forwards = f;
 	snprintf(f->content_type, sizeof(f->content_type), "application/json");
-	err = start_call(f, &em);
+	err = start_fetch(f, &em);
 	if (err != DB_OK) {
 		unlink_forward(f);
 		free(f);
@@ -279,7 +285,7 @@ void forward_on_master_change(struct front_worker *w, const char *address)
 		next = f->next;
 		if (f->stream == NULL && f->body.len == 0 && strcmp(f->req->master_http, address) != 0 &&
 		    is_repeatable(f->req))
-			http_call_cancel(f->call);
+			front_fetch_cancel(f->fetch);
 	}
 }
 
@@ -295,6 +301,6 @@ void forward_look_after(struct front_worker *w)
 		else
 			useless = atomic_load(http_request_gone(f->req->http)) && is_read(f->req);
 		if (useless)
-			http_call_cancel(f->call);
+			front_fetch_cancel(f->fetch);
 	}
 }

@@ -22,6 +22,7 @@
 #define LOCAL_HEADER "Grizzly-Local"
 
 struct forward;
+struct front_fetch;
 struct ship;
 
 struct front_worker {
@@ -30,12 +31,12 @@ struct front_worker {
 	struct http_worker *worker;
 	const char *token; /* borrowed */
 	struct query_conn *conn;
-	struct http_client *client;
 	struct event *tick; /* runs while something below waits */
 	bool ticking;
 	bool stopping;                 /* nothing is parked or sent any more */
 	struct front_request *parked;  /* for a master; newest first */
 	struct front_request *waiting; /* for their min_lsn; newest first */
+	struct front_fetch *fetches;   /* under way */
 	struct forward *forwards;      /* under way */
 	struct ship *ships;            /* node/federate.c; under way */
 	struct buf answer;             /* reused by every inline read */

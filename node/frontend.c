@@ -2,7 +2,7 @@
  * frontend.c - see frontend.h.
  *
  * A request that is answered at once never leaves on_query(). Any other becomes a struct front_request, which is in one
- * place at a time: submitted to the writer, forwarded (node/forward.c holds the call), parked, or waiting for an LSN. Each
+ * place at a time: submitted to the writer, forwarded (node/forward.c holds the fetch), parked, or waiting for an LSN. Each
  * of these ends on the worker's thread with a reply or back in front_request_dispatch().
  *
  * A write with a request_id whose outcome is open (this node stepped down with it, or the node it was forwarded to was
@@ -21,6 +21,7 @@
 #include "common/query/exec.h"
 #include "common/query/typed_rows.h"
 #include "node/federate.h"
+#include "node/front_fetch.h"
 #include "node/front_request.h"
 #include "node/no_master.h"
 
@@ -545,8 +546,6 @@ enum db_err front_worker_create(struct front_worker **out, struct frontend *f, s
 {
 	const struct query_conn_options conn_options = {.node_id = f->options.node_id,
 							.snapshot_lsn = store_snapshot_lsn};
-	const struct http_client_options client_options = {.max_connections =
-							       f->options.config->remote.max_connections};
 	struct front_worker *w = calloc(1, sizeof(*w));
 	sqlite3 *db = NULL;
 	enum db_err err;
@@ -565,8 +564,6 @@ enum db_err front_worker_create(struct front_worker **out, struct frontend *f, s
 		if (err != DB_OK)
 			sqlite3_close(db);
 	}
-	if (err == DB_OK)
-		err = http_client_create(&w->client, http_worker_base(worker), &client_options, em);
 	if (err == DB_OK && (w->tick = evtimer_new(http_worker_base(worker), on_tick, w)) == NULL)
 		err = errmsg_set(em, DB_NOMEM, "out of memory");
 	if (err != DB_OK) {
@@ -611,7 +608,7 @@ void front_worker_free(struct front_worker *w)
 		return;
 	unlink_worker(w->frontend, w);
 	w->stopping = true;
-	http_client_free(w->client); /* calls under way end, their requests with them */
+	front_fetch_stop(w); /* their requests end with them */
 	federate_stop(w);
 	fail_all(&w->parked);
 	fail_all(&w->waiting);
@@ -664,26 +661,4 @@ const struct frontend_options *frontend_get_options(const struct frontend *f)
 void frontend_count_forward(struct frontend *f)
 {
 	atomic_fetch_add(&f->forwarded, 1);
-}
-
-void frontend_get_client_counters(struct frontend *f, struct http_client_counters *out)
-{
-	struct http_client_counters one;
-	struct front_worker *w;
-
-	memset(out, 0, sizeof(*out));
-	pthread_mutex_lock(&f->mutex);
-	for (w = f->workers; w != NULL; w = w->next) {
-		http_client_get_counters(w->client, &one);
-		out->requests_total += one.requests_total;
-		out->failures_total += one.failures_total;
-		out->connections_opened_total += one.connections_opened_total;
-		out->reused_total += one.reused_total;
-		out->waited_total += one.waited_total;
-		out->resent_total += one.resent_total;
-		out->connections_open += one.connections_open;
-		out->in_flight += one.in_flight;
-		out->queued += one.queued;
-	}
-	pthread_mutex_unlock(&f->mutex);
 }

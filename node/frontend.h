@@ -14,7 +14,6 @@
 
 #include "common/base/config.h"
 #include "common/http/server.h"
-#include "common/remote/http_client.h"
 #include "common/remote/remote_pool.h"
 #include "common/remote/remote_access.h"
 #include "common/store/store.h"
@@ -66,7 +65,5 @@ void frontend_on_role_change(struct frontend *f);
 void frontend_on_visible(struct frontend *f);
 
 void frontend_get_counters(struct frontend *f, struct frontend_counters *out);
-/* Sums the outgoing HTTP counters of all workers. */
-void frontend_get_client_counters(struct frontend *f, struct http_client_counters *out);
 
 #endif

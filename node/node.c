@@ -59,6 +59,7 @@
 #define STOP_GRACE_MS      3000
 #define DESCRIPTORS_NEEDED 96u /* beside the log's files: links, epoll, sockets, scratch files */
 #define CONNECTIONS_LEAST  16u
+#define REMOTES_EXPECTED   4u  /* addresses that are asked at a time: the master, and other clusters */
 #define FAILED_GRACE_MS    100 /* the same when the log cannot be written: a successor is waited for */
 #define REPLACE_GRACE_MS   200 /* the same before a snapshot is put in place: long reads are not waited for */
 
@@ -696,7 +697,8 @@ static enum db_err load_configuration(struct node *n, struct errmsg *em)
 static void fit_descriptors(struct node *n)
 {
 	const struct cluster_config *c = &n->config;
-	uint64_t needed = DESCRIPTORS_NEEDED + 2 * c->query.slow_threads + c->http.workers * c->remote.max_connections +
+	uint64_t needed = DESCRIPTORS_NEEDED + 2 * c->query.slow_threads +
+			  REMOTES_EXPECTED * c->remote.max_connections +
 			  (c->log.max_bytes + c->store.checkpoint_bytes) / c->store.segment_size_bytes;
 	uint64_t left = CONNECTIONS_LEAST;
 	struct rlimit limit;

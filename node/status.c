@@ -232,32 +232,25 @@ static void put_address_metrics(struct buf *out, struct remote_pool *pool)
 	free(list);
 }
 
-/* The pool's requests, and those forwarded to the master by the HTTP workers. */
+/* Requests to other nodes: forwarded ones, and for their tables. */
 static void put_remote_metrics(struct buf *out, const struct status_sources *sources)
 {
-	struct http_client_counters client;
 	struct remote_pool_counters pool;
 
-	frontend_get_client_counters(sources->frontend, &client);
 	remote_pool_get_counters(sources->pool, &pool);
-	metric(out, "remote_requests_total", "counter", "HTTP requests to other nodes.",
-	       client.requests_total + pool.requests_total);
-	metric(out, "remote_failures_total", "counter", "Those that failed.",
-	       client.failures_total + pool.failures_total);
-	metric(out, "remote_connections", "gauge", "Open connections to other nodes.",
-	       client.connections_open + pool.connections_open);
+	metric(out, "remote_requests_total", "counter", "HTTP requests to other nodes.", pool.requests_total);
+	metric(out, "remote_failures_total", "counter", "Those that failed.", pool.failures_total);
+	metric(out, "remote_connections", "gauge", "Open connections to other nodes.", pool.connections_open);
 	metric(out, "remote_connections_opened_total", "counter", "Connections opened to other nodes.",
-	       client.connections_opened_total + pool.connections_opened_total);
+	       pool.connections_opened_total);
 	metric(out, "remote_connections_reused_total", "counter", "Requests on a connection that was open already.",
-	       client.reused_total + pool.reused_total);
-	metric(out, "remote_requests_in_flight", "gauge", "Requests to other nodes under way.",
-	       client.in_flight + pool.in_flight);
-	metric(out, "remote_requests_queued", "gauge", "Those that wait for a connection.",
-	       client.queued + pool.queued);
+	       pool.reused_total);
+	metric(out, "remote_requests_in_flight", "gauge", "Requests to other nodes under way.", pool.in_flight);
+	metric(out, "remote_requests_queued", "gauge", "Those that wait for a connection.", pool.queued);
 	metric(out, "remote_requests_waited_total", "counter", "Requests that waited for a free connection.",
-	       client.waited_total + pool.waited_total);
+	       pool.waited_total);
 	metric(out, "remote_requests_resent_total", "counter", "Reads sent again, for a kept connection was closed.",
-	       client.resent_total + pool.retries_total);
+	       pool.retries_total);
 	metric(out, "remote_requests_refused_total", "counter", "Requests not sent: the node failed just before.",
 	       pool.backoff_refusals_total);
 	put_address_metrics(out, sources->pool);

@@ -7,7 +7,7 @@
  * such a node answers from its list alone). A node that does not answer within ASK_MS cannot contribute: the answer
  * is `unknown` then.
  *
- * On a worker's thread. An ask holds its front_request until its last call has ended.
+ * On a worker's thread. An ask holds its front_request until its last fetch has ended.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "node/front_fetch.h"
 #include "node/front_request.h"
 
 #define ASK_MS       1000
@@ -109,25 +110,27 @@ static void on_end(void *arg, enum db_err err, const struct errmsg *em)
 		ask_next(a);
 }
 
-static enum db_err start_call(struct ask *a, struct errmsg *em)
+static enum db_err start_fetch(struct ask *a, struct errmsg *em)
 {
 	const struct frontend_options *options = frontend_get_options(a->req->worker->frontend);
 	const char *const headers[] = {LOCAL_HEADER ": 1", NULL};
 	const struct http_call_handler handler = {.on_head = on_head, .on_body = on_body, .on_end = on_end, .arg = a};
 	char address[CONFIG_ADDRESS_MAX];
-	struct http_call_request call = {.address = address,
+	struct remote_request request = {.address = address,
 					 .path = http_request_path(a->req->http),
-					 .bearer_token = a->req->worker->token,
+					 .token = a->req->worker->token,
 					 .headers = headers,
-					 .deadline_ms = clock_mono_ms() + ASK_MS};
-	struct http_call *started;
+					 .deadline_ms = clock_mono_ms() + ASK_MS,
+					 .is_read = true,
+					 .at_once = true};
+	struct front_fetch *started;
 
-	if (call.deadline_ms > a->req->deadline_ms)
-		call.deadline_ms = a->req->deadline_ms;
+	if (request.deadline_ms > a->req->deadline_ms)
+		request.deadline_ms = a->req->deadline_ms;
 	members_address(&a->members.entries[a->node - 1], options->config, CONFIG_HTTP, address);
 	buf_clear(&a->body);
 	a->status = 0;
-	return http_call_start(&started, a->req->worker->client, &call, &handler, em);
+	return front_fetch_start(&started, a->req->worker, &request, &handler, em);
 }
 
 static void ask_next(struct ask *a)
@@ -139,7 +142,7 @@ static void ask_next(struct ask *a)
 		if (a->node == options->node || a->req->worker->stopping ||
 		    !members_present(a->members.entries[a->node - 1].state))
 			continue;
-		if (start_call(a, &em) == DB_OK)
+		if (start_fetch(a, &em) == DB_OK)
 			return;
 	}
 	ask_end(a, "unknown", 0);

@@ -100,6 +100,7 @@ static bool copy_request(struct remote_fetch *f, const struct remote_request *r)
 		f->body_len = r->body_len;
 	}
 	f->is_read = r->is_read;
+	f->at_once = r->at_once;
 	f->deadline_ms = r->deadline_ms;
 	f->notify = r->notify;
 	f->notify_arg = r->notify_arg;
@@ -115,6 +116,8 @@ enum db_err remote_fetch_start(struct remote_fetch **out, struct remote_pool *p,
 	*out = NULL;
 	if (strlen(r->address) >= REMOTE_ADDRESS_MAX)
 		return errmsg_set(em, DB_INVALID, "an address of %zu characters", strlen(r->address));
+	if (r->deadline_ms <= clock_mono_ms())
+		return errmsg_set(em, DB_TIMEOUT, "%s: no time left for a request", r->address);
 	f = calloc(1, sizeof(*f));
 	if (f == NULL)
 		return errmsg_set(em, DB_NOMEM, "%s: request: out of memory", r->address);

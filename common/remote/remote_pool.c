@@ -405,6 +405,8 @@ static void refuse_impatient(struct remote_address *a, uint64_t now_ms)
 
 	for (f = TAILQ_FIRST(&a->queue); f != NULL; f = next) {
 		next = TAILQ_NEXT(f, listed);
+		if (f->at_once)
+			continue;
 		if (f->patient_till_ms == 0)
 			f->patient_till_ms = now_ms + REMOTE_PATIENCE_MS;
 		if (!a->backoff.probing && (next_ms > f->patient_till_ms || next_ms >= f->deadline_ms))
@@ -420,7 +422,26 @@ static void arm(struct event *timer, uint64_t now_ms, uint64_t at_ms)
 	event_add(timer, &delay); /* fails only when memory is short: then deadlines do what it would have done */
 }
 
-/* Lets those go that may, (2). */
+static bool has_room(const struct remote_address *a)
+{
+	return a->in_flight < a->pool->options.max_connections; /* (2) */
+}
+
+/* The address fails, and some do not mind. */
+static void let_bold_go(struct remote_address *a)
+{
+	struct remote_fetch *f, *next;
+
+	for (f = TAILQ_FIRST(&a->queue); f != NULL && has_room(a); f = next) {
+		next = TAILQ_NEXT(f, listed);
+		if (!f->at_once)
+			continue;
+		leave_queue(f);
+		fetch_go(f);
+	}
+}
+
+/* Lets those go that may. */
 static void address_advance(struct remote_address *a)
 {
 	struct remote_pool *p = a->pool;
@@ -428,8 +449,7 @@ static void address_advance(struct remote_address *a)
 	struct remote_fetch *f;
 	bool blocked = false, probe;
 
-	while (!p->ended && !blocked && a->in_flight < p->options.max_connections &&
-	       (f = TAILQ_FIRST(&a->queue)) != NULL) {
+	while (!p->ended && has_room(a) && (f = TAILQ_FIRST(&a->queue)) != NULL) {
 		blocked = !backoff_may_go(&a->backoff, now_ms, &probe);
 		if (blocked)
 			break;
@@ -439,6 +459,7 @@ static void address_advance(struct remote_address *a)
 	}
 	if (!blocked)
 		return;
+	let_bold_go(a);
 	refuse_impatient(a, now_ms);
 	if (!TAILQ_EMPTY(&a->queue))
 		arm(a->timer, now_ms, backoff_next_ms(&a->backoff));
@@ -457,7 +478,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (backoff_is_failing(&f->at->backoff)) {
+	if (backoff_is_failing(&f->at->backoff) && !f->at_once) {
 		fetch_refuse(f);
 		return;
 	}
@@ -481,7 +502,7 @@ static void enqueue(struct remote_fetch *f)
 	a->queued++;
 	f->pool->queued++;
 	f->pool->waited++;
-	if (a->in_flight < f->pool->options.max_connections)
+	if (has_room(a))
 		address_advance(a); /* it fails: may it look, may it wait? */
 }
 
@@ -500,9 +521,9 @@ static void fetch_begin(struct remote_fetch *f)
 	a->asked_ms = clock_mono_ms();
 	if (f->deadline_ms <= a->asked_ms)
 		fetch_end_with(f, DB_TIMEOUT, "no time left for a request");
-	else if (a->in_flight < p->options.max_connections && TAILQ_EMPTY(&a->queue) &&
-		 !backoff_is_failing(&a->backoff))
-		fetch_go(f);
+	else if (has_room(a) && (f->at_once || TAILQ_EMPTY(&a->queue)) &&
+		 (f->at_once || !backoff_is_failing(&a->backoff)))
+		fetch_go(f); /* with room only those are queued that wait for an address that fails */
 	else
 		enqueue(f);
 }

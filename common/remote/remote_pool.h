@@ -81,6 +81,9 @@ struct remote_request {
 	size_t body_len;
 	uint64_t deadline_ms; /* clock_mono_ms(); covers waiting, too */
 	bool is_read;         /* may be sent again when a kept connection turns out to have been closed */
+	/* Goes whatever became of others before: the caller knows from elsewhere that the address is the one to ask, and makes
+	 * its own pauses. */
+	bool at_once;
 	/* NULL for readers that block. Called on the pool's thread with nothing locked, must not block nor call the fetch:
 	 * a head, bytes or the end came after a try_ call had said DB_BUSY; once for that. No call is under way or follows
 	 * when remote_fetch_free() has returned. */
@@ -88,7 +91,8 @@ struct remote_request {
 	void *notify_arg;
 };
 
-/* Returns at once; what goes wrong later is the reader's to hear. Errors: DB_NOMEM, DB_INVALID, DB_CLOSED (the pool stops). */
+/* Returns at once; what goes wrong later is the reader's to hear. Errors: DB_TIMEOUT (no time is left), DB_NOMEM,
+ * DB_INVALID, DB_CLOSED (the pool stops). */
 enum db_err remote_fetch_start(struct remote_fetch **out, struct remote_pool *p, const struct remote_request *r,
 			       struct errmsg *em);
 /*

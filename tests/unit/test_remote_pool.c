@@ -626,6 +626,7 @@ static void test_fifty_at_a_time_never_open_more_than_ten_connections(void)
 
 static void test_deadline_covers_the_queue_and_the_answer(void)
 {
+	struct remote_request late = {.path = "/ok", .deadline_ms = 1};
 	struct remote_fetch *busy, *queued;
 	struct errmsg em = {0};
 	struct buf body = {0};
@@ -638,7 +639,8 @@ static void test_deadline_covers_the_queue_and_the_answer(void)
 	CU_ASSERT_EQUAL(finish(queued, &body, &em), DB_TIMEOUT);
 	CU_ASSERT_PTR_NOT_NULL(strstr(em.text, "no connection became free"));
 	CU_ASSERT_EQUAL(finish(busy, &body, &em), DB_TIMEOUT);
-	CU_ASSERT_EQUAL(finish(start_at(&rig, rig.stub.address, "/ok", 0), &body, &em), DB_TIMEOUT);
+	late.address = rig.stub.address;
+	CU_ASSERT_EQUAL(remote_fetch_start(&queued, rig.pool, &late, &em), DB_TIMEOUT);
 	stub_hold(&rig.stub, false);
 	CU_ASSERT_EQUAL(ask(&rig, "/ok"), DB_OK);
 	rig_close(&rig);
@@ -688,6 +690,22 @@ static void test_cancel_anywhere(void)
 	AWAIT(counters_of(&rig).in_flight == 0);
 	CU_ASSERT_EQUAL(counters_of(&rig).failures_total, 0); /* nothing failed */
 	CU_ASSERT_EQUAL(ask(&rig, "/ok"), DB_OK);
+	rig_close(&rig);
+}
+
+/* libcurl closes such sockets without telling. */
+static void test_attempts_that_are_given_up_are_not_counted_for_ever(void)
+{
+	struct rig rig;
+	int i;
+
+	rig_open(&rig, (struct remote_pool_options){0});
+	for (i = 0; i < 200; i++)
+		remote_fetch_free(start(&rig, "/ok"));
+	AWAIT(counters_of(&rig).in_flight + counters_of(&rig).queued == 0);
+	CU_ASSERT(counters_of(&rig).connections_open <= 10);
+	stub_cut(&rig.stub);
+	AWAIT(ask(&rig, "/ok") == DB_OK && counters_of(&rig).connections_open == 1); /* finds the kept ones closed */
 	rig_close(&rig);
 }
 
@@ -1002,6 +1020,38 @@ static void test_node_that_closes_without_an_answer_fails(void)
 	rig_close(&rig);
 }
 
+static void test_who_knows_better_does_not_wait_for_a_look(void)
+{
+	struct remote_request request = {.path = "/ok", .body = "x", .body_len = 1, .at_once = true};
+	struct remote_fetch *waits, *bold;
+	struct errmsg em = {0};
+	struct buf body = {0};
+	struct stub dead;
+	struct rig rig;
+	int i;
+
+	rig_open(&rig, (struct remote_pool_options){.max_connections = 1});
+	stub_init(&dead);
+	request.address = dead.address;
+	request.deadline_ms = clock_mono_ms() + WAIT_MS;
+	for (i = 0; i < 4; i++)
+		CU_ASSERT_EQUAL(ask_at(&rig, dead.address, "/ok", &em), DB_UNAVAILABLE);
+	waits = start_at(&rig, dead.address, "/ok", WAIT_MS);
+	for (i = 0; i < 20; i++) { /* each tries, and none is refused */
+		UNIT_OK(remote_fetch_start(&bold, rig.pool, &request, &em), &em);
+		CU_ASSERT_EQUAL(finish(bold, &body, &em), DB_UNAVAILABLE);
+		CU_ASSERT_PTR_NULL(strstr(em.text, "it has failed for"));
+	}
+	CU_ASSERT_EQUAL(counters_of(&rig).queued, 1);
+	stub_open(&dead);
+	UNIT_OK(remote_fetch_start(&bold, rig.pool, &request, &em), &em);
+	expect_body(bold, "ok");
+	expect_body(waits, "ok"); /* at once: the other one has looked */
+	CU_ASSERT_EQUAL(counters_of(&rig).backoff_refusals_total, 0);
+	rig_close(&rig);
+	stub_close(&dead);
+}
+
 static void test_probe_that_is_given_up_makes_room_for_the_next(void)
 {
 	struct remote_fetch *probe, *next;
@@ -1053,6 +1103,8 @@ int main(void)
 	    {"deadline covers the queue and the answer", test_deadline_covers_the_queue_and_the_answer},
 	    {"unused connections are closed", test_unused_connections_are_closed},
 	    {"cancel anywhere", test_cancel_anywhere},
+	    {"attempts that are given up are not counted for ever",
+	     test_attempts_that_are_given_up_are_not_counted_for_ever},
 	    {"reader that blocks looks whether it is cancelled", test_reader_that_blocks_looks_whether_it_is_cancelled},
 	    {"stopped pool ends all that is under way", test_stopped_pool_ends_all_that_is_under_way},
 	    {"pool is freed while cancelled fetches are still with it",
@@ -1065,6 +1117,7 @@ int main(void)
 	    {"queue does not run against a node that has just failed",
 	     test_queue_does_not_run_against_a_node_that_has_just_failed},
 	    {"node that closes without an answer fails", test_node_that_closes_without_an_answer_fails},
+	    {"who knows better does not wait for a look", test_who_knows_better_does_not_wait_for_a_look},
 	    {"probe that is given up makes room for the next", test_probe_that_is_given_up_makes_room_for_the_next},
 	    {"addresses are forgotten one by one", test_addresses_are_forgotten_one_by_one},
 	    {NULL, NULL},
