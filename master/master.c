@@ -10,6 +10,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "master/member_versions.h"
 #include "master/members_table.h"
 
 struct master {
@@ -22,12 +23,8 @@ struct master {
 
 	pthread_mutex_t members_call;  /* one master_set_members() at a time; before members_mutex */
 	pthread_mutex_t members_mutex; /* guards what follows */
-	struct members members;        /* in force */
-	struct members in_log;         /* when the term began; committed with the term's first record */
-	struct members committed;      /* in the log, version 0: none */
-	bool writing;                  /* the job is the writer's */
-	struct members written;        /* by the job */
-	struct write_job job;
+	struct member_versions versions;
+	struct write_job job; /* the writer's while versions.writing */
 	struct buf job_sql;
 };
 
@@ -67,8 +64,7 @@ static void on_committed(void *arg, uint64_t lsn)
 	store_set_committed(m->options.store, lsn);
 	if (!atomic_exchange(&m->ready, true)) {
 		pthread_mutex_lock(&m->members_mutex);
-		if (m->in_log.version > m->committed.version)
-			m->committed = m->in_log;
+		member_versions_on_ready(&m->versions);
 		pthread_mutex_unlock(&m->members_mutex);
 		log_info("master of term %" PRIu64 " is ready at lsn=%" PRIu64, m->options.term, lsn);
 		m->options.on_ready(m->options.arg);
@@ -78,20 +74,16 @@ static void on_committed(void *arg, uint64_t lsn)
 
 /* A supervisor with an old file would count by too few: it is told what the log knows (Raft dissertation, 4.1: the newest
  * configuration in the log holds, committed or not). */
-static enum db_err check_members(struct master *m, struct errmsg *em)
+static enum db_err check_members(struct master *m, struct members *in_log, struct errmsg *em)
 {
 	struct store *store = m->options.store;
 	enum db_err err;
 
+	memset(in_log, 0, sizeof(*in_log));
 	err = store_apply(store, store_tip_lsn(store), em);
 	if (err == DB_OK)
-		err = members_table_read(&m->in_log, store, m->options.config->cluster_id, em);
-	if (err == DB_OK && m->in_log.version > m->members.version)
-		err = errmsg_set(em, DB_INVALID,
-				 "cannot be promoted: its log knows members of version %" PRIu64
-				 ", the supervisor of %" PRIu64,
-				 m->in_log.version, m->members.version);
-	return err;
+		err = members_table_read(in_log, store, m->options.config->cluster_id, em);
+	return err == DB_OK ? member_versions_found(&m->versions, in_log, em) : err;
 }
 
 static enum db_err start_term(struct master *m, struct errmsg *em)
@@ -120,7 +112,7 @@ static enum db_err start_parts(struct master *m, struct errmsg *em)
 	const struct replication_options replication = {.store = m->options.store,
 							.config = m->options.config,
 							.node = m->options.node,
-							.members = &m->members,
+							.members = &m->versions.force,
 							.term = m->options.term,
 							.term_start_lsn = m->term_start_lsn,
 							.on_committed = on_committed,
@@ -145,13 +137,12 @@ enum db_err master_create(struct master **out, const struct master_options *opti
 	if (m == NULL)
 		return errmsg_set(em, DB_NOMEM, "out of memory");
 	m->options = *options;
-	m->members = *options->members;
+	member_versions_init(&m->versions, options->members);
 	m->options.members = NULL; /* it was the caller's */
 	pthread_mutex_init(&m->members_call, NULL);
 	pthread_mutex_init(&m->members_mutex, NULL);
 	m->options.log_members = NULL;
-	err = check_members(m, em);
-	*options->log_members = m->in_log;
+	err = check_members(m, options->log_members, em);
 	if (err == DB_OK)
 		err = start_term(m, em);
 	if (err == DB_OK)
@@ -194,13 +185,13 @@ static void on_members_written(struct write_job *job)
 	struct master *m = (struct master *)((char *)job - offsetof(struct master, job));
 
 	pthread_mutex_lock(&m->members_mutex);
-	if (job->outcome == WRITE_DONE) {
-		m->committed = m->written;
-		log_info("members version %" PRIu64 " is committed at lsn=%" PRIu64, m->written.version, job->lsn);
-	} else if (job->outcome == WRITE_ERROR) {
-		log_warn("members version %" PRIu64 " is not written: %s", m->written.version, job->error.message);
-	}
-	m->writing = false;
+	if (job->outcome == WRITE_DONE)
+		log_info("members version %" PRIu64 " is committed at lsn=%" PRIu64, m->versions.written.version,
+			 job->lsn);
+	else if (job->outcome == WRITE_ERROR)
+		log_warn("members version %" PRIu64 " is not written: %s", m->versions.written.version,
+			 job->error.message);
+	member_versions_end_write(&m->versions, job->outcome == WRITE_DONE);
 	pthread_mutex_unlock(&m->members_mutex);
 }
 
@@ -211,42 +202,39 @@ static enum db_err write_members(struct master *m, struct errmsg *em)
 {
 	enum db_err err;
 
-	if (m->writing || m->committed.version >= m->members.version || m->in_log.version >= m->members.version)
+	if (!member_versions_begin_write(&m->versions))
 		return DB_OK;
 	buf_clear(&m->job_sql);
-	members_table_put_sql(&m->job_sql, &m->members, m->options.config->cluster_id);
-	if (m->job_sql.failed)
+	members_table_put_sql(&m->job_sql, &m->versions.written, m->options.config->cluster_id);
+	if (m->job_sql.failed) {
+		member_versions_end_write(&m->versions, false);
 		return errmsg_set(em, DB_NOMEM, "out of memory");
+	}
 	buf_fini(&m->job.answer);
 	memset(&m->job, 0, sizeof(m->job));
 	m->job.request = &nobodys; /* the writer asks each for its request_id */
 	m->job.trusted_sql = (const char *)m->job_sql.data;
 	m->job.deadline_ms = clock_mono_ms() + m->options.config->commit_timeout_ms;
 	m->job.done = on_members_written;
-	m->written = m->members;
-	m->writing = true;
 	pthread_mutex_unlock(&m->members_mutex); /* done() may come before the call returns */
 	err = writer_submit(m->writer, &m->job);
 	pthread_mutex_lock(&m->members_mutex);
 	if (err == DB_OK)
 		return DB_OK;
-	m->writing = false;
+	member_versions_end_write(&m->versions, false);
 	return errmsg_set(em, err, "the members cannot be written now");
 }
 
 enum db_err master_set_members(struct master *m, const struct members *members, struct errmsg *em)
 {
-	enum db_err err = DB_OK;
-	uint64_t version;
+	enum db_err err;
+	bool newer;
 
 	pthread_mutex_lock(&m->members_call);
 	pthread_mutex_lock(&m->members_mutex);
-	version = m->members.version;
+	err = member_versions_told(&m->versions, members, &newer, em);
 	pthread_mutex_unlock(&m->members_mutex);
-	if (members->version < version) {
-		err = errmsg_set(em, DB_STALE_TERM, "members version %" PRIu64 " is in force, not %" PRIu64, version,
-				 members->version);
-	} else if (members->version > version) {
+	if (newer) {
 		err = replication_set_members(m->replication, members, em);
 		if (err == DB_OK)
 			log_info("members version %" PRIu64 ": %u members, %u of them vote", members->version,
@@ -254,7 +242,7 @@ enum db_err master_set_members(struct master *m, const struct members *members, 
 	}
 	pthread_mutex_lock(&m->members_mutex);
 	if (err == DB_OK) {
-		m->members = *members;
+		member_versions_set(&m->versions, members);
 		err = write_members(m, em);
 	}
 	pthread_mutex_unlock(&m->members_mutex);
@@ -265,7 +253,7 @@ enum db_err master_set_members(struct master *m, const struct members *members, 
 void master_get_members(struct master *m, struct members *out)
 {
 	pthread_mutex_lock(&m->members_mutex);
-	*out = m->committed;
+	*out = m->versions.committed;
 	pthread_mutex_unlock(&m->members_mutex);
 }
 

@@ -1,6 +1,7 @@
 /* test_commit.c - commit tracking, and where two logs join: the pure deciding code of the master. */
 #include "master/commit.h"
 #include "master/join.h"
+#include "master/member_versions.h"
 #include "tests/unit/unit.h"
 
 static struct commit *tracking(size_t nodes, size_t acks, uint64_t start)
@@ -178,6 +179,61 @@ static void test_logs_without_a_common_term_do_not_join(void)
 	check_join(&master, &old, false, 0);
 }
 
+static struct members version_of(uint64_t version)
+{
+	struct members m = {.version = version};
+
+	m.entries[0] = (struct members_entry){MEMBERS_VOTER, 1, 2, 3};
+	m.entries[1].state = version % 2 == 0 ? MEMBERS_NONE : MEMBERS_READONLY;
+	return m;
+}
+
+static void test_members_are_written_once_and_until_committed(void)
+{
+	const struct members two = version_of(2), three = version_of(3);
+	struct member_versions v;
+	struct errmsg em = {0};
+	bool newer = true;
+
+	member_versions_init(&v, &two);
+	CU_ASSERT_EQUAL(member_versions_told(&v, &two, &newer, &em), DB_OK);
+	CU_ASSERT_FALSE(newer);
+	CU_ASSERT_TRUE(member_versions_begin_write(&v));
+	CU_ASSERT_FALSE(member_versions_begin_write(&v)); /* it is under way */
+	member_versions_end_write(&v, false);
+	CU_ASSERT_EQUAL(v.committed.version, 0);
+	CU_ASSERT_TRUE(member_versions_begin_write(&v)); /* again */
+	CU_ASSERT_EQUAL(member_versions_told(&v, &three, &newer, &em), DB_OK);
+	CU_ASSERT_TRUE(newer);
+	member_versions_set(&v, &three);
+	CU_ASSERT_FALSE(member_versions_begin_write(&v)); /* the one before is */
+	member_versions_end_write(&v, true);
+	CU_ASSERT_EQUAL(v.committed.version, 2); /* what was written, not what is in force by now */
+	CU_ASSERT_TRUE(member_versions_begin_write(&v));
+	member_versions_end_write(&v, true);
+	CU_ASSERT_EQUAL(v.committed.version, 3);
+	CU_ASSERT_FALSE(member_versions_begin_write(&v));
+	CU_ASSERT_EQUAL(member_versions_told(&v, &two, &newer, &em), DB_STALE_TERM);
+	CU_ASSERT_FALSE(newer);
+}
+
+static void test_members_of_the_log_are_committed_with_the_term(void)
+{
+	const struct members none = {.version = 0}, two = version_of(2), three = version_of(3);
+	struct member_versions v;
+	struct errmsg em = {0};
+
+	member_versions_init(&v, &two);
+	CU_ASSERT_EQUAL(member_versions_found(&v, &none, &em), DB_OK);
+	CU_ASSERT_EQUAL(member_versions_found(&v, &three, &em), DB_INVALID); /* the supervisor's file is older */
+	member_versions_init(&v, &three);
+	CU_ASSERT_EQUAL(member_versions_found(&v, &three, &em), DB_OK);
+	CU_ASSERT_FALSE(member_versions_begin_write(&v)); /* it is there */
+	CU_ASSERT_EQUAL(v.committed.version, 0);          /* but only that */
+	member_versions_on_ready(&v);
+	CU_ASSERT_EQUAL(v.committed.version, 3);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -195,6 +251,8 @@ int main(void)
 	    {"logs join at the end of the shorter common term", test_logs_join_at_the_end_of_the_shorter_common_term},
 	    {"an empty log joins at the start", test_an_empty_log_joins_at_the_start},
 	    {"logs without a common term do not join", test_logs_without_a_common_term_do_not_join},
+	    {"members are written once, and until committed", test_members_are_written_once_and_until_committed},
+	    {"members of the log are committed with the term", test_members_of_the_log_are_committed_with_the_term},
 	    {NULL, NULL},
 	};
 
