@@ -63,7 +63,7 @@ static uint64_t move(struct commit *c)
 	uint64_t lsn = quorum_lsn(c, &c->quorums[0]);
 	uint64_t other = c->quorum_count > 1 ? quorum_lsn(c, &c->quorums[1]) : lsn;
 
-	if (other < lsn)
+	if (other < lsn || PLANTED(BUG_COUNT_NEW_MEMBERS))
 		lsn = other; /* (2) */
 	/* A successor with a newer last term could still cut an older term's record, even one that a majority holds, until
 	 * a record of our own term stands behind it (Raft dissertation, 3.6.2). */

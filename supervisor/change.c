@@ -9,7 +9,8 @@
  * answer, and a removal that has not begun because the master has to hand over first.
  *
  * A learner that cannot be started, and a joint version that its quorums do not commit, are undone: going back to the
- * old voters is safe, for whatever was acknowledged meanwhile has their quorum too.
+ * old voters is safe, for whatever was acknowledged meanwhile has their quorum too. So is an election that the old voters
+ * alone could decide, when it waits in vain for the new ones: they were asked for nothing but this change.
  *
  * Processes of nodes that are no members any more are ended when the master's log has the version without them; their
  * directories are kept aside (CLUSTER_RETIRE).
@@ -22,6 +23,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/planted.h"
 #include "supervisor/cluster_internal.h"
 
 #define LEARNER_FAILURES_MAX 5u    /* ends of its process other than by a snapshot, before it is given up */
@@ -99,6 +101,8 @@ static void advance(struct cluster *c, unsigned n, enum members_state state, uin
 /* What the master's log has committed; it cannot be newer than what we have (change_learn()). */
 static bool committed(const struct cluster *c)
 {
+	if (PLANTED(BUG_CHANGE_NOT_AWAITED))
+		return true;
 	return c->master != CLUSTER_NOBODY && c->members[c->master].status.members.version >= c->roll.version;
 }
 
@@ -117,6 +121,7 @@ void change_learn(struct cluster *c, unsigned n, uint64_t now_ms)
 	c->durable_roll = c->roll;
 	c->roll = *told;
 	c->roll_unsure = true;
+	c->roll_learnt = true;
 	if (c->roll.version > c->last_version)
 		c->last_version = c->roll.version;
 	c->change.since_ms = now_ms;
@@ -399,10 +404,21 @@ static bool is_stuck(const struct cluster *c, unsigned n, uint64_t now_ms)
 	       now_ms - waiting_since_ms(c) >= CLUSTER_CHANGE_MS;
 }
 
+/* There is no master, and by the version in the middle there will be none, but there was one by the old voters. With what
+ * was learnt from a log that is not sure: a version without them may have been in force after it. */
+static bool blocks_the_election(const struct cluster *c, unsigned n, uint64_t now_ms)
+{
+	return n != MEMBERS_NOBODY && members_votes(c->roll.entries[n].state) && !c->roll_learnt &&
+	       now_ms >= c->change.retry_ms &&
+	       election_needs_only(c, members_old_set(&c->roll), CLUSTER_CHANGE_MS, now_ms);
+}
+
 void change_progress(struct cluster *c, uint64_t now_ms)
 {
 	unsigned n = members_pending(&c->roll);
 
+	if (blocks_the_election(c, n, now_ms))
+		undo(c, n, "an election found no quorum of the new voters", now_ms);
 	if (c->phase != PHASE_SERVING || (now_ms < c->change.retry_ms && n != MEMBERS_NOBODY))
 		return;
 	if (c->change.removing) {
@@ -437,6 +453,8 @@ uint64_t change_wake_ms(const struct cluster *c, uint64_t now_ms)
 	uint64_t wake_ms = UINT64_MAX;
 	unsigned n;
 
+	if (c->phase == PHASE_ELECTING && pending != MEMBERS_NOBODY && now_ms - c->phase_ms < CLUSTER_CHANGE_MS)
+		return c->phase_ms + CLUSTER_CHANGE_MS;
 	if (c->phase != PHASE_SERVING)
 		return UINT64_MAX;
 	if (pending != MEMBERS_NOBODY && !committed(c) && members_votes(c->roll.entries[pending].state))

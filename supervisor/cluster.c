@@ -50,7 +50,7 @@ unsigned cluster_acks_of(const struct cluster *c, unsigned voters)
 	return c->opt.all ? voters : voters / 2 + 1;
 }
 
-static unsigned need_of(const struct cluster *c, uint32_t set)
+unsigned cluster_need_of(const struct cluster *c, uint32_t set)
 {
 	unsigned voters = (unsigned)__builtin_popcount(set);
 	const struct cluster_options o = {
@@ -64,8 +64,10 @@ bool cluster_elects(const struct cluster *c, uint32_t nodes)
 	uint32_t old_set = members_old_set(&c->roll);
 	uint32_t new_set = members_new_set(&c->roll);
 
-	return (unsigned)__builtin_popcount(nodes & old_set) >= need_of(c, old_set) &&
-	       (unsigned)__builtin_popcount(nodes & new_set) >= need_of(c, new_set); /* (4) */
+	if (PLANTED(BUG_ELECT_NEW_MEMBERS))
+		old_set = new_set;
+	return (unsigned)__builtin_popcount(nodes & old_set) >= cluster_need_of(c, old_set) &&
+	       (unsigned)__builtin_popcount(nodes & new_set) >= cluster_need_of(c, new_set); /* (4) */
 }
 
 /* Are these nodes able to acknowledge, by every set of voters that counts? */
@@ -99,7 +101,7 @@ void cluster_recount(struct cluster *c)
 {
 	unsigned n;
 
-	c->need = need_of(c, members_new_set(&c->roll));
+	c->need = cluster_need_of(c, members_new_set(&c->roll));
 	c->count = 0;
 	for (n = 0; n < CLUSTER_NODES_MAX; n++) {
 		if (c->members[n].phase == MEMBER_ABSENT && member_present(c, n)) {

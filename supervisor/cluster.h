@@ -53,11 +53,13 @@
 #define CLUSTER_PATIENCE           10u    /* times interval * misses: the longest silence of a process that works */
 #define CLUSTER_COMMAND_GRACE_MS   1000u  /* silence allowed while a command with an fsync in it is carried out */
 #define CLUSTER_SWITCHOVER_MS      5000u  /* for drain and catching up */
-#define CLUSTER_CHANGE_MS          10000u /* a version with old and new voters that is not committed then is undone */
-#define CLUSTER_STOP_MS            10000u /* SIGTERM to SIGKILL */
-#define CLUSTER_BACKOFF_MIN_MS     100u
-#define CLUSTER_BACKOFF_MAX_MS     5000u
-#define CLUSTER_BACKOFF_RESET_MS   10000u /* a process that lived this long starts over with no backoff */
+#define CLUSTER_CHANGE_MS                                                                                              \
+	10000u                          /* a version with old and new voters that is not committed, or keeps an
+					  * election from deciding, is undone then */
+#define CLUSTER_STOP_MS          10000u /* SIGTERM to SIGKILL */
+#define CLUSTER_BACKOFF_MIN_MS   100u
+#define CLUSTER_BACKOFF_MAX_MS   5000u
+#define CLUSTER_BACKOFF_RESET_MS 10000u /* a process that lived this long starts over with no backoff */
 
 struct cluster; /* body in cluster_internal.h */
 

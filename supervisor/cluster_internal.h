@@ -71,6 +71,7 @@ struct cluster {
 	struct members durable_roll; /* what roll was before the PERSIST under way */
 	uint64_t last_version;       /* of the members, the highest that was ever tried */
 	bool roll_unsure;            /* whether that one succeeds is not known yet */
+	bool roll_learnt;            /* roll, or one it came from, was a log's: newer ones may have been in force */
 	unsigned count;              /* no member and no process beyond */
 	enum cluster_phase phase;
 	uint64_t term;
@@ -154,6 +155,7 @@ void cluster_persist(struct cluster *c); /* c->term, c->failovers and c->roll */
 void cluster_recount(struct cluster *c); /* after a change of the members or of a phase to or from ABSENT */
 /* Are these nodes enough promises by every set of voters that counts? */
 bool cluster_elects(const struct cluster *c, uint32_t nodes);
+unsigned cluster_need_of(const struct cluster *c, uint32_t voters); /* promises, of these */
 unsigned cluster_acks_of(const struct cluster *c, unsigned voters); /* how many of so many voters must acknowledge */
 
 /* health.c */
@@ -174,6 +176,8 @@ uint64_t health_wake_ms(const struct cluster *c, unsigned n, uint64_t now_ms);
 void election_start(struct cluster *c, enum election_cause cause, uint64_t now_ms, const char *why);
 void election_hold(struct cluster *c, uint64_t delay_ms, uint64_t now_ms);
 void election_progress(struct cluster *c, uint64_t now_ms);
+/* The election has gone on for so long, and could decide if these voters alone were asked. */
+bool election_needs_only(const struct cluster *c, uint32_t voters, uint64_t for_ms, uint64_t now_ms);
 void election_on_promise(struct cluster *c, unsigned n, uint64_t now_ms);
 void election_on_promoted(struct cluster *c, unsigned n, uint64_t now_ms);
 void election_on_no_promotion(struct cluster *c, uint64_t now_ms);

@@ -363,6 +363,24 @@ static uint32_t promises_for(const struct cluster *c, unsigned candidate)
 	return promises;
 }
 
+bool election_needs_only(const struct cluster *c, uint32_t voters, uint64_t for_ms, uint64_t now_ms)
+{
+	unsigned best = CLUSTER_NOBODY;
+	unsigned promises = 0;
+	unsigned n;
+
+	if (c->phase != PHASE_ELECTING || c->held || now_ms - c->phase_ms < for_ms)
+		return false;
+	for (n = 0; n < c->count; n++)
+		if ((voters >> n & 1) && c->members[n].promised && member_usable(&c->members[n]) &&
+		    (best == CLUSTER_NOBODY || better(c, n, best)))
+			best = n;
+	for (n = 0; n < c->count && best != CLUSTER_NOBODY; n++)
+		promises += (voters >> n & 1) && c->members[n].promised &&
+			    wal_pos_cmp(c->members[n].promised_pos, c->members[best].promised_pos) <= 0;
+	return promises >= cluster_need_of(c, voters);
+}
+
 static const char *member_word(const struct cluster *c, unsigned n, uint64_t now_ms)
 {
 	const struct member *m = &c->members[n];
@@ -380,16 +398,23 @@ static const char *member_word(const struct cluster *c, unsigned n, uint64_t now
 	return member_silent(c, m, now_ms) ? "is hung" : "was asked";
 }
 
-static void say_what_is_missing(struct cluster *c, unsigned count, uint64_t now_ms)
+/* Of two sets of voters the one that keeps it from deciding. */
+static void say_what_is_missing(struct cluster *c, uint32_t promises, uint64_t now_ms)
 {
+	uint32_t set = members_new_set(&c->roll);
 	char text[CLUSTER_TEXT_MAX];
 	bool first = true;
 	size_t used;
 	unsigned n;
 	int len;
 
-	len = snprintf(text, sizeof(text), "election for term %" PRIu64 " has %u of %u promises:", c->term, count,
-		       c->need);
+	if ((unsigned)__builtin_popcount(promises & set) >= cluster_need_of(c, set))
+		set = members_old_set(&c->roll);
+	len = snprintf(text, sizeof(text), "election for term %" PRIu64 " has %u of %u promises%s:", c->term,
+		       (unsigned)__builtin_popcount(promises & set), cluster_need_of(c, set),
+		       members_old_set(&c->roll) == members_new_set(&c->roll) ? ""
+		       : set == members_new_set(&c->roll)                     ? " of the new voters"
+									      : " of the old voters");
 	used = (size_t)len;
 	for (n = 0; n < c->count && used < sizeof(text); n++) {
 		if (!member_votes(c, n))
@@ -481,7 +506,7 @@ void election_progress(struct cluster *c, uint64_t now_ms)
 	count = (unsigned)__builtin_popcount(promises);
 	if (!cluster_elects(c, promises)) {
 		if (now_ms - c->phase_ms >= c->window_ms)
-			say_what_is_missing(c, count, now_ms);
+			say_what_is_missing(c, promises, now_ms);
 		return;
 	}
 	for (n = 0; n < c->count; n++) {

@@ -18,6 +18,9 @@ static const struct {
     [BUG_COMMIT_OLD_TERM] = {"commit-old-term", "records of older terms commit before one of the own term"},
     [BUG_REBUILDING_VOTES] = {"rebuilding-votes", "a node that lost its log is counted in elections"},
     [BUG_READY_AT_ONCE] = {"ready-at-once", "a master answers reads before its term has committed anything"},
+    [BUG_COUNT_NEW_MEMBERS] = {"count-new-members", "a master counts by the new voters only during a change"},
+    [BUG_ELECT_NEW_MEMBERS] = {"elect-new-members", "an election asks the new voters only during a change"},
+    [BUG_CHANGE_NOT_AWAITED] = {"change-not-awaited", "a change goes on before its versions are committed"},
 };
 
 bool bug_planted(enum bug bug)

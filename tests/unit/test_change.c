@@ -385,6 +385,53 @@ static void an_election_in_between_needs_both_sets(void)
 	drop(&r);
 }
 
+/* node2 is to leave node1 alone, whose disk is found damaged: it cannot be elected, and is no master to be rebuilt from. */
+static void a_removal_that_keeps_an_election_from_deciding_is_undone(void)
+{
+	struct rig r;
+
+	serving(&r, 2, 2);
+	r.commits = false;
+	rig_remove(&r, 1);
+	CU_ASSERT_EQUAL_FATAL(state_of(&r, 1), MEMBERS_LEAVING);
+	r.nodes[0].state = WIRE_STATE_DIVERGED;
+	r.nodes[0].last = (struct wal_pos){0, 0};
+	r.nodes[0].accepts = false;
+	rig_exit(&r, 0, -1, SIGKILL);
+	rig_run(&r, CLUSTER_CHANGE_MS - 2000);
+	CU_ASSERT_EQUAL(rig_master(&r), CLUSTER_NOBODY);
+	CU_ASSERT_EQUAL(state_of(&r, 1), MEMBERS_LEAVING);
+	CU_ASSERT_PTR_NOT_NULL(strstr(rig_reason(&r), "0 of 1 promises of the new voters"));
+	r.commits = true;
+	rig_run(&r, 4000);
+	CU_ASSERT_EQUAL(rig_master(&r), 1);
+	CU_ASSERT_EQUAL(state_of(&r, 1), MEMBERS_VOTER);
+	CU_ASSERT(r.change_done && !r.change_ok);
+	CU_ASSERT_PTR_NOT_NULL(strstr(r.change_text, "node2 was not removed"));
+	drop(&r);
+}
+
+/* Nothing is undone for an election that the old voters could not decide either. */
+static void an_election_without_old_voters_undoes_nothing(void)
+{
+	struct rig r;
+
+	serving(&r, 3, 3);
+	r.commits = false;
+	rig_remove(&r, 2);
+	CU_ASSERT_EQUAL_FATAL(state_of(&r, 2), MEMBERS_LEAVING);
+	r.nodes[1].accepts = r.nodes[2].accepts = false;
+	rig_exit(&r, 0, -1, SIGKILL);
+	rig_run(&r, CLUSTER_CHANGE_MS + 4000);
+	CU_ASSERT_EQUAL(rig_master(&r), CLUSTER_NOBODY);
+	CU_ASSERT_EQUAL(state_of(&r, 2), MEMBERS_LEAVING);
+	r.nodes[1].accepts = r.nodes[2].accepts = r.commits = true;
+	rig_run(&r, 4000);
+	CU_ASSERT(rig_master(&r) != CLUSTER_NOBODY);
+	CU_ASSERT_EQUAL(state_of(&r, 2), MEMBERS_REMOVED);
+	drop(&r);
+}
+
 static const struct unit_test tests[] = {
     {"a_learner_catches_up_before_it_votes", a_learner_catches_up_before_it_votes},
     {"nothing_follows_before_the_log_has_the_version_before", nothing_follows_before_the_log_has_the_version_before},
@@ -403,6 +450,9 @@ static const struct unit_test tests[] = {
     {"a_version_that_cannot_be_stored_is_not_followed", a_version_that_cannot_be_stored_is_not_followed},
     {"the_log_corrects_a_supervisor_with_an_old_file", the_log_corrects_a_supervisor_with_an_old_file},
     {"an_election_in_between_needs_both_sets", an_election_in_between_needs_both_sets},
+    {"a_removal_that_keeps_an_election_from_deciding_is_undone",
+     a_removal_that_keeps_an_election_from_deciding_is_undone},
+    {"an_election_without_old_voters_undoes_nothing", an_election_without_old_voters_undoes_nothing},
     {NULL, NULL},
 };
 
