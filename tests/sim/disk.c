@@ -51,7 +51,12 @@ void disk_set_aside(struct disk *d)
 
 unsigned disk_register_of(uint64_t value)
 {
-	return (unsigned)(value % SIM_REGISTERS);
+	return value & SIM_MEMBERS_VALUE ? SIM_REGISTERS - 1 : (unsigned)(value % (SIM_REGISTERS - 1));
+}
+
+uint64_t disk_members_version(const struct disk_state *s)
+{
+	return s->registers[SIM_REGISTERS - 1] & ~SIM_MEMBERS_VALUE;
 }
 
 uint64_t disk_hash(unsigned reg, uint64_t value)

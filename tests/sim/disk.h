@@ -23,7 +23,10 @@
 #include "tests/sim/rng.h"
 
 #define SIM_LSN_MAX   4000u /* a schedule ends well before */
-#define SIM_REGISTERS 4u
+#define SIM_REGISTERS 5u    /* the last one holds the version of the members, in place of their table */
+
+/* The value of a record that writes a version of the members. */
+#define SIM_MEMBERS_VALUE ((uint64_t)1 << 63)
 
 /* The database after a record. */
 struct disk_state {
@@ -68,6 +71,9 @@ bool disk_init(struct disk *d);
 void disk_fini(struct disk *d);
 /* As new: nothing was ever stored. */
 void disk_clear(struct disk *d);
+
+/* The version of the members that a database knows; 0: none. */
+uint64_t disk_members_version(const struct disk_state *s);
 
 /* Which register a value belongs to, and what a register with a value adds to the database's checksum. */
 unsigned disk_register_of(uint64_t value);

@@ -31,6 +31,7 @@ enum fault {
 	FAULT_ROT,
 	FAULT_CLOCK,
 	FAULT_SWITCHOVER,
+	FAULT_MEMBERS, /* not an accident, but it does not wait for a quiet hour */
 	FAULT_COUNT
 };
 
@@ -42,6 +43,8 @@ void faults_plan(struct world *w)
 	f->kinds = 0;
 	while (kinds-- > 0)
 		f->kinds |= 1u << rng_below(&w->rng, FAULT_COUNT);
+	if (rng_once_in(&w->rng, 3))
+		f->kinds |= 1u << FAULT_MEMBERS;
 	f->gap_min_us = MS(rng_between(&w->rng, 5, 150));
 	f->gap_max_us = f->gap_min_us + MS(rng_between(&w->rng, 50, 700));
 	f->end_us = MS(rng_between(&w->rng, 1200, 4000));
@@ -160,16 +163,37 @@ static void slow_network(struct world *w)
 static void rot(struct world *w)
 {
 	struct node *n = any_node(w);
+	const struct members *members = &w->supervisor.members;
+	struct members_quorum quorums[2];
+	unsigned count = members_quorums(members, w->durability, quorums);
 	uint32_t i;
 
-	if (w->node_count == 1 || w->ack_nodes < 2)
-		return;
+	while (count > 0)
+		if (quorums[--count].acks < 2)
+			return;
 	for (i = 0; i < w->node_count; i++)
-		if (w->nodes[i].disk.standing != STANDING_WHOLE || w->nodes[i].disk.rotten)
+		if (members_present(members->entries[i].state) &&
+		    (w->nodes[i].disk.standing != STANDING_WHOLE || w->nodes[i].disk.rotten))
 			return;
 	kill_node(w, n, DEATH_KILLED);
 	if (disk_rot(&n->disk, &w->rng))
 		trace(w, "node%u: a record rots", n->index + 1);
+}
+
+/* Whatever an operator may ask, also what makes no sense: adding members, and removing present ones, more often. */
+static void change_members(struct world *w)
+{
+	enum change what = rng_once_in(&w->rng, 2)   ? CHANGE_REMOVE
+			   : rng_once_in(&w->rng, 4) ? CHANGE_ADD_READONLY
+						     : CHANGE_ADD;
+	enum members_state wanted = what == CHANGE_REMOVE ? MEMBERS_VOTER : MEMBERS_NONE;
+	uint32_t node = (uint32_t)rng_below(&w->rng, SIM_NODES_MAX), tries = 8;
+
+	if (!w->supervisor.alive)
+		return;
+	while (tries-- > 0 && cluster_members(w->supervisor.cluster)->entries[node].state != wanted)
+		node = (uint32_t)rng_below(&w->rng, SIM_NODES_MAX);
+	supervisor_later(w, EV_CHANGE, node, 0, what, 0);
 }
 
 static void strike(struct world *w, enum fault fault)
@@ -248,6 +272,9 @@ static void strike(struct world *w, enum fault fault)
 			supervisor_later(w, EV_SWITCHOVER, 0, 0,
 					 rng_once_in(&w->rng, 2) ? NOBODY : rng_below(&w->rng, w->node_count), 0);
 		return;
+	case FAULT_MEMBERS:
+		change_members(w);
+		return;
 	case FAULT_COUNT:
 		return;
 	}
@@ -256,15 +283,20 @@ static void strike(struct world *w, enum fault fault)
 void faults_strike(struct world *w)
 {
 	struct fault_plan *f = &w->faults;
+	uint64_t gap_us = rng_between(&w->rng, f->gap_min_us, f->gap_max_us);
 	unsigned kind;
 
 	do
 		kind = (unsigned)rng_below(&w->rng, FAULT_COUNT);
 	while ((f->kinds >> kind & 1) == 0);
+	if ((f->kinds >> FAULT_MEMBERS & 1) && rng_once_in(&w->rng, 4))
+		kind = FAULT_MEMBERS;
 	w->totals.faults++;
 	strike(w, (enum fault)kind);
+	if (kind == FAULT_MEMBERS && rng_once_in(&w->rng, 2)) /* in the midst of it */
+		gap_us = rng_between(&w->rng, MS(1), MS(80));
 	if (w->now_us + f->gap_min_us < f->end_us)
-		world_later(w, EV_FAULT, 0, rng_between(&w->rng, f->gap_min_us, f->gap_max_us), 0, 0);
+		world_later(w, EV_FAULT, 0, gap_us, 0, 0);
 }
 
 /* Everything works from now on; what is down is started by whoever has to, what is paused goes on in its time. */

@@ -109,12 +109,7 @@ static void io_snapshot_close(void *arg)
 
 static struct sender *sender_to(struct node *n, uint32_t peer)
 {
-	size_t i;
-
-	for (i = 0; i < n->master.sender_count; i++)
-		if (n->master.senders[i].peer == peer)
-			return &n->master.senders[i];
-	return NULL;
+	return peer < SIM_NODES_MAX && n->master.senders[peer].walsender != NULL ? &n->master.senders[peer] : NULL;
 }
 
 static void pump(struct sender *s)
@@ -155,6 +150,8 @@ static void answer_batch(struct node *n, const struct batch *b, enum outcome out
 {
 	unsigned i;
 
+	if (b->is_members)
+		member_versions_end_write(&n->master.versions, outcome == OUTCOME_DONE);
 	for (i = 0; i < b->job_count; i++)
 		client_answer(n->world, b->jobs[i], outcome, b->lsn, n->work_us);
 }
@@ -183,6 +180,7 @@ static void announce(struct node *n)
 	if (!m->ready) {
 		trace(n->world, "node%u is ready as master of term %" PRIu64 ", lsn %" PRIu64, n->index + 1, m->term,
 		      lsn);
+		member_versions_on_ready(&m->versions);
 		m->ready = true;
 		node_wake_main(n);
 	}
@@ -207,20 +205,22 @@ void master_on_message(struct node *n, const struct wire_msg *msg)
 	struct master_role *m = &n->master;
 	struct sender *s = sender_to(n, (uint32_t)(msg->head.sender[4] - '1'));
 
+	if (s == NULL)
+		return;
 	if (msg->head.term > m->term && !bug_planted(BUG_NO_TERM_CHECK)) {
 		if (msg->head.term > n->deposed_by_term)
 			n->deposed_by_term = msg->head.term;
 		node_wake_main(n);
 		return;
 	}
-	if (s == NULL || msg->head.term < m->term)
+	if (msg->head.term < m->term)
 		return;
 	if (msg->head.type == WIRE_POSITION) {
 		walsender_on_position(s->walsender, &msg->body.position);
 	} else if (msg->head.type == WIRE_SNAPSHOT_WANT) {
 		walsender_on_want(s->walsender, &msg->body.snapshot_want);
 	} else if (msg->head.type == WIRE_ACK && walsender_on_ack(s->walsender, &msg->body.ack)) {
-		note_durable(n, s->index, msg->body.ack.durable_lsn);
+		note_durable(n, s->peer, msg->body.ack.durable_lsn);
 		return;
 	}
 	pump(s);
@@ -246,13 +246,17 @@ static void fail_queue(struct node *n)
 	for (i = 0; i < m->queue_count; i++)
 		client_answer(n->world, m->queue[i], OUTCOME_NOT_EXECUTED, 0, n->work_us);
 	m->queue_count = 0;
+	if (m->members_queued)
+		member_versions_end_write(&m->versions, false);
+	m->members_queued = false;
 }
 
+/* The members first, in a record of their own: a record changes one register. */
 static void seal(struct node *n)
 {
 	struct master_role *m = &n->master;
 	struct batch *b = &m->batches[m->batch_count];
-	uint64_t value = ++n->world->last_value;
+	uint64_t value = m->members_queued ? SIM_MEMBERS_VALUE | m->versions.written.version : ++n->world->last_value;
 	struct errmsg em = {0};
 
 	if (!node_disk_op(n))
@@ -262,26 +266,32 @@ static void seal(struct node *n)
 		return;
 	}
 	*b = (struct batch){.lsn = n->disk.last.lsn, .value = value, .sealed_us = n->world->now_us};
+	m->batch_count++;
+	if (m->members_queued) {
+		b->is_members = true;
+		m->members_queued = false;
+		return;
+	}
 	memcpy(b->jobs, m->queue, m->queue_count * sizeof(m->queue[0]));
 	b->job_count = m->queue_count;
 	m->queue_count = 0;
-	m->batch_count++;
 }
 
 static void send_all(struct node *n)
 {
 	size_t i;
 
-	for (i = 0; i < n->master.sender_count; i++)
-		pump(&n->master.senders[i]);
+	for (i = 0; i < SIM_NODES_MAX; i++)
+		if (n->master.senders[i].walsender != NULL)
+			pump(&n->master.senders[i]);
 }
 
 static void run_writer(struct node *n)
 {
 	struct master_role *m = &n->master;
 
-	if (n->dying || m->draining || m->queue_count == 0 || m->batch_count >= PIPELINE_DEPTH ||
-	    n->disk.last.lsn + 1 >= SIM_LSN_MAX)
+	if (n->dying || m->draining || (m->queue_count == 0 && !m->members_queued) ||
+	    m->batch_count >= PIPELINE_DEPTH || n->disk.last.lsn + 1 >= SIM_LSN_MAX)
 		return;
 	seal(n);
 	start_sync(n);
@@ -326,7 +336,7 @@ void master_on_synced(struct node *n, const struct event *ev)
 		node_wake_main(n);
 		return;
 	}
-	note_durable(n, 0, n->disk.durable_lsn);
+	note_durable(n, n->index, n->disk.durable_lsn);
 	start_sync(n);
 }
 
@@ -344,6 +354,7 @@ void master_on_sweep(struct node *n, const struct event *ev)
 	for (i = 0; i < m->batch_count; i++) {
 		answer_batch(n, &m->batches[i], OUTCOME_UNKNOWN);
 		m->batches[i].job_count = 0;
+		m->batches[i].is_members = false;
 	}
 	fail_queue(n);
 }
@@ -359,7 +370,9 @@ void master_on_tick(struct node *n, const struct event *ev)
 		m->tick_soon = false;
 	else
 		node_later(n, EV_TICK, MS(WALSENDER_KEEPALIVE_MS), 0, m->term);
-	for (i = 0; i < m->sender_count; i++) {
+	for (i = 0; i < SIM_NODES_MAX; i++) {
+		if (m->senders[i].walsender == NULL)
+			continue;
 		m->senders[i].flush_commit = true;
 		walsender_on_tick(m->senders[i].walsender, now_ms(n->world));
 		pump(&m->senders[i]);
@@ -368,60 +381,120 @@ void master_on_tick(struct node *n, const struct event *ev)
 
 /* ---- life */
 
-static enum db_err start_senders(struct node *n, struct errmsg *em)
+static enum db_err add_sender(struct node *n, uint32_t peer, struct errmsg *em)
 {
-	struct world *w = n->world;
-	struct master_role *m = &n->master;
-	struct walsender_identity identity = {.term = m->term};
-	uint32_t peer;
+	struct sender *s = &n->master.senders[peer];
+	struct walsender_identity identity = {.term = n->master.term};
+	const struct walsender_io io = {.arg = s,
+					.seek = io_seek,
+					.next = io_next,
+					.terms = io_terms,
+					.first_lsn = io_first_lsn,
+					.last_lsn = io_last_lsn,
+					.describe = io_describe,
+					.snapshot_open = io_snapshot_open,
+					.snapshot_page = io_snapshot_page,
+					.snapshot_hash = io_snapshot_hash,
+					.snapshot_close = io_snapshot_close};
+	char name[16];
+	enum db_err err;
 
 	memcpy(identity.cluster_id, sim_cluster_id, sizeof(identity.cluster_id));
 	snprintf(identity.node_id, sizeof(identity.node_id), "node%u", n->index + 1);
 	snprintf(identity.ack_address, sizeof(identity.ack_address), "n%u", n->index + 1);
 	snprintf(identity.http_address, sizeof(identity.http_address), "n%u", n->index + 1);
-	for (peer = 0; peer < w->node_count; peer++) {
-		struct sender *s = &m->senders[m->sender_count];
-		const struct walsender_io io = {.arg = s,
-						.seek = io_seek,
-						.next = io_next,
-						.terms = io_terms,
-						.first_lsn = io_first_lsn,
-						.last_lsn = io_last_lsn,
-						.describe = io_describe,
-						.snapshot_open = io_snapshot_open,
-						.snapshot_page = io_snapshot_page,
-						.snapshot_hash = io_snapshot_hash,
-						.snapshot_close = io_snapshot_close};
-		char name[16];
-
-		if (peer == n->index)
-			continue;
-		s->node = n;
-		s->peer = peer;
-		s->index = m->sender_count + 1;
-		s->flush_commit = false;
-		snprintf(name, sizeof(name), "node%u", peer + 1);
-		if (walsender_create(&s->walsender, &identity, name, node_wall_us(n), &io, em) != DB_OK)
-			return em->err;
-		m->sender_count++;
-		pipe_open(w, PIPE_RECORDS, n->index, peer);
-	}
+	snprintf(name, sizeof(name), "node%u", peer + 1);
+	s->node = n;
+	s->peer = peer;
+	s->flush_commit = false;
+	err = walsender_create(&s->walsender, &identity, name, node_wall_us(n), &io, em);
+	if (err != DB_OK)
+		return err;
+	commit_forget(n->master.commit, peer);
+	pipe_open(n->world, PIPE_RECORDS, n->index, peer);
 	return DB_OK;
 }
 
-enum db_err master_start(struct node *n, uint64_t term, struct errmsg *em)
+static void remove_sender(struct node *n, uint32_t peer)
+{
+	struct sender *s = &n->master.senders[peer];
+
+	if (s->walsender == NULL)
+		return;
+	pipe_close(n->world, PIPE_RECORDS, n->index, peer);
+	walsender_free(s->walsender);
+	s->walsender = NULL;
+}
+
+/* replication_set_members() of master/replication.c. */
+static enum db_err count_by(struct node *n, const struct members *members, struct errmsg *em)
+{
+	struct members_quorum quorums[2];
+	unsigned count = members_quorums(members, n->world->durability, quorums);
+	enum db_err err = DB_OK;
+	uint32_t peer;
+
+	for (peer = 0; peer < SIM_NODES_MAX && err == DB_OK; peer++)
+		if (members_present(members->entries[peer].state) && peer != n->index && sender_to(n, peer) == NULL)
+			err = add_sender(n, peer, em);
+	if (err != DB_OK)
+		return err;
+	commit_set_quorums(n->master.commit, quorums, count);
+	for (peer = 0; peer < SIM_NODES_MAX; peer++)
+		if (!members_present(members->entries[peer].state))
+			remove_sender(n, peer);
+	return DB_OK;
+}
+
+/* master_set_members() of master/master.c. */
+enum db_err master_set_members(struct node *n, const struct members *members, struct errmsg *em)
+{
+	struct master_role *m = &n->master;
+	bool newer;
+	enum db_err err = member_versions_told(&m->versions, members, &newer, em);
+
+	check_members(n->world, members);
+	if (newer)
+		err = count_by(n, members, em);
+	if (err != DB_OK)
+		return err;
+	if (newer)
+		trace(n->world, "node%u, master, counts by version %" PRIu64 " of the members", n->index + 1,
+		      members->version);
+	member_versions_set(&m->versions, members);
+	announce(n); /* after the members are in force, by which the invariants are looked at */
+	if (!member_versions_begin_write(&m->versions))
+		return DB_OK;
+	m->members_queued = true;
+	run_writer(n);
+	return DB_OK;
+}
+
+/* Version 0: the database knows none. */
+static void members_of_log(const struct node *n, struct members *out)
+{
+	*out = n->world->checker.versions[disk_members_version(&n->disk.applied)];
+}
+
+enum db_err master_start(struct node *n, uint64_t term, const struct members *members, struct errmsg *em)
 {
 	struct world *w = n->world;
 	struct master_role *m = &n->master;
 	enum db_err err;
 
 	memset(m, 0, offsetof(struct master_role, senders));
-	m->sender_count = m->queue_count = m->batch_count = 0;
-	m->syncing = m->tick_soon = false;
+	m->queue_count = m->batch_count = 0;
+	m->syncing = m->tick_soon = m->members_queued = false;
 	m->term = term;
+	check_members(w, members);
+	member_versions_init(&m->versions, members);
 	err = disk_apply(&n->disk, n->disk.last.lsn, em);
 	if (err == DB_OK && !node_disk_op(n))
 		err = errmsg_set(em, DB_IO, "the process was killed");
+	if (err == DB_OK) {
+		members_of_log(n, &n->log_members);
+		err = member_versions_found(&m->versions, &n->log_members, em);
+	}
 	if (err == DB_OK)
 		check_promoted(n, term);
 	if (err == DB_OK)
@@ -433,9 +506,9 @@ enum db_err master_start(struct node *n, uint64_t term, struct errmsg *em)
 	m->ready = bug_planted(BUG_READY_AT_ONCE);
 	if (m->ready)
 		node_wake_main(n);
-	err = commit_create(&m->commit, w->node_count, w->ack_nodes, m->term_start_lsn, em);
+	err = commit_create(&m->commit, SIM_NODES_MAX, SIM_NODES_MAX, m->term_start_lsn, em);
 	if (err == DB_OK)
-		err = start_senders(n, em);
+		err = count_by(n, members, em);
 	if (err != DB_OK) {
 		master_stop(n);
 		return err;
@@ -450,7 +523,7 @@ enum db_err master_start(struct node *n, uint64_t term, struct errmsg *em)
 void master_stop(struct node *n)
 {
 	struct master_role *m = &n->master;
-	size_t i;
+	uint32_t i;
 
 	if (!m->running)
 		return;
@@ -459,11 +532,8 @@ void master_stop(struct node *n)
 	for (i = 0; i < m->batch_count; i++)
 		answer_batch(n, &m->batches[i], OUTCOME_UNKNOWN);
 	m->batch_count = 0;
-	for (i = 0; i < m->sender_count; i++) {
-		pipe_close(n->world, PIPE_RECORDS, n->index, m->senders[i].peer);
-		walsender_free(m->senders[i].walsender);
-	}
-	m->sender_count = 0;
+	for (i = 0; i < SIM_NODES_MAX; i++)
+		remove_sender(n, i);
 	commit_free(m->commit);
 	m->commit = NULL;
 	m->ready = m->draining = false;

@@ -210,7 +210,7 @@ void network_on_death(struct world *w, uint32_t node)
 	uint32_t other, use;
 
 	for (use = 0; use < 2; use++) {
-		for (other = 0; other < w->node_count; other++) {
+		for (other = 0; other < SIM_NODES_MAX; other++) {
 			pipe_close(w, use, node, other);
 			pipe_break(w, pipe_id(use, other, node));
 		}

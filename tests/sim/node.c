@@ -86,7 +86,7 @@ static enum db_err set_term(struct node *n, uint64_t term, struct errmsg *em)
 	return err;
 }
 
-static enum db_err promote(struct node *n, uint64_t term, struct errmsg *em)
+static enum db_err promote(struct node *n, uint64_t term, const struct members *members, struct errmsg *em)
 {
 	struct walreceiver_status status;
 	struct errmsg again = {0};
@@ -102,13 +102,15 @@ static enum db_err promote(struct node *n, uint64_t term, struct errmsg *em)
 		return errmsg_set(em, DB_INVALID, "already master of term %" PRIu64, n->master.term);
 	if (n->rebuilding)
 		return errmsg_set(em, DB_INVALID, "cannot be promoted: its log is being rebuilt");
+	if (!members_votes(members->entries[n->index].state))
+		return errmsg_set(em, DB_INVALID, "cannot be promoted: it is no voting member");
 	walreceiver_get_status(n->replica.walreceiver, &status);
 	if (status.diverged || status.state == WALRECEIVER_FAILED)
 		return errmsg_set(em, DB_INVALID, "cannot be promoted: %s", status.reason);
 	if (status.state == WALRECEIVER_REPLACED)
 		return errmsg_set(em, DB_INVALID, "cannot be promoted: a snapshot takes its store's place");
 	replica_stop(n);
-	err = master_start(n, term, em);
+	err = master_start(n, term, members, em);
 	if (err == DB_OK) {
 		trace(n->world, "node%u is promoted in term %" PRIu64 ", its log ends at %" PRIu64, n->index + 1, term,
 		      n->disk.last.lsn);
@@ -116,6 +118,17 @@ static enum db_err promote(struct node *n, uint64_t term, struct errmsg *em)
 	}
 	start_replica(n, &again);
 	return err;
+}
+
+static enum db_err set_members(struct node *n, uint64_t term, const struct members *members, struct errmsg *em)
+{
+	if (!n->master.running)
+		return errmsg_set(em, DB_INVALID, "not the master");
+	if (n->master.term != term)
+		return errmsg_set(em, DB_STALE_TERM, "master of another term");
+	if (!members_present(members->entries[n->index].state))
+		return errmsg_set(em, DB_INVALID, "the master cannot be left out of the members");
+	return master_set_members(n, members, em);
 }
 
 static enum db_err drain(struct node *n, bool draining, struct errmsg *em)
@@ -145,6 +158,7 @@ static void put_master_status(struct node *n, struct wire_node_status *out)
 	out->role = WIRE_ROLE_MASTER;
 	out->ready = n->master.ready;
 	out->draining = n->master.draining;
+	out->members = n->master.versions.committed;
 	out->committed_lsn = commit_lsn(n->master.commit);
 	out->state = out->ready ? WIRE_STATE_UP : WIRE_STATE_STARTING;
 	if (out->draining && !master_is_drained(n))
@@ -157,6 +171,7 @@ static void put_replica_status(struct node *n, struct wire_node_status *out)
 
 	walreceiver_get_status(n->replica.walreceiver, &status);
 	out->role = WIRE_ROLE_REPLICA;
+	out->members = n->log_members;
 	out->ready = status.state == WALRECEIVER_STREAMING;
 	out->lag_ms = walreceiver_lag_ms(&status, now_ms(n->world));
 	memcpy(out->reason, status.reason, sizeof(out->reason));
@@ -184,15 +199,19 @@ static void fill_status(struct node *n, struct wire_node_status *out)
 		put_replica_status(n, out);
 }
 
-static enum db_err carry_out(struct node *n, const struct wire_head *head, struct errmsg *em)
+static enum db_err carry_out(struct node *n, const struct wire_msg *msg, struct errmsg *em)
 {
+	const struct wire_head *head = &msg->head;
+
 	switch (head->type) {
 	case WIRE_HEARTBEAT:
 		return DB_OK;
 	case WIRE_SET_TERM:
 		return set_term(n, head->term, em);
 	case WIRE_PROMOTE:
-		return promote(n, head->term, em);
+		return promote(n, head->term, &msg->body.members, em);
+	case WIRE_MEMBERS:
+		return set_members(n, head->term, &msg->body.members, em);
 	case WIRE_DRAIN:
 		return drain(n, true, em);
 	case WIRE_RESUME:
@@ -215,7 +234,7 @@ static void on_control(struct node *n, const struct event *ev)
 		violated(w, "a control message cannot be decoded: %s", em.text);
 		return;
 	}
-	err = carry_out(n, &w->incoming->head, &em);
+	err = carry_out(n, w->incoming, &em);
 	if (n->dying)
 		return;
 	memset(&reply->head, 0, sizeof(reply->head));
@@ -303,7 +322,7 @@ static void rebuild(struct node *n, bool set_aside)
 static enum db_err open_store(struct node *n, struct errmsg *em)
 {
 	struct disk *d = &n->disk;
-	bool several = n->world->node_count > 1;
+	bool several = n->members > 1;
 	enum db_err err;
 
 	if (several && !d->has_store && d->standing != STANDING_NEW)
@@ -324,6 +343,7 @@ static enum db_err open_store(struct node *n, struct errmsg *em)
 
 static void on_up(struct node *n)
 {
+	struct members first;
 	struct errmsg em = {0};
 	enum db_err err = open_store(n, &em);
 
@@ -331,9 +351,10 @@ static void on_up(struct node *n)
 	if (err == DB_OK)
 		err = replica_start(n, &em);
 	if (err == DB_OK && n->as_master) {
+		super_first_members(n->world, &first);
 		err = set_term(n, 1, &em);
 		if (err == DB_OK)
-			err = promote(n, 1, &em);
+			err = promote(n, 1, &first, &em);
 	}
 	if (err != DB_OK) {
 		trace(n->world, "node%u cannot start: %s", n->index + 1, em.text);
@@ -348,7 +369,7 @@ static void on_up(struct node *n)
 	node_wake_main(n);
 }
 
-void node_spawn(struct node *n, bool as_master)
+void node_spawn(struct node *n, bool as_master, unsigned members)
 {
 	struct world *w = n->world;
 	uint64_t opening_us = rng_between(&w->rng, MS(4), MS(20));
@@ -363,6 +384,8 @@ void node_spawn(struct node *n, bool as_master)
 	n->process++;
 	n->pid = ++w->last_pid;
 	n->as_master = as_master;
+	n->members = members;
+	memset(&n->log_members, 0, sizeof(n->log_members));
 	n->paused_us = n->busy_us = n->work_us = 0;
 	n->dies_in = 0;
 	node_later(n, EV_NODE_UP, opening_us, 0, 0);
@@ -438,7 +461,7 @@ static void on_replication_message(struct node *n, const struct wire_msg *msg)
 	if (n->replica.running) {
 		replica_on_message(n, msg);
 		look_for_news(n);
-	} else if (n->master.running && msg->head.term > n->master.term) {
+	} else if (n->master.running && msg->head.type == WIRE_HELLO && msg->head.term > n->master.term) {
 		if (msg->head.term > n->deposed_by_term)
 			n->deposed_by_term = msg->head.term;
 		node_wake_main(n);

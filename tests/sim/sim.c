@@ -49,10 +49,11 @@ static void print_totals(const struct sim_totals *t, double cpu_s)
 	printf("%" PRIu64 " schedules in %.1f s of processor time: %.0f a minute\n", t->schedules, cpu_s,
 	       cpu_s > 0 ? (double)t->schedules * 60 / cpu_s : 0);
 	printf("each on average: %.1f s simulated, %.1f faults, %.1f elections, %.0f writes acknowledged, %.0f reads, "
-	       "%.2f cuts, %.2f snapshots, %.2f switchovers, %.0f events\n",
+	       "%.2f cuts, %.2f snapshots, %.2f switchovers, %.2f changes of the members, %.3f lossy failovers "
+	       "(async), %.0f events\n",
 	       (double)t->simulated_us / n / 1e6, (double)t->faults / n, (double)t->elections / n, (double)t->acked / n,
 	       (double)t->reads / n, (double)t->cuts / n, (double)t->snapshots / n, (double)t->switchovers / n,
-	       (double)t->events / n);
+	       (double)t->changes / n, (double)t->losses / n, (double)t->events / n);
 }
 
 static bool run_one(struct world *w, uint64_t seed, bool tracing)

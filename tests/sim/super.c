@@ -49,7 +49,7 @@ static void write_roster(struct world *w)
 	uint32_t n;
 
 	s->roster_due = false;
-	for (n = 0; n < w->node_count; n++) {
+	for (n = 0; n < SIM_NODES_MAX; n++) {
 		cluster_node_view(s->cluster, n, now_ms(w), &view);
 		s->roster_restarts[n] = view.restarts;
 		s->roster_process[n] = s->watched[n];
@@ -77,7 +77,7 @@ static void do_spawn(struct world *w, const struct cluster_action *a)
 		supervisor_later(w, EV_EXIT, a->node, rng_between(&w->rng, MS(2), MS(8)), 1, UINT32_MAX);
 		return;
 	}
-	node_spawn(n, a->u.as_master);
+	node_spawn(n, a->u.as_master, members_count(cluster_members(s->cluster)));
 	s->watched[a->node] = n->process;
 	s->answered[a->node] = false;
 	roster_changed(w);
@@ -94,6 +94,8 @@ static void do_kill(struct world *w, const struct cluster_action *a)
 			   .a = rng_once_in(&w->rng, 4) ? DEATH_TORN : DEATH_KILLED,
 			   .b = (uint64_t)a->u.signal};
 
+	if (a->u.signal == SIGTERM && n->paused_us > w->now_us)
+		ev.at_us = n->paused_us + delay_us;
 	if (n->alive && w->supervisor.watched[a->node] == n->process)
 		event_add(w, ev);
 }
@@ -146,16 +148,43 @@ static bool do_persist(struct world *w, const struct cluster_action *a)
 	}
 	if (s->store_fails > 0) {
 		s->store_fails--;
-		if (rng_once_in(&w->rng, 2))
-			s->term = a->u.persist.term; /* stored after all */
+		if (rng_once_in(&w->rng, 2)) { /* stored after all */
+			s->term = a->u.persist.term;
+			s->members = *a->u.persist.members;
+		}
 		enqueue(s, &failed);
 		return false;
 	}
 	s->ever_started = true;
 	s->term = a->u.persist.term;
 	s->failovers = a->u.persist.failovers;
+	s->members = *a->u.persist.members;
+	check_members(w, &s->members);
 	w->totals.elections++;
 	return true;
+}
+
+/* What lies in its directory makes way. A process that is there all the same was left by a supervisor that died: it has
+ * lost its files, and is killed as a stranger at the next start. */
+static void do_retire(struct world *w, const struct cluster_action *a)
+{
+	struct node *n = &w->nodes[a->node];
+
+	assert(w->supervisor.watched[a->node] == 0);
+	trace(w, "node%u: its directory is put aside", a->node + 1);
+	node_die(n, DEATH_KILLED, -1, SIGKILL);
+	disk_clear(&n->disk);
+	memset(&n->replica.incoming_state, 0, sizeof(n->replica.incoming_state));
+}
+
+static void change_done(struct world *w, const struct cluster_action *a)
+{
+	trace(w, "supervisor: change of the members %s: %s", a->u.ok ? "done" : "not done", a->text);
+	if (w->supervisor.changes_asked == 0)
+		violated(w, "a change of the members is answered twice: %s", a->text);
+	else
+		w->supervisor.changes_asked--;
+	w->totals.changes += a->u.ok;
 }
 
 static void carry_out(struct world *w)
@@ -194,8 +223,13 @@ static void carry_out(struct world *w)
 			w->totals.switchovers += a->u.ok;
 			roster_changed(w);
 			break;
-		case CLUSTER_CHANGE_DONE: /* changes of the members are not drawn */
+		case CLUSTER_CHANGE_DONE:
+			change_done(w, a);
+			break;
 		case CLUSTER_RETIRE:
+			if (stored)
+				do_retire(w, a);
+			break;
 		case CLUSTER_NOTE: /* for people; the log lines say the same */
 		case CLUSTER_STOPPED:
 			break;
@@ -275,6 +309,23 @@ static void on_answer(struct world *w, const struct event *ev)
 	}
 }
 
+static void on_change(struct world *w, const struct event *ev)
+{
+	struct cluster_event event = {.type = ev->a == CHANGE_REMOVE ? CLUSTER_REMOVE : CLUSTER_ADD, .node = ev->node};
+
+	if (event.type == CLUSTER_ADD) {
+		event.u.add = (struct members_entry){MEMBERS_VOTER, 1, 1, 1};
+		if (ev->a == CHANGE_ADD_READONLY)
+			event.u.add.state = MEMBERS_READONLY;
+		if (w->node_count <= ev->node)
+			w->node_count = ev->node + 1;
+	}
+	trace(w, "supervisor is asked to %s node%u%s", event.type == CLUSTER_ADD ? "add" : "remove", ev->node + 1,
+	      ev->a == CHANGE_ADD_READONLY ? ", not to vote" : "");
+	w->supervisor.changes_asked++;
+	feed(w, &event);
+}
+
 void super_handle(struct world *w, struct event *ev)
 {
 	struct sim_supervisor *s = &w->supervisor;
@@ -308,6 +359,9 @@ void super_handle(struct world *w, struct event *ev)
 		event.node = ev->a == NOBODY ? CLUSTER_NOBODY : (unsigned)ev->a;
 		feed(w, &event);
 		return;
+	case EV_CHANGE:
+		on_change(w, ev);
+		return;
 	default:
 		assert(!"an event that is not the supervisor's");
 	}
@@ -328,7 +382,7 @@ static void adopt(struct world *w, struct cluster_event *begin)
 	struct sim_supervisor *s = &w->supervisor;
 	uint32_t n;
 
-	for (n = 0; n < w->node_count; n++) {
+	for (n = 0; n < SIM_NODES_MAX; n++) {
 		const struct node *node = &w->nodes[n];
 		bool written = s->roster_process[n] == node->process;
 
@@ -342,12 +396,24 @@ static void adopt(struct world *w, struct cluster_event *begin)
 	}
 }
 
+void super_first_members(struct world *w, struct members *out)
+{
+	uint32_t n;
+
+	memset(out, 0, sizeof(*out));
+	for (n = 0; n < w->first_count; n++)
+		out->entries[n] = (struct members_entry){MEMBERS_VOTER, 1, 1, 1};
+}
+
 void super_start(struct world *w)
 {
 	struct sim_supervisor *s = &w->supervisor;
 	struct cluster_event begin = {.type = CLUSTER_BEGIN, .node = CLUSTER_NOBODY};
-	struct cluster_options o = {.node_count = w->node_count,
-				    .ack_nodes = w->ack_nodes,
+	struct cluster_options o = {.node_count = w->first_count,
+				    .ack_nodes = config_acks_of(w->durability, w->first_count),
+				    .all = w->durability == DURABILITY_ALL,
+				    .async = w->durability == DURABILITY_ASYNC,
+				    .members = &s->members,
 				    .interval_ms = 100,
 				    .misses = 3,
 				    .term = s->term,
@@ -359,6 +425,9 @@ void super_start(struct world *w)
 	s->paused_us = s->tick_us = 0;
 	s->stepping = s->roster_due = false;
 	s->queue_count = 0;
+	s->changes_asked = 0;
+	if (members_count(&s->members) == 0)
+		super_first_members(w, &s->members);
 	memset(s->watched, 0, sizeof(s->watched));
 	memset(s->seq, 0, sizeof(s->seq));
 	if (cluster_create(&s->cluster, &o, &em) != DB_OK) {

@@ -194,7 +194,7 @@ static void handle(struct world *w, struct event *ev)
 {
 	if (ev->kind <= EV_NODE_UP)
 		to_node(w, ev);
-	else if (ev->kind >= EV_SUPERVISOR_TICK && ev->kind <= EV_SWITCHOVER)
+	else if (ev->kind >= EV_SUPERVISOR_TICK && ev->kind <= EV_CHANGE)
 		to_supervisor(w, ev);
 	else
 		to_world(w, ev);
@@ -205,10 +205,12 @@ static void handle(struct world *w, struct event *ev)
 static void draw(struct world *w)
 {
 	static const unsigned counts[] = {1, 2, 3, 3, 3, 3, 4, 5, 5, 3};
+	static const enum durability modes[] = {
+	    DURABILITY_QUORUM, DURABILITY_QUORUM, DURABILITY_QUORUM, DURABILITY_QUORUM, DURABILITY_QUORUM,
+	    DURABILITY_QUORUM, DURABILITY_QUORUM, DURABILITY_ALL,    DURABILITY_ALL,    DURABILITY_ASYNC};
 
-	w->node_count = counts[rng_below(&w->rng, sizeof(counts) / sizeof(counts[0]))];
-	w->durability = rng_once_in(&w->rng, 5) ? SIM_ALL : SIM_QUORUM;
-	w->ack_nodes = w->durability == SIM_ALL ? w->node_count : w->node_count / 2 + 1;
+	w->first_count = w->node_count = counts[rng_below(&w->rng, sizeof(counts) / sizeof(counts[0]))];
+	w->durability = modes[rng_below(&w->rng, sizeof(modes) / sizeof(modes[0]))];
 	w->client_count = (unsigned)rng_between(&w->rng, 1, SIM_CLIENTS_MAX);
 	w->think_max_us = MS(rng_between(&w->rng, 5, 60));
 	faults_plan(w);
@@ -244,8 +246,8 @@ bool world_run(struct world *w, uint64_t seed, bool tracing)
 	reset(w, seed, tracing);
 	draw(w);
 	w->faults.end_us += w->now_us;
-	trace(w, "seed %" PRIu64 ": %u nodes, %u acknowledge, %u clients, faults %x", seed, w->node_count, w->ack_nodes,
-	      w->client_count, w->faults.kinds);
+	trace(w, "seed %" PRIu64 ": %u nodes, %u acknowledge, %u clients, faults %x", seed, w->node_count,
+	      config_acks_of(w->durability, w->node_count), w->client_count, w->faults.kinds);
 	super_start(w);
 	for (c = 0; c < w->client_count; c++) {
 		w->clients[c].favourite = NOBODY;

@@ -17,22 +17,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/base/config.h"
 #include "common/base/err.h"
+#include "common/base/members.h"
 #include "common/wire/wire.h"
 #include "master/commit.h"
+#include "master/member_versions.h"
 #include "master/walsender.h"
 #include "replica/walreceiver.h"
 #include "supervisor/cluster.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/rng.h"
 
-#define SIM_NODES_MAX   5
-#define SIM_CLIENTS_MAX 4
-#define SIM_EVENTS_MAX  8192
-#define SIM_QUEUE_MAX   16 /* write requests that wait for a master's writer */
-#define SIM_BATCHES_MAX 4
-#define SIM_SUPERVISOR  SIM_NODES_MAX /* its place in the tables of the network */
-#define NOBODY          UINT32_MAX
+#define SIM_NODES_MAX    7
+#define SIM_CLIENTS_MAX  4
+#define SIM_EVENTS_MAX   8192
+#define SIM_QUEUE_MAX    16 /* write requests that wait for a master's writer */
+#define SIM_BATCHES_MAX  4
+#define SIM_VERSIONS_MAX 512           /* of the members, in one schedule */
+#define SIM_SUPERVISOR   SIM_NODES_MAX /* its place in the tables of the network */
+#define NOBODY           UINT32_MAX
 
 #define MS(n) ((uint64_t)(n)*1000u) /* simulated time is counted in microseconds */
 
@@ -59,6 +63,7 @@ enum event_kind {
 	EV_PROGRESS,  /* a: advancing */
 	EV_ROSTER,
 	EV_SWITCHOVER,
+	EV_CHANGE,        /* of the members: node; a: enum change */
 	EV_SUPERVISOR_UP, /* it is started again */
 	/* of the world */
 	EV_CLIENT,         /* a: client begins its next operation */
@@ -117,6 +122,8 @@ enum death { DEATH_KILLED, DEATH_TORN, DEATH_POWER, DEATH_EXIT };
 
 enum outcome { OUTCOME_DONE, OUTCOME_UNKNOWN, OUTCOME_NOT_EXECUTED };
 
+enum change { CHANGE_ADD, CHANGE_ADD_READONLY, CHANGE_REMOVE };
+
 struct job {
 	uint32_t client;
 	uint64_t operation;
@@ -128,13 +135,13 @@ struct batch {
 	uint64_t sealed_us;
 	unsigned job_count;
 	struct job jobs[SIM_QUEUE_MAX];
+	bool is_members; /* no clients' writes, a version of the members */
 };
 
 struct sender {
 	struct node *node;
 	uint32_t peer;
-	size_t index; /* in commit tracking */
-	struct walsender *walsender;
+	struct walsender *walsender; /* NULL: none */
 	uint64_t cursor_lsn;
 	bool flush_commit;
 	struct disk_state snapshot; /* being sent */
@@ -147,8 +154,9 @@ struct master_role {
 	bool ready, draining;
 	struct commit *commit;
 	uint64_t announced_lsn;
-	struct sender senders[SIM_NODES_MAX];
-	size_t sender_count;
+	struct member_versions versions;
+	bool members_queued;                  /* versions.written waits for the writer */
+	struct sender senders[SIM_NODES_MAX]; /* by node */
 	struct job queue[SIM_QUEUE_MAX];
 	unsigned queue_count;
 	struct batch batches[SIM_BATCHES_MAX]; /* sealed, oldest first */
@@ -179,6 +187,8 @@ struct node {
 	uint32_t process; /* counts them */
 	uint32_t pid;
 	bool as_master;
+	unsigned members;            /* of the cluster, when it was started */
+	struct members log_members;  /* as seen when it was last to be promoted */
 	uint64_t paused_us, busy_us; /* it does nothing before */
 	uint64_t work_us;            /* time that the handler under way has spent on the disk */
 	unsigned dies_in;            /* operations on the disk until it is killed; 0: it is not */
@@ -213,9 +223,11 @@ struct sim_supervisor {
 	uint32_t watched[SIM_NODES_MAX]; /* the process that is its node's; 0: none */
 	bool answered[SIM_NODES_MAX];
 	bool roster_due;
+	unsigned changes_asked; /* and not answered yet */
 	/* durable */
 	uint64_t term, failovers;
 	bool ever_started;
+	struct members members;
 	uint64_t roster_process[SIM_NODES_MAX]; /* written down as running; 0: none */
 	bool roster_answered[SIM_NODES_MAX];
 	uint64_t roster_restarts[SIM_NODES_MAX];
@@ -246,9 +258,12 @@ struct checker {
 	uint64_t acked_lsn;    /* the highest that a client was told */
 	uint64_t read_lsn;     /* the highest that a linearizable read has shown */
 	uint64_t *term_master; /* by term: node + 1, process */
+	/* With async durability a failover has passed over committed records, as it may: from then on there is no one
+	 * history any more, and what is promised of it is not checked. */
+	bool lossy;
+	struct members *versions; /* by version; that of one not seen yet is 0 */
+	uint64_t versions_seen;   /* none beyond */
 };
-
-enum sim_durability { SIM_QUORUM, SIM_ALL };
 
 /* Which accidents a schedule has, and how often; drawn from its seed. */
 struct fault_plan {
@@ -258,7 +273,8 @@ struct fault_plan {
 };
 
 struct sim_totals {
-	uint64_t schedules, faults, elections, promotions, acked, reads, switchovers, snapshots, cuts, crashes, events;
+	uint64_t schedules, faults, elections, promotions, acked, reads, switchovers, snapshots, cuts, crashes, events,
+	    changes, losses;
 	uint64_t simulated_us;
 };
 
@@ -267,8 +283,9 @@ struct world {
 	struct rng rng;
 	bool trace;
 	struct event_queue events;
-	unsigned node_count, ack_nodes;
-	enum sim_durability durability;
+	unsigned node_count;  /* numbers that are in use, or were */
+	unsigned first_count; /* voters in the beginning */
+	enum durability durability;
 	struct network network;
 	struct node nodes[SIM_NODES_MAX];
 	struct sim_supervisor supervisor;
@@ -337,7 +354,7 @@ void network_on_death(struct world *w, uint32_t node);
 extern const uint8_t sim_cluster_id[16];
 
 void node_reset(struct world *w, uint32_t index);
-void node_spawn(struct node *n, bool as_master);
+void node_spawn(struct node *n, bool as_master, unsigned members);
 void node_die(struct node *n, enum death death, int code, int signal);
 void node_wake_main(struct node *n);
 void node_kick(struct node *n, enum pipe_use use, uint32_t peer); /* the pipe takes messages again */
@@ -350,7 +367,8 @@ uint64_t disk_latency_us(struct world *w);
 bool node_disk_op(struct node *n);
 
 /* master_role.c */
-enum db_err master_start(struct node *n, uint64_t term, struct errmsg *em);
+enum db_err master_start(struct node *n, uint64_t term, const struct members *members, struct errmsg *em);
+enum db_err master_set_members(struct node *n, const struct members *members, struct errmsg *em);
 void master_stop(struct node *n);
 void master_on_message(struct node *n, const struct wire_msg *msg);
 void master_submit(struct node *n, struct job job);
@@ -375,6 +393,8 @@ void super_reset(struct world *w);
 void super_start(struct world *w);
 void super_die(struct world *w);
 void super_handle(struct world *w, struct event *ev);
+/* What each schedule begins with: voters, version 0. */
+void super_first_members(struct world *w, struct members *out);
 void super_exit_seen(struct world *w, uint32_t node, uint32_t process, int code, int signal);
 
 /* ---- clients (client.c) */
@@ -399,6 +419,8 @@ void check_fini(struct checker *c);
 void check_reset(struct world *w);
 void check_promoted(struct node *n, uint64_t term);
 void check_committed(struct node *n, uint64_t lsn);
+/* A version of the members says the same wherever it is told. */
+void check_members(struct world *w, const struct members *members);
 void check_acked(struct world *w, uint32_t node, uint64_t lsn);
 void check_linearizable_read(struct node *n, uint64_t floor_lsn, uint64_t visible_lsn);
 void check_node(struct node *n); /* after every step of it */
