@@ -883,7 +883,7 @@ int node_run(const struct node_options *options)
 	uint64_t last_lsn = 0;
 	enum db_err err;
 	int exit_code = EXIT_CODE_DONE;
-	bool failed = false;
+	bool failed = false, stuck = false;
 
 	log_init(options->id, LOG_LEVEL_INFO);
 	snprintf(n.dir, sizeof(n.dir), "%s", options->id);
@@ -896,6 +896,7 @@ int node_run(const struct node_options *options)
 		if (err == DB_OK) {
 			err = run_loop(&n, &em);
 			failed = err == DB_IO;
+			stuck = err == DB_TIMEOUT;
 		}
 		if (err != DB_OK)
 			exit_code = failed ? EXIT_CODE_LOG : err == DB_INVALID ? EXIT_CODE_CONFIG : EXIT_CODE_FAILED;
@@ -904,6 +905,8 @@ int node_run(const struct node_options *options)
 		log_error("%s", em.text);
 		last_words_say(em.text);
 	}
+	if (stuck)
+		_exit(exit_code); /* stop() would hang too */
 	if (n.snapshot != NULL)
 		last_lsn = store_tip_lsn(n.store);
 	stop(&n, failed, failed ? FAILED_GRACE_MS : n.snapshot != NULL ? REPLACE_GRACE_MS : STOP_GRACE_MS);

@@ -77,7 +77,7 @@ enum db_err roles_drain(struct roles *r, bool draining, struct errmsg *em);
 void roles_get_members(struct roles *r, struct members *out);
 
 /* On the main thread after on_change(): steps down when a newer term was seen. DB_IO: the log cannot be written any more,
- * the process must end. */
+ * the process must end. DB_TIMEOUT: a link hangs for good, and so would roles_stop(): the process must end without it. */
 enum db_err roles_settle(struct roles *r, struct errmsg *em);
 
 /* What the owner has to do for the roles. */

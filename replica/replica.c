@@ -11,6 +11,7 @@
 #include "common/base/pulse.h"
 #include "common/base/spill.h"
 #include "common/wire/pump.h"
+#include "replica/ack_watch.h"
 #include "replica/salvage.h"
 
 /* A disk without space for what is to be salvaged shall not keep the node out for ever. */
@@ -38,8 +39,9 @@ struct replica {
 	uint8_t cluster_id[16];
 	char dir[512];
 	char scratch_dir[520]; /* for records that arrive in pieces */
-	pthread_mutex_t mutex; /* guards walreceiver, piece, snapshot and the pump's exchange */
+	pthread_mutex_t mutex; /* guards walreceiver, ack_watch, piece, snapshot and the pump's exchange */
 	struct walreceiver *walreceiver;
+	struct ack_watch ack_watch;
 	struct spill piece;
 	char salvage_note[WIRE_REASON_MAX]; /* what status says of a tail that could not be kept; may be empty */
 	uint64_t salvage_failed_ms;         /* when keeping the tail failed first; 0: it did not */
@@ -94,6 +96,31 @@ static void outbox_reset(struct outbox *o, const char *address)
 	pthread_mutex_unlock(&o->mutex);
 }
 
+/* The master's HELLO has come down its own connection; does ours still carry an answer? False: it hangs for good. */
+static bool look_after_acks(struct replica *r)
+{
+	struct outbox *o = &r->outbox;
+	char why[ERRMSG_TEXT_MAX];
+
+	switch (ack_watch_on_hello(&r->ack_watch, clock_mono_ms(), pump_busy_ms(o->pump))) {
+	case ACK_WATCH_FINE:
+		return true;
+	case ACK_WATCH_RECONNECT:
+		log_warn("the master says HELLO again and again as if it heard no answer: another connection to %s",
+			 o->address);
+		pump_reconnect(o->pump);
+		return true;
+	case ACK_WATCH_END:
+		break;
+	}
+	snprintf(
+	    why, sizeof(why),
+	    "the connection to the master at %s cannot be closed: a fault of NNG, which ends only with the process",
+	    o->address);
+	r->options.on_stuck(r->options.arg, why);
+	return false;
+}
+
 static void io_set_master(void *arg, const char *id, const struct wire_hello *hello)
 {
 	struct replica *r = arg;
@@ -105,7 +132,10 @@ static void io_set_master(void *arg, const char *id, const struct wire_hello *he
 
 	walreceiver_get_status(r->walreceiver, &status);
 	r->options.on_master(r->options.arg, id, hello->http_address, status.promised_term);
+	if (o->pump != NULL && !look_after_acks(r))
+		return;
 	if (o->pump == NULL || strcmp(o->address, hello->ack_address) != 0) {
+		ack_watch_init(&r->ack_watch);
 		pump_free(o->pump);
 		o->pump = NULL;
 		outbox_reset(o, hello->ack_address);
@@ -126,6 +156,7 @@ static void io_send(void *arg, const struct wire_msg *msg)
 		return; /* the master's next HELLO tries again */
 	pthread_mutex_lock(&o->mutex);
 	if (msg->head.type == WIRE_POSITION) {
+		ack_watch_on_answer(&r->ack_watch);
 		o->position = *msg;
 		o->position_due = true;
 		o->ack_due = o->ack_known = false;
@@ -410,6 +441,7 @@ enum db_err replica_create(struct replica **out, const struct replica_options *o
 	snprintf(r->dir, sizeof(r->dir), "%s", options->dir);
 	snprintf(r->scratch_dir, sizeof(r->scratch_dir), "%s/tmp", r->dir);
 	work_pulse_init(&r->pulse);
+	ack_watch_init(&r->ack_watch);
 	pthread_mutex_init(&r->mutex, NULL);
 	pthread_mutex_init(&r->outbox.mutex, NULL);
 	pthread_mutex_init(&r->status_mutex, NULL);
@@ -460,6 +492,8 @@ bool replica_on_message(struct replica *r, const struct wire_msg *msg)
 	welcome = walreceiver_on_message(r->walreceiver, msg, clock_mono_ms());
 	work_pulse_end(&r->pulse);
 	publish_status(r);
+	if (r->status.state == WALRECEIVER_STREAMING || r->status.state == WALRECEIVER_SNAPSHOT)
+		ack_watch_on_heard(&r->ack_watch); /* the master got our position */
 	pthread_mutex_unlock(&r->mutex);
 	return welcome;
 }

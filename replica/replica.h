@@ -30,6 +30,9 @@ struct replica_options {
 	void (*on_snapshot)(void *arg, struct snapshot_target *snapshot);
 	/* The records after keep_lsn, which no master acknowledged, are about to be cut from the store. NULL: not told. */
 	void (*on_cut)(void *arg, uint64_t keep_lsn);
+	/* The way back to the master hangs for good, and whoever frees this replica would hang too: the process has to end.
+	 * Under our lock; to return soon. */
+	void (*on_stuck)(void *arg, const char *reason);
 	void (*on_master)(void *arg, const char *id, const char *http_address, uint64_t term); /* who to forward to */
 	void *arg;
 };
@@ -39,9 +42,9 @@ void replica_free(struct replica *r); /* no message may be under way; NULL is fi
 
 bool replica_on_message(struct replica *r, const struct wire_msg *msg);
 enum db_err replica_set_term(struct replica *r, uint64_t term, struct errmsg *em);
-/* As of the last message; never waits for one being applied. Any thread. */
 /* How long a message has been processed without getting on; 0: none is. Any thread; asked again and again. */
 uint64_t replica_stuck_ms(struct replica *r);
+/* As of the last message; never waits for one being applied. Any thread. */
 void replica_get_status(struct replica *r, struct walreceiver_status *out);
 
 #endif

@@ -100,6 +100,9 @@ enum db_err link_push_send(struct link_push *p, nng_msg *msg);
 /* Drops the connection, or an attempt at one, and connects afresh: for a peer that has gone silent, whose packets may
  * have been lost for so long that TCP would sleep for minutes before it tries again. Returns at once; any thread. */
 void link_push_reconnect(struct link_push *p);
+/* How long the link's thread has been opening or closing a socket, which takes NNG milliseconds; 0: it is not at it. When
+ * it does not end, see link_pipeline.c, neither will link_push_free(). Any thread. */
+uint64_t link_push_busy_ms(struct link_push *p);
 /* A send under way completes with DB_CLOSED, then on_connected(false) comes if it was connected. NULL is fine. */
 void link_push_free(struct link_push *p);
 

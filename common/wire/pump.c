@@ -96,6 +96,16 @@ enum db_err pump_create(struct pump **out, const char *url, const struct pump_ow
 	return err;
 }
 
+void pump_reconnect(struct pump *p)
+{
+	link_push_reconnect(p->link);
+}
+
+uint64_t pump_busy_ms(struct pump *p)
+{
+	return link_push_busy_ms(p->link);
+}
+
 void pump_free(struct pump *p)
 {
 	if (p == NULL)

@@ -24,6 +24,9 @@ enum db_err pump_create(struct pump **out, const char *url, const struct pump_ow
 /* Asks next() unless a message is under way or another thread is at it (which will ask once more). Any thread, not from
  * within next(), holding no lock that the owner's callbacks take. */
 void pump_kick(struct pump *p);
+/* As link_push_reconnect() and link_push_busy_ms(). */
+void pump_reconnect(struct pump *p);
+uint64_t pump_busy_ms(struct pump *p);
 /* Waits for callbacks under way. NULL is fine. */
 void pump_free(struct pump *p);
 

@@ -10,6 +10,9 @@
  *   open    open(), openat() for writing     errno NUMBER
  *   space   statvfs(), fstatvfs()            free BYTES
  *   wall    clock_gettime(CLOCK_REALTIME)    offset SECONDS             (no path: every process)
+ *   acks    sendmsg()                        swallow             (instead of a path: a TCP port; what the first connection to it
+ *                                                                sends is lost, as if a network ate it; later ones work)
+ *   close   nng_close()                      hang                (instead of a path: the pid)
  *   stick   clock_gettime(CLOCK_REALTIME)    thread NAME                (that thread hangs there; instead of a path: the pid)
  *
  * What hangs waits for the lock that the test holds on the file. Every call that a fault hit adds a byte to the file "<fault>.hits", so a
@@ -19,6 +22,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <netinet/in.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -26,6 +30,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -199,6 +204,55 @@ ssize_t pread(int fd, void *bytes, size_t len, off_t at)
 {
 	FAIL_IF(suffer("read", fd), -1);
 	return syscall(SYS_pread64, fd, bytes, len, at);
+}
+
+/* ---- connections that lose what is sent, and do not close */
+
+/* The port at one end of a TCP connection; 0: it is none. */
+static unsigned port_of(int fd, int (*end)(int, struct sockaddr *, socklen_t *))
+{
+	struct sockaddr_in a = {0};
+	socklen_t len = sizeof(a);
+
+	return end(fd, (struct sockaddr *)&a, &len) == 0 && a.sin_family == AF_INET ? ntohs(a.sin_port) : 0;
+}
+
+/* NNG's handshake, of eight bytes, gets through: the connection looks well. */
+static bool swallowed(int fd, size_t len)
+{
+	static unsigned victim; /* the local port of the first connection */
+	struct fault f;
+	unsigned port;
+
+	if (len <= 8 || !load(&f, "acks") || port_of(fd, getpeername) != (unsigned)atoi(f.place))
+		return false;
+	port = port_of(fd, getsockname);
+	if (victim == 0)
+		victim = port;
+	if (port == victim)
+		hit("acks");
+	return port == victim;
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+	size_t len = 0, i;
+
+	for (i = 0; i < (size_t)msg->msg_iovlen; i++)
+		len += msg->msg_iov[i].iov_len;
+	if (swallowed(fd, len))
+		return (ssize_t)len;
+	return REAL(ssize_t, "sendmsg", int, const struct msghdr *, int)(fd, msg, flags);
+}
+
+/* nng_socket is a struct of one uint32_t, which is passed as such. */
+int nng_close(unsigned sock)
+{
+	struct fault f;
+
+	if (load(&f, "close") && atol(f.place) == (long)getpid())
+		hang("close");
+	return REAL(int, "nng_close", unsigned)(sock);
 }
 
 /* ---- opening for writing: a read-only file system */

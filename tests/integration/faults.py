@@ -71,6 +71,12 @@ class Faults:
     def wall(self, seconds):
         self.switch("wall", "offset %d" % seconds, "-")
 
+    def swallow_acks(self, port):
+        self.switch("acks", "swallow", "%d" % port)
+
+    def hang_close(self, pid):
+        self.switch("close", "hang", "%d" % pid)
+
     def stick(self, thread, pid):
         self.switch("stick", "thread " + thread, "%d" % pid)
 

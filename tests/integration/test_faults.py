@@ -169,6 +169,30 @@ def a_master_whose_writer_stands_still_is_replaced(ctx):
     c.wait_converged(30)
 
 
+# -- a way back to the master that is dead, though nobody says so
+
+@scenario(start=False, timeout_s=120)
+def a_replica_whose_acknowledgements_get_lost_makes_another_connection_or_ends(ctx):
+    """First that connection cannot even be closed, which ends the process; then closing it is all it takes."""
+    c, faults = start(ctx, replicas=1)
+    c.ok("CREATE TABLE t(v)")
+    faults.swallow_acks(c.port + 201)
+    first = c.pid("node2")
+    c.kill("node2")
+    c.wait(lambda: c.node("node2")["pid"] not in (None, first), 20, "node2 to be started again")
+    second = c.pid("node2")
+    faults.hang_close(second)
+    c.wait(lambda: "as if it heard no answer" in log_text(c, "node2.log"), 30, "node2 to notice it")
+    faults.wait_hit("close")
+    c.wait(lambda: c.node("node2")["pid"] not in (None, second), 40, "node2 to end and be started again")
+    assert "cannot be closed" in c.node("node2")["last_end"], c.node("node2")
+    c.wait_all_up(40)
+    assert c.pid("node2") not in (first, second)
+    assert log_text(c, "node2.log").count("as if it heard no answer") == 2
+    c.ok("INSERT INTO t VALUES (1)")  # by both of them
+    c.wait_converged(30)
+
+
 # -- syncs and writes that fail
 
 @scenario(start=False)
