@@ -1,6 +1,7 @@
 /*
  * front_request.h - a request that is not answered yet: a /query, or a /writes/ID, which has no query but a write_id.
- * Private to node/frontend.c, node/forward.c, node/federate.c, node/write_state.c and node/admin_front.c.
+ * Private to node/frontend.c, node/front_fetch.c, node/forward.c, node/federate.c, node/write_state.c and
+ * node/admin_front.c.
  */
 #ifndef GRIZZLY_NODE_FRONT_REQUEST_H
 #define GRIZZLY_NODE_FRONT_REQUEST_H

@@ -614,6 +614,8 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 	if (err == DB_OK)
 		err = roles_create(&n->roles, &roles, em);
 	if (err == DB_OK)
+		err = remote_pool_create(&n->pool, &pool, em);
+	if (err == DB_OK)
 		err = slow_pool_create(&n->slow_pool, n->store, n->options.id, n->config.query.slow_threads,
 				       n->config.query.slow_queue_max, em);
 	if (err == DB_OK)
@@ -627,8 +629,6 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 	frontend.lost_writes = n->lost_writes;
 	if (err == DB_OK)
 		err = remote_access_create(&n->access, &n->config, n->token, em);
-	if (err == DB_OK)
-		err = remote_pool_create(&n->pool, &pool, em);
 	frontend.access = n->access;
 	frontend.pool = n->pool;
 	with_roles.roles = n->roles;

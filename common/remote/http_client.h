@@ -3,7 +3,7 @@
  *
  * libcurl's multi interface driven by the libevent loop of the thread that created it; everything here, callbacks
  * included, runs on that thread. At most max_connections per remote address; requests beyond it queue, in order, until
- * their deadline. Used for forwarding to the master, by each HTTP worker, and by the pool of the process (remote_pool.h).
+ * their deadline. A node has one, behind the pool of the process: remote_pool.h.
  */
 #ifndef GRIZZLY_COMMON_REMOTE_HTTP_CLIENT_H
 #define GRIZZLY_COMMON_REMOTE_HTTP_CLIENT_H
