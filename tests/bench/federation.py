@@ -30,7 +30,8 @@ PG_BIN = "/usr/lib/postgresql/15/bin"
 QUERIES = (
     ("a", "100 local rows joined by id",
      "SELECT l.id, l.note, r.name, r.amount FROM l1k l JOIN {r} r ON r.id = l.id WHERE l.batch = 3 ORDER BY l.id", 100,
-     "20 x as fast, n/500 + 3 requests", lambda ours, direct, pg, n: n <= 100 / 500 + 3 and (pg is None or 20 * ours <= pg)),
+     "20 x as fast, n/500 + 3 requests",
+     lambda ours, direct, pg, n: n <= 100 / 500 + 3 and (pg is None or 20 * ours <= pg)),
     ("b", "GROUP BY grp with count and sum",
      "SELECT grp, count(*), sum(amount) FROM {r} r GROUP BY grp ORDER BY grp", 100,
      "1.2 x the direct query", lambda ours, direct, pg, n: ours <= 1.2 * direct),
@@ -255,7 +256,8 @@ class Postgres:
         with open(os.path.join(self.directory, "log-%d" % port), "wb") as log:
             self.servers.append(subprocess.Popen(
                 [PG_BIN + "/postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", self.directory],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.directory, **self.user))
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.directory,
+                **self.user))
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -284,8 +286,8 @@ class Postgres:
                   "(host '127.0.0.1', port '%d', dbname 'postgres', use_remote_estimate 'true');"
                   "CREATE USER MAPPING FOR bench SERVER far OPTIONS (user 'bench');" % (ROWS, far))
         for table, more in (("r_100", ""), ("r_10000", ", fetch_size '10000'")):
-            self.psql(near, "CREATE FOREIGN TABLE %s(id integer NOT NULL, name text, amount double precision, grp integer) "
-                      "SERVER far OPTIONS (table_name 'r'%s);" % (table, more))
+            self.psql(near, "CREATE FOREIGN TABLE %s(id integer NOT NULL, name text, amount double precision, "
+                      "grp integer) SERVER far OPTIONS (table_name 'r'%s);" % (table, more))
         self.psql(near, "ANALYZE;")
 
     def median(self, sql, runs):

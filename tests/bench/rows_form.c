@@ -4,8 +4,9 @@
  *	rows_form [ROWS [ROUNDS]]
  *
  * A table of ROWS (100000) rows (id integer primary key, name text, amount real, grp = id % 100) in memory is read with
- * query_read() into a buffer, and that buffer by a rows_reader in pieces of 16 KiB. Prints the median CPU time of ROUNDS (7) for each;
- * "step" is SQLite's own part, the same for both. Yardstick for common/query/typed_rows.c and common/remote/rows_*.c.
+ * query_read() into a buffer, and that buffer by a rows_reader in pieces of 16 KiB. Prints the median CPU time of ROUNDS
+ * (7) for each; "step" is SQLite's own part, the same for both. Yardstick for common/query/typed_rows.c and
+ * common/remote/rows_*.c.
  */
 #include <inttypes.h>
 #include <stdio.h>

@@ -2,6 +2,7 @@
 import json
 import struct
 
+from client import raw_exchange
 from harness import scenario
 
 TYPE = "application/vnd.grizzly.rows+v1"
@@ -106,14 +107,42 @@ def reads_are_answered_as_typed_rows(ctx):
 def long_reads_are_streamed_as_typed_rows(ctx):
     c = ctx.cluster(replicas=1).start()
     client = c.client()
-    answer = ask(client, sql=MANY % 200000 + "SELECT i, 'row '||i, i * 0.5 FROM n")
+    answer = ask(client, sql=MANY % 40000 + "SELECT i, 'row '||i, i * 0.5 FROM n")
     assert answer.headers["Content-Type"] == TYPE and answer.headers["Transfer-Encoding"] == "chunked", answer.headers
     d = Decoder(answer.body)
-    assert d.end[0] == "E" and len(d.results[0]["rows"]) == 200000
-    assert d.results[0]["rows"][99999] == [100000, "row 100000", 50000.0]
+    assert d.end[0] == "E" and len(d.results[0]["rows"]) == 40000
+    assert d.results[0]["rows"][29999] == [30000, "row 30000", 15000.0]
     replica = next(n for n in ("node1", "node2") if n != c.master())
-    far = ask(c.client(replica), sql=MANY % 200000 + "SELECT i, 'row '||i, i * 0.5 FROM n")
+    far = ask(c.client(replica), sql=MANY % 40000 + "SELECT i, 'row '||i, i * 0.5 FROM n")
     assert far.headers["Content-Type"] == TYPE and far.body == answer.body
+
+
+@scenario(start=False)
+def reads_that_fail_late(ctx):
+    c = ctx.cluster(replicas=0).start()
+    client = c.client()
+    fails = "SELECT abs(-9223372036854775808 + (i < %d)) AS a FROM n"
+    answer = ask(client, sql=MANY % 300000 + fails % 0 + " WHERE i = 300000")  # on another thread, before the first row
+    answer.must_fail(400, "SQL_ERROR")
+    assert answer.headers["Content-Type"] == "application/json", answer.headers
+    body = json.dumps({"sql": MANY % 40000 + fails % 40000}).encode()
+    head = "POST /query HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nAccept: %s\r\nContent-Length: %d\r\n\r\n" % (
+        c.token, TYPE, len(body))
+    received = raw_exchange("127.0.0.1", c.port, [head.encode(), body])
+    head, chunks = received.split(b"\r\n\r\n", 1)
+    assert head.startswith(b"HTTP/1.1 200 ") and TYPE.encode() in head, head
+    assert not chunks.endswith(b"0\r\n\r\n"), "the stream ended as if it were whole"
+    d = Decoder(unchunk(chunks))
+    assert len(d.results[0]["rows"]) == 39999 and d.end == ("X", "SQL_ERROR", "integer overflow", -1), d.end
+
+
+def unchunk(chunks):
+    body = b""
+    while chunks:
+        size, chunks = chunks.split(b"\r\n", 1)
+        body += chunks[:int(size, 16)]
+        chunks = chunks[int(size, 16) + 2:]
+    return body
 
 
 @scenario(start=False)
