@@ -445,7 +445,8 @@ static enum db_err start_fetch(struct ship *s, const char *token, struct errmsg 
 					 .token = token,
 					 .headers = headers,
 					 .deadline_ms = req->deadline_ms,
-					 .is_read = !s->writes || req->query->request_id != NULL};
+					 .is_read = !s->writes || req->query->request_id != NULL,
+					 .level = req->federated->hops};
 	struct buf body = {0};
 	enum db_err err;
 

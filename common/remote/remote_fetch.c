@@ -101,6 +101,7 @@ static bool copy_request(struct remote_fetch *f, const struct remote_request *r)
 	}
 	f->is_read = r->is_read;
 	f->at_once = r->at_once;
+	f->level = r->level < REMOTE_LEVEL_MAX ? r->level : REMOTE_LEVEL_MAX;
 	f->deadline_ms = r->deadline_ms;
 	f->notify = r->notify;
 	f->notify_arg = r->notify_arg;

@@ -8,8 +8,8 @@
  * What came for readers is told at the end of a loop's turn rather than for each piece: one wake-up for all that one
  * look at the socket brought.
  *
- * Invariants: (1) a fetch that was started ends once, with remote_fetch_on_end(); (2) no more than max_connections fetches
- * of an address are with the http_client; (3) the list of addresses changes under the mutex, only on the pool's thread, and
+ * Invariants: (1) a fetch that was started ends once, with remote_fetch_on_end(); (2) a fetch goes to the http_client only
+ * while fewer than max_connections, and one more for each of its levels, of its address are there; (3) the list of addresses changes under the mutex, only on the pool's thread, and
  * one with fetches or connections stays.
  */
 #include <assert.h>
@@ -422,9 +422,9 @@ static void arm(struct event *timer, uint64_t now_ms, uint64_t at_ms)
 	event_add(timer, &delay); /* fails only when memory is short: then deadlines do what it would have done */
 }
 
-static bool has_room(const struct remote_address *a)
+static bool has_room(const struct remote_address *a, const struct remote_fetch *f)
 {
-	return a->in_flight < a->pool->options.max_connections; /* (2) */
+	return a->in_flight < a->pool->options.max_connections + f->level; /* (2) */
 }
 
 /* The address fails, and some do not mind. */
@@ -432,7 +432,7 @@ static void let_bold_go(struct remote_address *a)
 {
 	struct remote_fetch *f, *next;
 
-	for (f = TAILQ_FIRST(&a->queue); f != NULL && has_room(a); f = next) {
+	for (f = TAILQ_FIRST(&a->queue); f != NULL && has_room(a, f); f = next) {
 		next = TAILQ_NEXT(f, listed);
 		if (!f->at_once)
 			continue;
@@ -449,7 +449,7 @@ static void address_advance(struct remote_address *a)
 	struct remote_fetch *f;
 	bool blocked = false, probe;
 
-	while (!p->ended && has_room(a) && (f = TAILQ_FIRST(&a->queue)) != NULL) {
+	while (!p->ended && (f = TAILQ_FIRST(&a->queue)) != NULL && has_room(a, f)) {
 		blocked = !backoff_may_go(&a->backoff, now_ms, &probe);
 		if (blocked)
 			break;
@@ -486,6 +486,19 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 	fetch_end_with(f, DB_TIMEOUT, "no connection became free in time");
 }
 
+/* The deeper a request is nested the sooner it goes, for others wait for it; else in the order they came. */
+static void insert_in_queue(struct remote_address *a, struct remote_fetch *f)
+{
+	struct remote_fetch *at = TAILQ_LAST(&a->queue, fetch_list);
+
+	while (at != NULL && at->level < f->level)
+		at = TAILQ_PREV(at, fetch_list, listed);
+	if (at != NULL)
+		TAILQ_INSERT_AFTER(&a->queue, at, f, listed);
+	else
+		TAILQ_INSERT_HEAD(&a->queue, f, listed);
+}
+
 static void enqueue(struct remote_fetch *f)
 {
 	struct remote_address *a = f->at;
@@ -498,11 +511,11 @@ static void enqueue(struct remote_fetch *f)
 	}
 	arm(f->timer, now_ms, f->deadline_ms);
 	f->place = FETCH_QUEUED;
-	TAILQ_INSERT_TAIL(&a->queue, f, listed);
+	insert_in_queue(a, f);
 	a->queued++;
 	f->pool->queued++;
 	f->pool->waited++;
-	if (has_room(a))
+	if (has_room(a, f))
 		address_advance(a); /* it fails: may it look, may it wait? */
 }
 
@@ -510,6 +523,7 @@ static void fetch_begin(struct remote_fetch *f)
 {
 	struct remote_pool *p = f->pool;
 	struct remote_address *a = address_get(p, f->address);
+	const struct remote_fetch *first;
 
 	p->requests++;
 	f->at = a;
@@ -519,11 +533,12 @@ static void fetch_begin(struct remote_fetch *f)
 	}
 	a->requests++;
 	a->asked_ms = clock_mono_ms();
+	first = TAILQ_FIRST(&a->queue);
 	if (f->deadline_ms <= a->asked_ms)
 		fetch_end_with(f, DB_TIMEOUT, "no time left for a request");
-	else if (has_room(a) && (f->at_once || TAILQ_EMPTY(&a->queue)) &&
-		 (f->at_once || !backoff_is_failing(&a->backoff)))
-		fetch_go(f); /* with room only those are queued that wait for an address that fails */
+	else if (has_room(a, f) &&
+		 (f->at_once || ((first == NULL || first->level < f->level) && !backoff_is_failing(&a->backoff))))
+		fetch_go(f);
 	else
 		enqueue(f);
 }
@@ -630,7 +645,7 @@ static void *run(void *arg)
 
 static enum db_err create_loop(struct remote_pool *p, struct errmsg *em)
 {
-	const struct http_client_options client = {.max_connections = p->options.max_connections,
+	const struct http_client_options client = {.max_connections = p->options.max_connections + REMOTE_LEVEL_MAX,
 						   .connect_timeout_ms = p->options.connect_timeout_ms,
 						   .idle_timeout_ms = p->options.idle_timeout_ms,
 						   .on_connection = on_connection,

@@ -72,6 +72,8 @@ struct remote_pool_address {
 /* Any thread. Returns how many, at most max. */
 size_t remote_pool_get_addresses(struct remote_pool *p, struct remote_pool_address *out, size_t max);
 
+#define REMOTE_LEVEL_MAX 3u /* higher ones count as this */
+
 struct remote_request {
 	const char *address;        /* "host:port"; all of it is copied */
 	const char *path;           /* "/query" */
@@ -84,6 +86,10 @@ struct remote_request {
 	/* Goes whatever became of others before: the caller knows from elsewhere that the address is the one to ask, and makes
 	 * its own pauses. */
 	bool at_once;
+	/* How many nodes have passed on the client's request to this one; 0: it is the client's own. Each level may have one
+	 * connection more than the one before: nodes that ask each other in a circle would otherwise hold all of them
+	 * while they wait for one. */
+	unsigned level;
 	/* NULL for readers that block. Called on the pool's thread with nothing locked, must not block nor call the fetch:
 	 * a head, bytes or the end came after a try_ call had said DB_BUSY; once for that. No call is under way or follows
 	 * when remote_fetch_free() has returned. */

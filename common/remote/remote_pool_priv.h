@@ -33,6 +33,7 @@ struct remote_fetch {
 	void *body;                   /* the pool's thread frees it when it has been handed on */
 	size_t body_len;
 	bool is_get, is_read, at_once;
+	unsigned level;
 	uint64_t deadline_ms;
 	void (*notify)(void *arg);
 	void *notify_arg;

@@ -623,6 +623,43 @@ static void test_fifty_at_a_time_never_open_more_than_ten_connections(void)
 	rig_close(&rig);
 }
 
+static struct remote_fetch *start_nested(struct rig *rig, const char *path, unsigned level)
+{
+	const struct remote_request request = {
+	    .address = rig->stub.address, .path = path, .deadline_ms = clock_mono_ms() + WAIT_MS, .level = level};
+	struct remote_fetch *f;
+	struct errmsg em = {0};
+
+	UNIT_OK(remote_fetch_start(&f, rig->pool, &request, &em), &em);
+	return f;
+}
+
+static void test_nested_requests_get_through_when_others_hold_all_connections(void)
+{
+	struct remote_fetch *f[8];
+	struct rig rig;
+	unsigned i;
+
+	rig_open(&rig, (struct remote_pool_options){.max_connections = 2});
+	stub_hold(&rig.stub, true);
+	for (i = 0; i < 3; i++)
+		f[i] = start_nested(&rig, "/held", 0);
+	AWAIT(stub_requests(&rig.stub) == 2 && counters_of(&rig).queued == 1);
+	for (; i < 5; i++)
+		f[i] = start_nested(&rig, "/held", 1);
+	AWAIT(stub_requests(&rig.stub) == 3 && counters_of(&rig).queued == 2);
+	f[i++] = start_nested(&rig, "/held", 3);
+	f[i++] = start_nested(&rig, "/held", 9);
+	f[i++] = start_nested(&rig, "/held", 3);
+	AWAIT(stub_requests(&rig.stub) == 5 && counters_of(&rig).queued == 3);
+	stub_hold(&rig.stub, false);
+	for (i = 0; i < 8; i++)
+		expect_body(f[i], "held");
+	CU_ASSERT(counters_of(&rig).in_flight + counters_of(&rig).queued == 0);
+	CU_ASSERT_EQUAL(rig.stub.most_open, 5);
+	rig_close(&rig);
+}
+
 static void test_deadline_covers_the_queue_and_the_answer(void)
 {
 	struct remote_request late = {.path = "/ok", .deadline_ms = 1};
@@ -1099,6 +1136,8 @@ int main(void)
 	    {"malformed requests are refused", test_malformed_requests_are_refused},
 	    {"fifty at a time never open more than ten connections",
 	     test_fifty_at_a_time_never_open_more_than_ten_connections},
+	    {"nested requests get through when others hold all connections",
+	     test_nested_requests_get_through_when_others_hold_all_connections},
 	    {"deadline covers the queue and the answer", test_deadline_covers_the_queue_and_the_answer},
 	    {"unused connections are closed", test_unused_connections_are_closed},
 	    {"cancel anywhere", test_cancel_anywhere},
