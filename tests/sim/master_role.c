@@ -177,10 +177,10 @@ static void announce(struct node *n)
 	m->announced_lsn = lsn;
 	check_committed(n, lsn);
 	disk_set_committed(&n->disk, lsn);
+	member_versions_on_ready(&m->versions); /* each time: a planted bug is ready without it */
 	if (!m->ready) {
 		trace(n->world, "node%u is ready as master of term %" PRIu64 ", lsn %" PRIu64, n->index + 1, m->term,
 		      lsn);
-		member_versions_on_ready(&m->versions);
 		m->ready = true;
 		node_wake_main(n);
 	}
