@@ -268,10 +268,11 @@ void change_on_exit(struct cluster *c, unsigned n, const struct cluster_event *e
 
 	if (state != MEMBERS_LEARNING && state != MEMBERS_LEARNING_READONLY)
 		return;
-	if (ev->u.exited.code != 0) /* 0: it ends to be started with a snapshot */
+	/* 0: it ends to be started with a snapshot. One that could not be started counts like others: a process that a
+	 * supervisor left which died just after starting it may have been in its way, and is gone the next time. */
+	if (ev->u.exited.code != 0)
 		c->change.failures++;
-	if (ev->u.exited.why != NULL || ev->u.exited.code == EXIT_CODE_CONFIG ||
-	    c->change.failures >= LEARNER_FAILURES_MAX)
+	if (ev->u.exited.code == EXIT_CODE_CONFIG || c->change.failures >= LEARNER_FAILURES_MAX)
 		c->change.failed_for_good = true;
 }
 

@@ -192,6 +192,26 @@ static void a_learner_that_cannot_start_is_given_up(void)
 	drop(&r);
 }
 
+/* As when the supervisor before had started it, and died before it could write that down. */
+static void a_learner_whose_start_fails_once_is_started_again(void)
+{
+	struct cluster_event ev = {.type = CLUSTER_NODE_EXITED, .node = 3};
+	struct rig r;
+
+	ev.u.exited.code = -1;
+	ev.u.exited.why = "a process that was not ours had its socket and was killed";
+	serving(&r, 3, 4);
+	rig_add(&r, 3, false);
+	r.nodes[3].running = false;
+	rig_step(&r, &ev);
+	CU_ASSERT_EQUAL(state_of(&r, 3), MEMBERS_LEARNING);
+	rig_run(&r, 1000);
+	CU_ASSERT(r.nodes[3].running);
+	catch_up(&r);
+	CU_ASSERT_EQUAL(state_of(&r, 3), MEMBERS_VOTER);
+	drop(&r);
+}
+
 static void a_learner_may_end_for_its_snapshot(void)
 {
 	struct rig r;
@@ -441,6 +461,7 @@ static const struct unit_test tests[] = {
     {"removing_a_learner_undoes_its_addition", removing_a_learner_undoes_its_addition},
     {"adding_what_is_being_removed_undoes_the_removal", adding_what_is_being_removed_undoes_the_removal},
     {"a_learner_that_cannot_start_is_given_up", a_learner_that_cannot_start_is_given_up},
+    {"a_learner_whose_start_fails_once_is_started_again", a_learner_whose_start_fails_once_is_started_again},
     {"a_learner_may_end_for_its_snapshot", a_learner_may_end_for_its_snapshot},
     {"the_master_hands_over_before_it_is_removed", the_master_hands_over_before_it_is_removed},
     {"a_master_that_cannot_hand_over_stays", a_master_that_cannot_hand_over_stays},
