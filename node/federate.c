@@ -273,7 +273,7 @@ static bool on_body(void *arg, const void *bytes, size_t len)
 	if (s->type_wrong || s->broken != DB_OK)
 		return true; /* on_end() says so */
 	if (s->answer == NULL)
-		s->broken = shipped_answer_create(&s->answer, s->is_ndjson);
+		s->broken = shipped_answer_create(&s->answer, s->is_ndjson, !s->writes);
 	if (s->broken != DB_OK)
 		return true;
 	err = s->status == 200 ? send_ready(s) : DB_OK;
@@ -351,7 +351,7 @@ static void take_answer(struct ship *s)
 	struct errmsg em = {0};
 	char what[80];
 
-	if (s->answer == NULL && s->is_ndjson && shipped_answer_create(&s->answer, true) != DB_OK) {
+	if (s->answer == NULL && s->is_ndjson && shipped_answer_create(&s->answer, true, !s->writes) != DB_OK) {
 		fail(s, QUERY_INTERNAL, "out of memory for its answer", "");
 	} else if (s->type_wrong || s->answer == NULL) {
 		snprintf(what, sizeof(what), "what answered there (HTTP %d) is no Grizzly node", s->status);

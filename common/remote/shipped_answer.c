@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/query/json_scan.h"
+#include "common/remote/answer_shape.h"
+#include "common/remote/json_text.h"
 
 #define DEPTH_MAX       16u            /* an answer needs 7: {results:[{rows:[[{"$blob":""}]]}]} */
 #define KEY_MAX         64             /* of a key of the answer itself or of a result */
@@ -20,17 +21,16 @@
 #define ROW_BYTES_MAX   ((256u << 20)) /* a row of QUERY_VALUE_BYTES_MAX as JSON is shorter */
 
 enum state {
-	ST_BEGIN,        /* before the answer's { */
-	ST_FIRST_KEY,    /* a key or } */
-	ST_KEY,          /* a key */
-	ST_COLON,        /* : */
-	ST_VALUE,        /* a value */
-	ST_FIRST_VALUE,  /* a value or ] */
-	ST_AFTER_VALUE,  /* , or what closes */
-	ST_STRING,       /* in a text */
-	ST_STRING_SLASH, /* in a text, behind a backslash */
-	ST_SCALAR,       /* in a number or word */
-	ST_END,          /* behind the answer's } */
+	ST_BEGIN,       /* before the answer's { */
+	ST_FIRST_KEY,   /* a key or } */
+	ST_KEY,         /* a key */
+	ST_COLON,       /* : */
+	ST_VALUE,       /* a value */
+	ST_FIRST_VALUE, /* a value or ] */
+	ST_AFTER_VALUE, /* , or what closes */
+	ST_STRING,      /* in a text */
+	ST_SCALAR,      /* in a number or word */
+	ST_END,         /* behind the answer's } */
 };
 
 enum kept {
@@ -49,14 +49,23 @@ static const char *const withheld[KEPT_COUNT] = {"status", "node",    "time_ms",
 						 "code",   "message", "statement", "remote"};
 
 struct level {
-	char closes;                                           /* ']' or '}' */
-	enum { ITEMS_PLAIN, ITEMS_ROWS, ITEMS_RESULTS } items; /* the latter are whole by themselves */
+	char closes;                                                          /* ']' or '}' */
+	enum { ITEMS_PLAIN, ITEMS_COLUMNS, ITEMS_ROWS, ITEMS_RESULTS } items; /* the last two are whole by themselves */
+	bool is_result;  /* the object of one statement's result: the answer itself, or one of its results */
+	uint64_t values; /* that have ended in it */
 };
 
 struct shipped_answer {
 	bool ndjson;
+	bool reads;
+	bool scan_only; /* nothing is copied or kept, nothing but JSON demanded: of a line */
 	enum state state;
 	bool string_is_key;
+	struct json_text text;
+	enum answer_member member;       /* what the value that began last is */
+	struct answer_shape top, result; /* of the answer itself, and of the last one of its results */
+	bool has_results;
+	const char *fault; /* what an answer that says ok must not have; NULL: nothing so far */
 	struct level levels[DEPTH_MAX];
 	unsigned depth;
 	char key[KEY_MAX + 1]; /* the last one, at any depth */
@@ -73,10 +82,11 @@ struct shipped_answer {
 	bool has_members;            /* of out and what was sent from it */
 	bool ready_members;          /* the same up to ready */
 	uint64_t rows;
-	size_t line_end; /* ndjson: of the last complete line in out; it begins at `ready` */
+	size_t line_end;             /* ndjson: of the last complete line in out; it begins at `ready` */
+	struct shipped_answer *line; /* ndjson: checks each line; scan_only */
 };
 
-enum db_err shipped_answer_create(struct shipped_answer **out, bool ndjson)
+enum db_err shipped_answer_create(struct shipped_answer **out, bool ndjson, bool reads)
 {
 	struct shipped_answer *a = calloc(1, sizeof(*a));
 
@@ -84,7 +94,18 @@ enum db_err shipped_answer_create(struct shipped_answer **out, bool ndjson)
 	if (a == NULL)
 		return DB_NOMEM;
 	a->ndjson = ndjson;
+	a->reads = reads;
 	a->kept_now = -1;
+	if (!ndjson)
+		return DB_OK;
+	a->line = calloc(1, sizeof(*a->line));
+	if (a->line == NULL) {
+		free(a);
+		*out = NULL;
+		return DB_NOMEM;
+	}
+	a->line->scan_only = true;
+	a->line->kept_now = -1;
 	return DB_OK;
 }
 
@@ -97,6 +118,7 @@ void shipped_answer_free(struct shipped_answer *a)
 	for (i = 0; i < KEPT_COUNT; i++)
 		buf_fini(&a->kept[i]);
 	buf_fini(&a->out);
+	free(a->line);
 	free(a);
 }
 
@@ -139,6 +161,8 @@ static inline void pass(struct shipped_answer *a, const char *bytes, size_t len)
 		buf_put(&a->kept[a->kept_now], bytes, len);
 		return;
 	}
+	if (a->scan_only)
+		return;
 	if (bytes != a->span_end) {
 		copy_span(a);
 		a->span = bytes;
@@ -151,6 +175,8 @@ static enum db_err take_member(struct shipped_answer *a, struct errmsg *em)
 {
 	int i;
 
+	if (a->scan_only)
+		return DB_OK;
 	for (i = 0; i < KEPT_COUNT; i++) {
 		if (strcmp(a->key, withheld[i]) != 0)
 			continue;
@@ -171,51 +197,82 @@ static enum db_err take_member(struct shipped_answer *a, struct errmsg *em)
 
 /* ---- structure */
 
+/* The shape of the result whose object is at this depth. */
+static struct answer_shape *shape_at(struct shipped_answer *a, unsigned depth)
+{
+	return depth <= 1 ? &a->top : &a->result;
+}
+
 static enum db_err open_level(struct shipped_answer *a, char c, struct errmsg *em)
 {
-	struct level *level = &a->levels[a->depth];
-	bool named = a->depth > 0 && a->levels[a->depth - 1].closes == '}';
+	struct level *level = &a->levels[a->depth], *parent = a->depth > 0 ? level - 1 : NULL;
 
 	if (a->depth == DEPTH_MAX)
 		return no_answer(em, "it is nested too deeply");
+	memset(level, 0, sizeof(*level));
 	level->closes = c == '[' ? ']' : '}';
-	level->items = ITEMS_PLAIN;
-	if (c == '[' && named && a->kept_now < 0) {
-		if (a->depth <= 3 && strcmp(a->key, "rows") == 0)
-			level->items = ITEMS_ROWS;
-		else if (a->depth == 1 && strcmp(a->key, "results") == 0)
-			level->items = ITEMS_RESULTS;
+	level->is_result = !a->scan_only && c == '{' && (parent == NULL || parent->items == ITEMS_RESULTS);
+	if (level->is_result && parent != NULL)
+		memset(&a->result, 0, sizeof(a->result));
+	if (a->member == ANSWER_MEMBER_COLUMNS) {
+		level->items = ITEMS_COLUMNS;
+	} else if (a->member == ANSWER_MEMBER_ROWS) {
+		level->items = ITEMS_ROWS;
+	} else if (c == '[' && a->depth == 1 && parent->is_result && a->kept_now < 0 &&
+		   strcmp(a->key, "results") == 0) {
+		if (a->has_results)
+			return no_answer(em, "results come twice");
+		a->has_results = true;
+		level->items = ITEMS_RESULTS;
 	}
 	a->depth++;
 	a->state = c == '[' ? ST_FIRST_VALUE : ST_FIRST_KEY;
 	return DB_OK;
 }
 
-/* A value has ended; depth is that of what it stands in. */
-static enum db_err value_ended(struct shipped_answer *a, struct errmsg *em)
+/* A value has ended; depth is that of what it stands in. ended: what it was, NULL unless a list or object. */
+static enum db_err value_ended(struct shipped_answer *a, const struct level *ended, struct errmsg *em)
 {
+	struct level *in = &a->levels[a->depth - 1];
+	const char *wrong = NULL;
+
 	a->state = ST_AFTER_VALUE;
+	in->values++;
 	if (a->out.failed || (a->kept_now >= 0 && a->kept[a->kept_now].failed))
 		return errmsg_set(em, DB_NOMEM, "out of memory");
-	if (a->depth == 1) {
-		if (a->kept_now >= 0)
-			buf_put_u8(&a->kept[a->kept_now], '\0');
-		a->kept_now = -1;
-		mark_ready(a);
-	} else if (a->levels[a->depth - 1].items != ITEMS_PLAIN) {
-		a->rows += a->levels[a->depth - 1].items == ITEMS_ROWS;
-		mark_ready(a);
+	if (in->items == ITEMS_ROWS) {
+		wrong = answer_shape_row(shape_at(a, a->depth - 1), ended != NULL, ended != NULL ? ended->values : 0);
+		a->rows++;
+	} else if (in->items == ITEMS_RESULTS && (ended == NULL || !ended->is_result)) {
+		wrong = "a result is no object";
 	}
+	if (wrong != NULL)
+		return no_answer(em, wrong);
+	if (a->depth == 1 && a->kept_now >= 0)
+		buf_put_u8(&a->kept[a->kept_now], '\0');
+	if (a->depth == 1)
+		a->kept_now = -1;
+	if (a->depth == 1 || in->items == ITEMS_ROWS || in->items == ITEMS_RESULTS)
+		mark_ready(a);
 	return DB_OK;
 }
 
 static enum db_err close_level(struct shipped_answer *a, char c, struct errmsg *em)
 {
-	if (a->levels[a->depth - 1].closes != c)
+	const struct level *ended = &a->levels[a->depth - 1];
+	const char *wrong = NULL;
+
+	if (ended->closes != c)
 		return no_answer(em, "its brackets do not match");
 	a->depth--;
+	if (ended->items == ITEMS_COLUMNS)
+		shape_at(a, a->depth)->columns = ended->values;
+	if (ended->is_result && a->depth > 0)
+		wrong = answer_shape_end(&a->result, a->reads);
+	if (a->fault == NULL)
+		a->fault = wrong;
 	if (a->depth > 0)
-		return value_ended(a, em);
+		return value_ended(a, ended, em);
 	a->state = ST_END;
 	return DB_OK;
 }
@@ -230,12 +287,34 @@ static bool begins_scalar(char c)
 	return (c >= '0' && c <= '9') || c == '-' || c == 't' || c == 'f' || c == 'n';
 }
 
+static void begin_text(struct shipped_answer *a, bool is_key)
+{
+	a->state = ST_STRING;
+	a->string_is_key = is_key;
+	memset(&a->text, 0, sizeof(a->text));
+}
+
+/* The byte begins a value: whatever it is, its place may demand something of it. */
+static enum db_err begin_member(struct shipped_answer *a, char c, struct errmsg *em)
+{
+	const char *wrong;
+
+	a->member = ANSWER_MEMBER_OTHER;
+	if (!a->levels[a->depth - 1].is_result || a->kept_now >= 0)
+		return DB_OK;
+	wrong = answer_shape_begin(shape_at(a, a->depth), a->key, c, &a->member);
+	return wrong == NULL ? DB_OK : no_answer(em, wrong);
+}
+
 /* The byte begins a value that is no scalar. */
 static enum db_err begin_value(struct shipped_answer *a, char c, struct errmsg *em)
 {
+	enum db_err err = begin_member(a, c, em);
+
+	if (err != DB_OK)
+		return err;
 	if (c == '"') {
-		a->state = ST_STRING;
-		a->string_is_key = false;
+		begin_text(a, false);
 	} else if (c == '[' || c == '{') {
 		return open_level(a, c, em);
 	} else {
@@ -256,8 +335,7 @@ static enum db_err step(struct shipped_answer *a, char c, struct errmsg *em)
 			return close_level(a, c, em);
 		if (c != '"')
 			return no_answer(em, "a key is expected");
-		a->state = ST_STRING;
-		a->string_is_key = true;
+		begin_text(a, true);
 		a->key_len = 0;
 		return DB_OK;
 	case ST_COLON:
@@ -288,7 +366,7 @@ static enum db_err key_ended(struct shipped_answer *a, struct errmsg *em)
 {
 	a->state = ST_COLON;
 	if (a->key_len > KEY_MAX) {
-		if (a->depth == 1)
+		if (a->depth == 1 && !a->scan_only)
 			return no_answer(em, "a key is too long");
 		a->key_len = 0;
 	}
@@ -310,83 +388,24 @@ static void gather_key(struct shipped_answer *a, const char *bytes, size_t len)
 static enum db_err take_text(struct shipped_answer *a, const char *p, const char *end, const char **next,
 			     struct errmsg *em)
 {
-	const char *start = p;
+	const char *wrong = NULL;
+	bool done;
 
-	if (a->state == ST_STRING_SLASH) {
-		p++;
-		a->state = ST_STRING;
-	}
-	while ((p = json_find_special(p, end)) < end && *p != '"') {
-		if (*p != '\\')
-			return no_answer(em, "a control character stands in a text");
-		if (++p == end) {
-			a->state = ST_STRING_SLASH;
-			break;
-		}
-		p++;
-	}
-	*next = p < end ? p + 1 : end;
+	*next = json_text_take(&a->text, p, end, &done, &wrong);
+	if (*next == NULL)
+		return no_answer(em, wrong);
 	if (a->string_is_key)
-		gather_key(a, start, (size_t)(p - start));
+		gather_key(a, p, (size_t)(*next - p) - done);
 	if (a->depth > 1 || !a->string_is_key)
-		pass(a, start, (size_t)(*next - start));
-	if (p == end)
+		pass(a, p, (size_t)(*next - p));
+	if (!done)
 		return DB_OK;
-	return a->string_is_key ? key_ended(a, em) : value_ended(a, em);
+	return a->string_is_key ? key_ended(a, em) : value_ended(a, NULL, em);
 }
 
 static bool is_scalar_byte(char c)
 {
 	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '-' || c == '+' || c == '.' || c == 'E';
-}
-
-static bool is_digit(char c)
-{
-	return c >= '0' && c <= '9';
-}
-
-static const char *skip_digits(const char *p)
-{
-	while (is_digit(*p))
-		p++;
-	return p;
-}
-
-/* Where the number at p ends; NULL: it is none. A byte that is none of a number stands behind it. */
-static const char *number_end(const char *p)
-{
-	const char *from;
-
-	if (*p == '-')
-		p++;
-	from = p;
-	p = skip_digits(p);
-	if (p == from || (*from == '0' && p > from + 1))
-		return NULL;
-	if (*p == '.') {
-		from = ++p;
-		p = skip_digits(p);
-		if (p == from)
-			return NULL;
-	}
-	if (*p == 'e' || *p == 'E') {
-		p++;
-		if (*p == '-' || *p == '+')
-			p++;
-		from = p;
-		p = skip_digits(p);
-		if (p == from)
-			return NULL;
-	}
-	return p;
-}
-
-static bool is_scalar(const char *p, const char *end)
-{
-	if (*p == '-' || is_digit(*p))
-		return number_end(p) == end;
-	return (end - p == 4 && (memcmp(p, "null", 4) == 0 || memcmp(p, "true", 4) == 0)) ||
-	       (end - p == 5 && memcmp(p, "false", 5) == 0);
 }
 
 /* Goes on in a number or word; scalar has what earlier pieces held of it. Behind it stands a byte that is none of it. */
@@ -403,16 +422,19 @@ static enum db_err take_scalar(struct shipped_answer *a, const char *p, const ch
 	if (a->scalar_len + (size_t)(p - start) > sizeof(a->scalar) - 1)
 		return no_answer(em, "a number is too long");
 	if (a->scalar_len == 0 && p < end) {
-		whole = is_scalar(start, p);
+		whole = json_text_is_scalar(start, p);
 	} else {
 		memcpy(a->scalar + a->scalar_len, start, (size_t)(p - start));
 		a->scalar_len += (size_t)(p - start);
 		if (p == end)
 			return DB_OK;
 		a->scalar[a->scalar_len] = '\0';
-		whole = is_scalar(a->scalar, a->scalar + a->scalar_len);
+		start = a->scalar;
+		whole = json_text_is_scalar(start, start + a->scalar_len);
 	}
-	return whole ? value_ended(a, em) : no_answer(em, "a value is none");
+	if (whole && a->member == ANSWER_MEMBER_COUNT)
+		shape_at(a, a->depth)->count = strtoull(start, NULL, 10);
+	return whole ? value_ended(a, NULL, em) : no_answer(em, "a value is none");
 }
 
 static enum db_err check_sizes(const struct shipped_answer *a, struct errmsg *em)
@@ -432,11 +454,12 @@ static enum db_err feed_json(struct shipped_answer *a, const char *p, const char
 		if (a->state == ST_AFTER_VALUE && *p == ',' && a->depth > 1) {
 			pass(a, p++, 1); /* what comes most often, first */
 			a->state = a->levels[a->depth - 1].closes == '}' ? ST_KEY : ST_VALUE;
-		} else if (a->state == ST_STRING || a->state == ST_STRING_SLASH) {
+		} else if (a->state == ST_STRING) {
 			err = take_text(a, p, end, &p, em);
 		} else if (a->state == ST_SCALAR) {
 			err = take_scalar(a, p, end, &p, em);
 		} else if ((a->state == ST_VALUE || a->state == ST_FIRST_VALUE) && begins_scalar(*p)) {
+			err = begin_member(a, *p, em);
 			a->state = ST_SCALAR; /* with this byte */
 			a->scalar_len = 0;
 		} else if (is_space(*p)) {
@@ -454,6 +477,19 @@ static enum db_err feed_json(struct shipped_answer *a, const char *p, const char
 
 /* ---- lines */
 
+/* Goes on with the line that is not complete yet. ends: it is now. */
+static enum db_err check_line(struct shipped_answer *line, const char *p, size_t len, bool ends, struct errmsg *em)
+{
+	enum db_err err = feed_json(line, p, p + len, em);
+
+	if (err != DB_OK || !ends)
+		return err;
+	if (line->state != ST_END)
+		return no_answer(em, "a line is no object");
+	line->state = ST_BEGIN;
+	return DB_OK;
+}
+
 /* The last complete line is held back: it may turn out to be the error that an answer ends with. */
 static enum db_err feed_lines(struct shipped_answer *a, const char *p, const char *end, struct errmsg *em)
 {
@@ -461,18 +497,21 @@ static enum db_err feed_lines(struct shipped_answer *a, const char *p, const cha
 
 	while (p < end && (newline = memchr(p, '\n', (size_t)(end - p))) != NULL) {
 		size_t line = a->line_end;
+		enum db_err err = check_line(a->line, p, (size_t)(newline - p), true, em);
 
+		if (err != DB_OK)
+			return err;
 		buf_put(&a->out, p, (size_t)(newline + 1 - p));
 		if (a->out.failed)
 			break;
-		if (a->out.data[line] != '{' || a->out.len - line < 3 || a->out.data[a->out.len - 2] != '}')
-			return no_answer(em, "a line is no object");
 		a->ready = line;
 		a->line_end = a->out.len;
 		a->rows++;
 		p = newline + 1;
 	}
 	buf_put(&a->out, p, (size_t)(end - p));
+	if (check_line(a->line, p, (size_t)(end - p), false, em) != DB_OK)
+		return DB_CORRUPT;
 	return check_sizes(a, em);
 }
 
@@ -502,8 +541,18 @@ enum db_err shipped_answer_feed(struct shipped_answer *a, const void *bytes, siz
 	return a->ndjson ? feed_lines(a, p, p + len, em) : feed_json(a, p, p + len, em);
 }
 
+/* What an answer that says ok lacks; NULL: nothing. */
+static const char *find_fault(const struct shipped_answer *a)
+{
+	if (!a->has_results)
+		return answer_shape_end(&a->top, a->reads);
+	return a->top.has_rows ? "it has rows beside its results" : a->fault;
+}
+
 enum db_err shipped_answer_end(struct shipped_answer *a, struct errmsg *em)
 {
+	const char *fault;
+
 	if (a->ndjson) {
 		if (a->line_end != a->out.len)
 			return no_answer(em, "its last line is not complete");
@@ -514,7 +563,8 @@ enum db_err shipped_answer_end(struct shipped_answer *a, struct errmsg *em)
 		return no_answer(em, "its end is missing");
 	if (strcmp(kept_text(a, KEPT_STATUS), "\"ok\"") != 0 && strcmp(kept_text(a, KEPT_STATUS), "\"error\"") != 0)
 		return no_answer(em, "it says neither ok nor error");
-	return DB_OK;
+	fault = shipped_answer_is_error(a) ? NULL : find_fault(a);
+	return fault == NULL ? DB_OK : no_answer(em, fault);
 }
 
 const void *shipped_answer_ready(const struct shipped_answer *a, size_t *len)

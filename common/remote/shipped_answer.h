@@ -18,12 +18,13 @@
 
 struct shipped_answer;
 
-enum db_err shipped_answer_create(struct shipped_answer **out, bool ndjson);
+/* reads: rows are what was asked for; otherwise a result may do without. Errors: DB_NOMEM. */
+enum db_err shipped_answer_create(struct shipped_answer **out, bool ndjson, bool reads);
 void shipped_answer_free(struct shipped_answer *a); /* NULL is fine */
 
 /* DB_CORRUPT: this is no answer; DB_TOO_LARGE, DB_NOMEM. After an error only shipped_answer_break_off() makes sense. */
 enum db_err shipped_answer_feed(struct shipped_answer *a, const void *bytes, size_t len, struct errmsg *em);
-/* All has come. DB_OK: it is whole, whether it says ok or not. */
+/* All has come. DB_OK: it is whole, whether it says ok or not; when it does, every result has its columns and all its rows. */
 enum db_err shipped_answer_end(struct shipped_answer *a, struct errmsg *em);
 
 /* What may be sent now; borrowed until the next call. Members of the answer's object ("columns":[…],"rows":[…),

@@ -143,8 +143,8 @@ static void fuzz_answer(struct fuzz_in *in, bool ndjson)
 	struct errmsg em = {0};
 	enum db_err err_whole, err_pieces;
 
-	FUZZ_CHECK(shipped_answer_create(&whole, ndjson) == DB_OK);
-	FUZZ_CHECK(shipped_answer_create(&pieces, ndjson) == DB_OK);
+	FUZZ_CHECK(shipped_answer_create(&whole, ndjson, false) == DB_OK);
+	FUZZ_CHECK(shipped_answer_create(&pieces, ndjson, false) == DB_OK);
 	if (!ndjson) {
 		buf_puts(&sent_whole, "{");
 		buf_puts(&sent_pieces, "{");

@@ -62,7 +62,7 @@ static void assert_passes(const char *text, bool ndjson, const char *members, ui
 		struct shipped_answer *a;
 		struct buf sent = {0};
 
-		UNIT_OK(shipped_answer_create(&a, ndjson), &em);
+		UNIT_OK(shipped_answer_create(&a, ndjson, false), &em);
 		CU_ASSERT_EQUAL(feed(a, text, len, step, &sent), DB_OK);
 		UNIT_OK(shipped_answer_end(a, &em), &em);
 		CU_ASSERT_EQUAL(shipped_answer_is_error(a), is_error && !ndjson);
@@ -84,7 +84,7 @@ static void assert_refused(const char *text, bool ndjson)
 		struct errmsg em = {0};
 		enum db_err err;
 
-		UNIT_OK(shipped_answer_create(&a, ndjson), &em);
+		UNIT_OK(shipped_answer_create(&a, ndjson, false), &em);
 		err = feed(a, text, len, step, &sent);
 		if (err == DB_OK)
 			err = shipped_answer_end(a, &em);
@@ -103,13 +103,17 @@ static void test_answers_pass(void)
 		      false, "\"columns\":[],\"rows\":[],\"row_count\":0", 0, false);
 	assert_passes(" { \"status\" : \"ok\" , \"rows_affected\" : 3 , \"last_insert_id\" : -1 } ", false,
 		      "\"rows_affected\":3,\"last_insert_id\":-1", 0, false);
-	assert_passes(
-	    "{\"results\":[{\"rows\":[[1],[2]],\"row_count\":2},{\"rows_affected\":1},{\"rows\":[{\"rows\":1}]}],"
-	    "\"status\":\"ok\"}",
-	    false, "\"results\":[{\"rows\":[[1],[2]],\"row_count\":2},{\"rows_affected\":1},{\"rows\":[{\"rows\":1}]}]",
-	    3, false);
+	assert_passes("{\"results\":[{\"columns\":[\"a\"],\"rows\":[[1],[2]],\"row_count\":2},{\"rows_affected\":1},"
+		      "{\"columns\":[1],\"rows\":[{\"rows\":1}],\"row_count\":1}],\"status\":\"ok\"}",
+		      false,
+		      "\"results\":[{\"columns\":[\"a\"],\"rows\":[[1],[2]],\"row_count\":2},{\"rows_affected\":1},"
+		      "{\"columns\":[1],\"rows\":[{\"rows\":1}],\"row_count\":1}]",
+		      3, false);
 	assert_passes("{\"status\":\"error\",\"code\":\"SQL_ERROR\",\"message\":\"m\"}", false, "", 0, true);
 	assert_passes("{\"a\":1}\n{\"a\":\"}\\n{\"}\n", true, "{\"a\":1}\n{\"a\":\"}\\n{\"}\n", 2, false);
+	assert_passes("{\"a key, for it is a column's name, of any length: 890123456789012345678901234567890\":1}\n", true,
+		      "{\"a key, for it is a column's name, of any length: 890123456789012345678901234567890\":1}\n", 1,
+		      false);
 	assert_passes("{\"status\":\"ok\",\"repeated\":true,\"rows_affected\":0}", false,
 		      "\"repeated\":true,\"rows_affected\":0", 0, false);
 }
@@ -145,13 +149,76 @@ static void test_what_is_no_answer_is_refused(void)
 	    "{\"status\":\"ok\",\"rows\":[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}",
 	    "{\"status\":\"ok\",\"0123456789012345678901234567890123456789012345678901234567890123456789\":1}",
 	};
-	static const char *const lines[] = {"x\n", "{\"a\":1}", "{\"a\":1}\n[1]\n", "{\"a\":1}\n\n{\"a\":2}\n", "{\n"};
+	static const char *const lines[] = {
+	    "x\n",          "{\"a\":1}", "{\"a\":1}\n[1]\n", "{\"a\":1}\n\n{\"a\":2}\n", "{\n",
+	    "{\"a\":1]}\n", "{]}\n",     "{\"a\":\"\\x\"}\n"};
 	size_t i;
 
 	for (i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 		assert_refused(texts[i], false);
 	for (i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
 		assert_refused(lines[i], true);
+}
+
+static void assert_faulty(const char *members, bool reads)
+{
+	struct shipped_answer *a;
+	struct errmsg em = {0};
+	struct buf text = {0}, sent = {0};
+	enum db_err err;
+
+	buf_printf(&text, "{%s%s\"status\":\"ok\"}", members, members[0] != '\0' ? "," : "");
+	UNIT_OK(shipped_answer_create(&a, false, reads), &em);
+	err = feed(a, (char *)text.data, text.len, 9, &sent);
+	if (err == DB_OK)
+		err = shipped_answer_end(a, &em);
+	CU_ASSERT_EQUAL(err, DB_CORRUPT);
+	if (err != DB_CORRUPT)
+		fprintf(stderr, "taken: %s\n", members);
+	shipped_answer_free(a);
+	buf_fini(&text);
+	buf_fini(&sent);
+}
+
+/* It is JSON and says ok, and yet rows may be missing. */
+static void test_what_is_incomplete_is_refused(void)
+{
+	static const char *const members[] = {
+	    "",
+	    "\"lsn\":1",
+	    "\"columns\":[\"a\"]",
+	    "\"rows\":[],\"row_count\":0",
+	    "\"columns\":[\"a\"],\"rows\":[[1]]",
+	    "\"columns\":[\"a\"],\"rows\":[[1]],\"row_count\":2",
+	    "\"columns\":[\"a\"],\"rows\":[[1]],\"row_count\":0",
+	    "\"columns\":[\"a\"],\"rows\":[[1]],\"row_count\":null",
+	    "\"columns\":[\"a\"],\"rows\":[[1,2]],\"row_count\":1",
+	    "\"columns\":[\"a\",\"b\"],\"rows\":[[1,2],{\"a\":1}],\"row_count\":2",
+	    "\"columns\":[\"a\"],\"rows\":[1],\"row_count\":1",
+	    "\"columns\":[\"a\"],\"rows\":{},\"row_count\":0",
+	    "\"columns\":\"a\",\"rows\":[],\"row_count\":0",
+	    "\"columns\":[\"a\"],\"columns\":[],\"rows\":[[]],\"row_count\":1",
+	    "\"columns\":[\"a\"],\"rows\":[[1]],\"rows\":[],\"row_count\":1",
+	    "\"results\":[{}]",
+	    "\"results\":[1]",
+	    "\"results\":[{\"columns\":[\"a\"],\"rows\":[[1]],\"row_count\":1},{\"columns\":[],\"rows\":[]}]",
+	    "\"results\":[],\"results\":[]",
+	    "\"results\":[],\"columns\":[],\"rows\":[],\"row_count\":0",
+	    "\"columns\":[\"a\"],\"rows\":[[\"\\x\"]],\"row_count\":1",
+	    "\"columns\":[\"a\"],\"rows\":[[\"\\u12g4\"]],\"row_count\":1",
+	    "\"columns\":[\"a\"],\"rows\":[[\"\\u12\"]],\"row_count\":1",
+	    "\"columns\":[\"a\"],\"rows\":[[\"\xFF\"]],\"row_count\":1",
+	    "\"columns\":[\"a\"],\"rows\":[[\"\xC0\x80\"]],\"row_count\":1",
+	    "\"columns\":[\"a\"],\"rows\":[[\"\xED\xA0\x80\"]],\"row_count\":1",
+	    "\"columns\":[\"a\"],\"rows\":[[\"\xF4\x90\x80\x80\"]],\"row_count\":1",
+	    "\"columns\":[\"a\"],\"rows\":[[\"\xE2\x82\"]],\"row_count\":1",
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(members) / sizeof(members[0]); i++)
+		assert_faulty(members[i], false);
+	assert_faulty("\"rows_affected\":1,\"last_insert_id\":1", true);
+	assert_faulty("\"results\":[{\"rows_affected\":1}]", true);
 }
 
 /* Wherever an answer is cut, what was sent and the end that is put to it are JSON with the first rows, whole. */
@@ -164,7 +231,7 @@ static void check_cut(const char *text, size_t cut, const char *rows_path)
 	json_t *json, *rows;
 
 	buf_puts(&sent, "{");
-	UNIT_OK(shipped_answer_create(&a, false), &em);
+	UNIT_OK(shipped_answer_create(&a, false, false), &em);
 	CU_ASSERT_EQUAL(feed(a, text, cut, 7, &sent), DB_OK);
 	shipped_answer_break_off(a);
 	{
@@ -191,7 +258,8 @@ static void check_cut(const char *text, size_t cut, const char *rows_path)
 static void test_an_answer_may_break_off_anywhere(void)
 {
 	static const char several[] = "{\"results\":[{\"columns\":[\"a\"],\"rows\":[[1],[2]],\"row_count\":2},"
-				      "{\"rows_affected\":1},{\"rows\":[{\"a\":{\"$blob\":\"\"}}]}],\"status\":\"ok\"}";
+				      "{\"rows_affected\":1},{\"columns\":[1],\"rows\":[{\"a\":{\"$blob\":\"\"}}],"
+				      "\"row_count\":1}],\"status\":\"ok\"}";
 	size_t cut;
 
 	for (cut = 0; cut < strlen(ROWS_ANSWER); cut++)
@@ -208,7 +276,7 @@ static void test_lines_break_off_at_a_line(void)
 	struct buf sent = {0};
 	struct errmsg em = {0};
 
-	UNIT_OK(shipped_answer_create(&a, true), &em);
+	UNIT_OK(shipped_answer_create(&a, true, false), &em);
 	CU_ASSERT_EQUAL(feed(a, text, strlen(text), 5, &sent), DB_OK);
 	CU_ASSERT_TRUE(shipped_answer_is_error(a));
 	shipped_answer_error(a, &error);
@@ -219,7 +287,7 @@ static void test_lines_break_off_at_a_line(void)
 	CU_ASSERT_STRING_EQUAL((char *)sent.data, "{\"a\":1}\n");
 	buf_clear(&sent);
 	shipped_answer_free(a);
-	UNIT_OK(shipped_answer_create(&a, true), &em);
+	UNIT_OK(shipped_answer_create(&a, true, false), &em);
 	CU_ASSERT_EQUAL(feed(a, "{\"a\":1}\n{\"a\":2}\n{\"a\"", 20, 3, &sent), DB_OK);
 	CU_ASSERT_FALSE(shipped_answer_is_error(a));
 	shipped_answer_break_off(a);
@@ -239,7 +307,7 @@ static void test_what_it_says_of_itself_is_kept(void)
 	struct errmsg em = {0};
 	uint64_t lsn = 0;
 
-	UNIT_OK(shipped_answer_create(&a, false), &em);
+	UNIT_OK(shipped_answer_create(&a, false, false), &em);
 	CU_ASSERT_EQUAL(feed(a, text, strlen(text), 11, &sent), DB_OK);
 	CU_ASSERT_FALSE(shipped_answer_lsn(a, &lsn));
 	shipped_answer_error(a, &error);
@@ -247,7 +315,7 @@ static void test_what_it_says_of_itself_is_kept(void)
 	CU_ASSERT_STRING_EQUAL(error.message, "a \"b\" \xC3\xA4");
 	CU_ASSERT_EQUAL(error.statement, 3);
 	shipped_answer_free(a);
-	UNIT_OK(shipped_answer_create(&a, false), &em);
+	UNIT_OK(shipped_answer_create(&a, false, false), &em);
 	CU_ASSERT_EQUAL(feed(a, ROWS_ANSWER, strlen(ROWS_ANSWER), 11, &sent), DB_OK);
 	CU_ASSERT_TRUE(shipped_answer_lsn(a, &lsn));
 	CU_ASSERT_EQUAL(lsn, 77);
@@ -306,6 +374,7 @@ int main(void)
 	static const struct unit_test tests[] = {
 	    {"answers pass", test_answers_pass},
 	    {"what is no answer is refused", test_what_is_no_answer_is_refused},
+	    {"what is incomplete is refused", test_what_is_incomplete_is_refused},
 	    {"an answer may break off anywhere", test_an_answer_may_break_off_anywhere},
 	    {"lines break off at a line", test_lines_break_off_at_a_line},
 	    {"what it says of itself is kept", test_what_it_says_of_itself_is_kept},
