@@ -274,7 +274,8 @@ static void on_done(void *arg, CURL *easy, CURLcode code)
 		call_end_with(call, DB_IO, "the answer broke off in its headers");
 		return;
 	}
-	if (code == CURLE_OUT_OF_MEMORY)
+	/* curl says the same of a header line that is beyond all measure: what has an answer has a peer to blame. */
+	if (code == CURLE_OUT_OF_MEMORY && !call->sent)
 		err = DB_NOMEM;
 	else
 		err = call->sent ? DB_IO : DB_UNAVAILABLE; /* (3) */

@@ -208,10 +208,11 @@ def tables():
               [], ["id"]),
         Table("empty_c", 2, "CREATE TABLE empty_c(id INTEGER, k, v TEXT)",
               [("id", "int"), ("k", "int"), ("v", "text")], [], []),
-        Table("v_orders", 1, "CREATE VIEW v_orders AS SELECT id, person, item, qty + 0 AS qty, amount * 2 AS twice "
+        # A column of a view that is an expression has no affinity in its own place and BLOB's elsewhere: it is read here,
+        # and not compared (docs/federation.md).
+        Table("v_orders", 1, "CREATE VIEW v_orders AS SELECT id, person, item, qty, amount, amount * 2 AS twice "
               "FROM orders WHERE qty > 0",
-              [("id", "key"), ("person", "int"), ("item", "text"), ("qty", "int"), ("twice", "num")],
-              [], ["id"]),
+              [("id", "key"), ("person", "int"), ("item", "text"), ("qty", "int"), ("amount", "num")], [], ["id"]),
         Table("ids", 2, "CREATE TABLE ids(v INTEGER)", [("v", "int")],
               [[str(v)] for v in (1, 2, 3, 3, 5, 8, 13, 21, 34)], []),
         Table("words", 1, "CREATE TABLE words(w)", [("w", "wild", True)],
