@@ -243,3 +243,29 @@ def schema_changes_there_are_seen_at_once(ctx):
         body, whole = dechunk(received + read_to_end(s))
     assert whole and [r[0] for r in json.loads(body)["rows"]] == list(range(1, 200001))
     assert a.ok("SELECT count(number) FROM %s" % at(b))["rows"] == [[100000]]
+
+
+@scenario(start=False)
+def circles_end_at_the_hop_limit(ctx):
+    """A relay that asks back what it was asked: the circle of two nodes that nothing here can see as one."""
+    a = ctx.cluster(replicas=0).start()
+    client = a.client
+
+    def ask_back(_, s):
+        head = fake.requests[-1][0]
+        hops = next(line.split(":")[1].strip() for line in head.split("\r\n") if line.lower().startswith("grizzly-hops"))
+        answer = client().request("POST", "/query", json.dumps({"sql": "SELECT a FROM %s@t" % fake.address}),
+                                  {"Grizzly-Hops": hops})
+        return http_answer(answer.http, answer.body)(0, s)
+    fake = FakeNode(ask_back)
+    answers, threads = [], []
+    for _ in range(24):  # more at once than there are threads of any kind
+        threads.append(threading.Thread(target=lambda: answers.append(a.query("SELECT a FROM %s@t" % fake.address))))
+        threads[-1].start()
+    for t in threads:
+        t.join()
+    for answer in answers:
+        message = answer.must_fail(502, "REMOTE_ERROR")["message"]
+        assert "the request has been passed on 4 times already" in message, message
+    assert len(answers) == 24 and len(fake.requests) == 24 * 4, len(fake.requests)
+    fake.close()

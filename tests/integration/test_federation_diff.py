@@ -233,7 +233,7 @@ def queries_wanted(ctx, plain, sanitizer):
 
 def must_agree(ctx, count, found, seed):
     ctx.note("%d queries, fresh seed %d" % (count, seed))
-    assert not found, "%d of %d differ (GRIZZLY_DIFF_SEED=%d):\n%s" % (len(found), count, seed, "\n".join(found[:200]))
+    assert not found, "%d of %d differ (GRIZZLY_DIFF_SEED=%d):\n%s" % (len(found), count, seed, "\n".join(found[:20]))
 
 
 @scenario(start=False, timeout_s=120)
@@ -251,18 +251,3 @@ def tables_of_one_node_are_asked_whole(ctx):
         count, differing = compare(clusters, lambda q: askers[picks.randrange(3)], queries)
         total, found = total + count, found + differing
     must_agree(ctx, total, found, seed)
-
-
-@scenario(start=False, timeout_s=120)
-def tables_of_three_nodes_are_joined(ctx):
-    clusters = Clusters(ctx)
-    seed = fresh_seed()
-    queries = hand_written()
-    if ctx.sanitizer:
-        queries = queries[::5]
-    for s in (SEED, seed):
-        generator = Generator(s, clusters.tables, clusters.tables)
-        queries += [generator.query() for _ in range(queries_wanted(ctx, 150, 25))]
-    askers = [clusters.asked(node, 15) for node in range(3)]
-    picks = random.Random(SEED)
-    must_agree(ctx, *compare(clusters, lambda q: askers[picks.randrange(3)], queries), seed)
