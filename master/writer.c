@@ -17,6 +17,7 @@
 #include "common/base/log.h"
 #include "common/base/pulse.h"
 #include "common/query/exec.h"
+#include "common/remote/remote_fill.h"
 
 #define BATCH_JOBS_MAX 512
 /* A batch waits for the jobs it expects as long as they keep coming: until none came for GAP_US, at most PATIENCE_US. */
@@ -700,7 +701,10 @@ enum db_err writer_create(struct writer **out, const struct writer_options *opti
 	pthread_cond_init(&w->sealed, NULL);
 	err = store_open_writer(options->store, &w->db, em);
 	if (err == DB_OK) {
-		err = query_conn_create(&w->conn, w->db, &conn_options, em);
+		if (remote_fill_register(w->db) != SQLITE_OK)
+			err = errmsg_set(em, DB_NOMEM, "out of memory");
+		else
+			err = query_conn_create(&w->conn, w->db, &conn_options, em);
 		if (err != DB_OK)
 			sqlite3_close(w->db);
 	}

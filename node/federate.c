@@ -542,8 +542,7 @@ void federate_start(struct front_request *req)
 	else if (plan == FEDERATED_SHIP_READ || plan == FEDERATED_SHIP_WRITE)
 		ship(req, plan == FEDERATED_SHIP_WRITE);
 	else
-		front_request_fail(req, QUERY_SQL_ERROR,
-				   "tables of other nodes cannot be joined with each other or with this node's yet");
+		front_request_dispatch(req);
 }
 
 /* ---- looking after those under way */

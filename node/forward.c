@@ -26,6 +26,7 @@
 #include "common/base/log.h"
 #include "common/query/typed_rows.h"
 #include "node/front_fetch.h"
+#include "node/federate.h"
 #include "node/front_request.h"
 
 #define WHOLE_BYTES_MAX ((size_t)64 << 10) /* an answer up to this goes back in one piece */
@@ -123,10 +124,13 @@ static bool says_no_master(const struct forward *f)
 static bool is_read(struct front_request *req)
 {
 	struct query_error error;
+	enum federated_plan plan;
 	enum query_kind kind;
 
 	if (req->admin.kind != ADMIN_NONE)
 		return req->admin.kind == ADMIN_SHOW_REPLICAS;
+	if (req->federated != NULL)
+		return federated_request_plan(req->federated, &plan, &error) == QUERY_OK && plan == FEDERATED_RUN_HERE;
 	return req->query == NULL ||
 	       (query_classify(req->worker->conn, req->query, &kind, &error) == QUERY_OK && kind == QUERY_KIND_READ);
 }
@@ -225,9 +229,13 @@ static enum db_err start_fetch(struct forward *f, struct errmsg *em)
 	struct front_request *req = f->req;
 	uint64_t now_ms = clock_mono_ms(), left_ms = req->deadline_ms > now_ms ? req->deadline_ms - now_ms : 0;
 	bool typed = req->query != NULL && req->query->typed;
-	char timeout[64];
-	const char *const headers[] = {"Content-Type: application/json", FORWARDED_HEADER ": 1", timeout,
-				       typed ? "Accept: " TYPED_ROWS_TYPE : NULL, NULL};
+	char timeout[64], hops[64];
+	const char *const headers[] = {"Content-Type: application/json",
+				       FORWARDED_HEADER ": 1",
+				       timeout,
+				       hops,
+				       typed ? "Accept: " TYPED_ROWS_TYPE : NULL,
+				       NULL};
 	struct remote_request request = {.address = req->master_http,
 					 .path = req->query != NULL ? "/query" : http_request_path(req->http),
 					 .token = req->worker->token,
@@ -239,6 +247,7 @@ static enum db_err start_fetch(struct forward *f, struct errmsg *em)
 
 	left_ms -= left_ms / 10 < MARGIN_MS_MAX ? left_ms / 10 : MARGIN_MS_MAX;
 	snprintf(timeout, sizeof(timeout), FORWARDED_TIMEOUT_HEADER ": %" PRIu64, left_ms > 0 ? left_ms : 1);
+	snprintf(hops, sizeof(hops), HOPS_HEADER ": %u", req->federated != NULL ? req->federated->hops : 0);
 	if (req->query != NULL)
 		request.body = http_request_body(req->http, &request.body_len);
 	return front_fetch_start(&f->fetch, req->worker, &request, &handler, em);

@@ -63,6 +63,7 @@ struct front_request {
 	bool was_parked;         /* is counted */
 	bool
 	    in_doubt; /* a master that had it was lost: it may be done already. It has a request_id, so is sent again */
+	struct slow_fill fill; /* plan FEDERATED_FILL_HERE: what becomes of it before it is the job's */
 	struct write_job job;
 	struct admin_statement admin;
 	struct admin_job admin_job;

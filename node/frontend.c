@@ -49,6 +49,8 @@ static const char *content_type_of(const struct query_request *query)
 void front_request_free(struct front_request *req)
 {
 	federated_request_free(req->federated);
+	query_request_free(req->fill.filled);
+	buf_fini(&req->fill.remote);
 	query_request_free(req->query);
 	buf_fini(&req->job.answer);
 	buf_fini(&req->admin_job.text);
@@ -93,7 +95,8 @@ void front_worker_arm_tick(struct front_worker *w)
 	const struct timeval after = {0, RETRY_MS * 1000};
 
 	if (w->parked == NULL && w->waiting == NULL && w->forwards == NULL && w->ships == NULL &&
-	    !slow_pool_has_waiting(w->frontend->options.slow_pool))
+	    !slow_pool_has_waiting(w->frontend->options.slow_pool) &&
+	    !slow_pool_has_waiting(w->frontend->options.federated_pool))
 		return;
 	if (w->ticking)
 		return;
@@ -231,6 +234,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	federate_look_after(w);
 	if (slow_pool_has_waiting(w->frontend->options.slow_pool))
 		slow_pool_expire(w->frontend->options.slow_pool);
+	if (slow_pool_has_waiting(w->frontend->options.federated_pool))
+		slow_pool_expire(w->frontend->options.federated_pool);
 	front_worker_arm_tick(w);
 }
 
@@ -276,7 +281,9 @@ static void on_written(struct http_task *task)
 
 	switch (job->outcome) {
 	case WRITE_DONE:
-		answer_put_trailer(&job->answer, job->lsn, req->worker->frontend->options.node_id, elapsed_us);
+		answer_put_trailer_fields(&job->answer, job->lsn, req->worker->frontend->options.node_id, elapsed_us);
+		buf_put(&job->answer, req->fill.remote.data, req->fill.remote.len);
+		buf_puts(&job->answer, "}\n");
 		http_reply(req->http, 200, "application/json", &job->answer);
 		front_request_free(req);
 		break;
@@ -303,7 +310,7 @@ static void submit_write(struct front_request *req)
 {
 	struct errmsg em = {0};
 
-	req->job.request = req->query;
+	req->job.request = req->fill.filled != NULL ? req->fill.filled : req->query;
 	req->job.alone = req->kind == QUERY_KIND_WRITE_ALONE;
 	req->job.deadline_ms = req->deadline_ms;
 	req->job.done = on_job_done;
@@ -327,6 +334,8 @@ static void submit_write(struct front_request *req)
 static void read_slowly(struct front_request *req)
 {
 	struct front_worker *w = req->worker;
+	const struct frontend_options *options = &w->frontend->options;
+	struct slow_pool *pool = req->federated != NULL ? options->federated_pool : options->slow_pool;
 	struct query_error error = {.statement = -1};
 	struct http_stream *stream;
 
@@ -335,12 +344,12 @@ static void read_slowly(struct front_request *req)
 		return;
 	}
 	atomic_fetch_add(&w->frontend->reads_slow, 1);
-	if (slow_pool_submit(w->frontend->options.slow_pool, req->query, stream, req->started_us, req->deadline_ms) !=
-	    DB_OK) {
+	if (slow_pool_submit(pool, req->query, req->federated, stream, req->started_us, req->deadline_ms) != DB_OK) {
 		query_error_set(&error, QUERY_OVERLOADED, "too many long queries are running; try again later");
 		http_stream_error(stream, &error);
 	} else {
 		req->query = NULL; /* the pool's now */
+		req->federated = NULL;
 		front_worker_arm_tick(w);
 	}
 	front_request_free(req);
@@ -402,13 +411,75 @@ static void submit_or_forward(struct front_request *req, bool is_master)
 		forward_once(req);
 }
 
+/* Back on the worker's thread: the rows are there, or not. */
+static void on_filled(struct http_task *task)
+{
+	struct front_request *req = (struct front_request *)((char *)task - offsetof(struct front_request, task));
+
+	if (req->fill.filled != NULL)
+		submit_write(req);
+	else
+		reply_failure(req, &req->fill.error);
+}
+
+static void on_fill_done(struct slow_fill *fill)
+{
+	struct front_request *req = (struct front_request *)((char *)fill - offsetof(struct front_request, fill));
+
+	req->task.run = on_filled;
+	http_worker_post(req->worker->worker, &req->task);
+}
+
+/* On a master: the SELECT of an INSERT first, on a thread that may wait for other nodes. */
+static void fill(struct front_request *req)
+{
+	query_request_free(req->fill.filled); /* of a try before the master changed */
+	buf_fini(&req->fill.remote);
+	req->fill =
+	    (struct slow_fill){.federated = req->federated, .deadline_ms = req->deadline_ms, .done = on_fill_done};
+	req->kind = QUERY_KIND_WRITE;
+	switch (slow_pool_submit_fill(req->worker->frontend->options.federated_pool, &req->fill)) {
+	case DB_OK:
+		front_worker_arm_tick(req->worker);
+		break;
+	case DB_BUSY:
+		front_request_fail(req, QUERY_OVERLOADED, "too many long queries are running; try again later");
+		break;
+	default:
+		front_request_fail(req, QUERY_INTERNAL, "out of memory");
+	}
+}
+
+/* Reads that name tables of other nodes are no matter of our snapshot alone, and block: never on a worker. */
+static void run_federated(struct front_request *req, bool is_master)
+{
+	struct query_error error = {.statement = -1};
+	enum federated_plan plan;
+
+	if (federated_request_plan(req->federated, &plan, &error) != QUERY_OK)
+		reply_failure(req, &error);
+	else if (plan == FEDERATED_FILL_HERE && is_master)
+		fill(req);
+	else if (plan == FEDERATED_FILL_HERE)
+		forward_once(req);
+	else if (req->query->min_lsn > store_visible_lsn(req->worker->frontend->options.store))
+		wait_for_lsn(req);
+	else
+		read_slowly(req);
+}
+
 /* Classifies on our own snapshot, then reads here or hands the write on. */
 static void run_locally(struct front_request *req, bool is_master)
 {
 	uint64_t visible_lsn = store_visible_lsn(req->worker->frontend->options.store);
 	struct query_error error = {.statement = -1};
-	bool classified = query_classify(req->worker->conn, req->query, &req->kind, &error) == QUERY_OK;
+	bool classified;
 
+	if (req->federated != NULL) {
+		run_federated(req, is_master);
+		return;
+	}
+	classified = query_classify(req->worker->conn, req->query, &req->kind, &error) == QUERY_OK;
 	if (req->query->min_lsn > visible_lsn && (!classified || req->kind == QUERY_KIND_READ))
 		wait_for_lsn(req); /* the table it names may come with that LSN, too */
 	else if (!classified && req->query->request_id != NULL)

@@ -29,6 +29,7 @@ struct frontend_options {
 	struct store *store;
 	struct roles *roles;
 	struct slow_pool *slow_pool;
+	struct slow_pool *federated_pool; /* of reads that name tables of other nodes */
 	struct lost_writes *lost_writes;
 	struct admin *admin;
 	struct remote_access *access;

@@ -82,8 +82,10 @@ struct node {
 	struct lost_writes *lost_writes;
 	struct remote_access *access;
 	struct remote_pool *pool;
+	struct remote_tables *remote_tables;
 	struct roles *roles;
 	struct slow_pool *slow_pool;
+	struct slow_pool *federated_pool; /* for reads that name tables of other nodes */
 	struct admin *admin;
 	struct frontend *frontend;
 	struct backups *backups;
@@ -603,6 +605,7 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 	struct archiver_options archiver = {.store = n->store, .config = &n->config, .node_id = n->options.id};
 	const struct remote_pool_options pool = {.max_connections = n->config.remote.max_connections};
 	struct control_options with_roles = control;
+	struct remote_tables_env remote;
 	struct frontend_options frontend = {.store = n->store,
 					    .config = &n->config,
 					    .node_id = n->options.id,
@@ -614,10 +617,21 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 	if (err == DB_OK)
 		err = roles_create(&n->roles, &roles, em);
 	if (err == DB_OK)
+		err = remote_access_create(&n->access, &n->config, n->token, em);
+	if (err == DB_OK)
 		err = remote_pool_create(&n->pool, &pool, em);
 	if (err == DB_OK)
-		err = slow_pool_create(&n->slow_pool, n->store, n->options.id, n->config.query.slow_threads,
+		err = remote_tables_create(&n->remote_tables, n->dir, em);
+	remote.access = n->access;
+	remote.pool = n->pool;
+	remote.tables = n->remote_tables;
+	if (err == DB_OK)
+		err = slow_pool_create(&n->slow_pool, n->store, n->options.id, &remote, n->config.query.slow_threads,
 				       n->config.query.slow_queue_max, em);
+	if (err ==
+	    DB_OK) /* threads of their own: they wait for other nodes, whose queries may wait for reads of ours */
+		err = slow_pool_create(&n->federated_pool, n->store, n->options.id, &remote,
+				       n->config.query.slow_threads, n->config.query.slow_queue_max, em);
 	if (err == DB_OK)
 		err = backups_create(&n->backups, &backups, em);
 	if (err == DB_OK)
@@ -626,9 +640,8 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 	archiver.roles = n->roles;
 	frontend.admin = n->admin;
 	frontend.slow_pool = n->slow_pool;
+	frontend.federated_pool = n->federated_pool;
 	frontend.lost_writes = n->lost_writes;
-	if (err == DB_OK)
-		err = remote_access_create(&n->access, &n->config, n->token, em);
 	frontend.access = n->access;
 	frontend.pool = n->pool;
 	with_roles.roles = n->roles;
@@ -697,7 +710,7 @@ static enum db_err load_configuration(struct node *n, struct errmsg *em)
 static void fit_descriptors(struct node *n)
 {
 	const struct cluster_config *c = &n->config;
-	uint64_t needed = DESCRIPTORS_NEEDED + 2 * c->query.slow_threads +
+	uint64_t needed = DESCRIPTORS_NEEDED + 4 * c->query.slow_threads +
 			  REMOTES_EXPECTED * c->remote.max_connections +
 			  (c->log.max_bytes + c->store.checkpoint_bytes) / c->store.segment_size_bytes;
 	uint64_t left = CONNECTIONS_LEAST;
@@ -829,12 +842,15 @@ static void stop(struct node *n, bool failed, uint64_t grace_ms)
 	link_pull_free(n->replication);
 	link_pull_free(n->acks);
 	archiver_stop(n->archiver);
+	slow_pool_stop_fills(n->federated_pool);
 	roles_stop(n->roles);
 	admin_free(n->admin);
 	http_server_free(n->server); /* its workers use the pool to the last; clients are gone: long queries give up */
 	backups_free(n->backups);
+	slow_pool_free(n->federated_pool);
 	slow_pool_free(n->slow_pool);
 	frontend_free(n->frontend);
+	remote_tables_free(n->remote_tables);
 	remote_pool_free(n->pool);
 	remote_access_free(n->access);
 	roles_free(n->roles);

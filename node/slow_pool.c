@@ -17,7 +17,9 @@
 struct slow_job {
 	struct slow_job *next;
 	struct query_request *request;
-	struct http_stream *stream;
+	struct federated_request *federated; /* NULL: names no tables of other nodes */
+	struct http_stream *stream;          /* NULL: a fill */
+	struct slow_fill *fill;
 	uint64_t started_us;
 	uint64_t deadline_ms;
 };
@@ -31,6 +33,7 @@ struct slow_thread {
 
 struct slow_pool {
 	struct store *store;
+	struct remote_tables_env remote;
 	struct slow_thread *threads;
 	unsigned thread_count;
 	unsigned queue_max;
@@ -39,6 +42,9 @@ struct slow_pool {
 	struct slow_job *head, **tail;
 	atomic_uint queued; /* read without the mutex, too */
 	bool stopping;
+	unsigned fills; /* submitted, not done */
+	pthread_cond_t no_fills;
+	atomic_bool fills_stopped; /* read without the mutex, too */
 };
 
 /* A client that stalls does not keep the thread longer than the query's own time, about. */
@@ -58,6 +64,7 @@ static bool flush_to_stream(void *arg, struct buf *out)
 
 static void free_job(struct slow_job *job)
 {
+	federated_request_free(job->federated);
 	query_request_free(job->request);
 	free(job);
 }
@@ -72,6 +79,14 @@ static void end_stream(struct slow_job *job, struct buf *out, bool whole)
 	http_stream_end(job->stream, whole);
 }
 
+static enum query_outcome read_job(struct slow_thread *t, struct slow_job *job, const struct query_read_limits *limits,
+				   const struct query_sink *sink, struct buf *out, struct query_error *error)
+{
+	if (job->federated == NULL)
+		return query_read(t->conn, job->request, limits, sink, job->started_us, out, error);
+	return remote_tables_read(&t->pool->remote, t->conn, job->federated, limits, sink, job->started_us, out, error);
+}
+
 static void run_read(struct slow_thread *t, struct slow_job *job)
 {
 	const struct query_read_limits limits = {.deadline_ms = job->deadline_ms,
@@ -80,7 +95,7 @@ static void run_read(struct slow_thread *t, struct slow_job *job)
 	struct query_error error = {.statement = -1};
 	struct buf out = {0};
 
-	switch (query_read(t->conn, job->request, &limits, &sink, job->started_us, &out, &error)) {
+	switch (read_job(t, job, &limits, &sink, &out, &error)) {
 	case QUERY_ANSWERED:
 		end_stream(job, &out, true);
 		break;
@@ -101,16 +116,41 @@ static void run_read(struct slow_thread *t, struct slow_job *job)
 	buf_fini(&out);
 }
 
-static bool is_expired(const struct slow_job *job, uint64_t now_ms)
+static void end_fill(struct slow_pool *p, struct slow_job *job)
 {
-	return now_ms >= job->deadline_ms || atomic_load(http_stream_gone(job->stream));
+	job->fill->done(job->fill);
+	free(job);
+	pthread_mutex_lock(&p->mutex);
+	if (--p->fills == 0)
+		pthread_cond_broadcast(&p->no_fills);
+	pthread_mutex_unlock(&p->mutex);
 }
 
-static void answer_expired(struct slow_job *job)
+static void run_fill(struct slow_thread *t, struct slow_job *job)
+{
+	struct slow_fill *f = job->fill;
+	const struct query_read_limits limits = {.deadline_ms = f->deadline_ms, .cancelled = &t->pool->fills_stopped};
+
+	f->error.statement = -1;
+	remote_tables_fill(&t->pool->remote, t->conn, f->federated, &limits, &f->filled, &f->remote, &f->error);
+	end_fill(t->pool, job);
+}
+
+static bool is_expired(const struct slow_job *job, uint64_t now_ms)
+{
+	return now_ms >= job->deadline_ms || (job->stream != NULL && atomic_load(http_stream_gone(job->stream)));
+}
+
+static void answer_expired(struct slow_pool *p, struct slow_job *job)
 {
 	struct query_error error = {.statement = -1};
 
 	query_error_set(&error, QUERY_TIMEOUT, "the time ran out while the query waited for other long queries");
+	if (job->fill != NULL) {
+		job->fill->error = error;
+		end_fill(p, job);
+		return;
+	}
 	http_stream_error(job->stream, &error);
 	free_job(job);
 }
@@ -118,7 +158,11 @@ static void answer_expired(struct slow_job *job)
 static void run_job(struct slow_thread *t, struct slow_job *job)
 {
 	if (is_expired(job, clock_mono_ms())) {
-		answer_expired(job);
+		answer_expired(t->pool, job);
+		return;
+	}
+	if (job->fill != NULL) {
+		run_fill(t, job);
 		return;
 	}
 	run_read(t, job);
@@ -176,12 +220,12 @@ void slow_pool_expire(struct slow_pool *p)
 	pthread_mutex_unlock(&p->mutex);
 	while ((job = expired) != NULL) {
 		expired = job->next;
-		answer_expired(job);
+		answer_expired(p, job);
 	}
 }
 
-enum db_err slow_pool_submit(struct slow_pool *p, struct query_request *request, struct http_stream *stream,
-			     uint64_t started_us, uint64_t deadline_ms)
+enum db_err slow_pool_submit(struct slow_pool *p, struct query_request *request, struct federated_request *federated,
+			     struct http_stream *stream, uint64_t started_us, uint64_t deadline_ms)
 {
 	struct slow_job *job = calloc(1, sizeof(*job));
 	enum db_err err = DB_OK;
@@ -189,6 +233,7 @@ enum db_err slow_pool_submit(struct slow_pool *p, struct query_request *request,
 	if (job == NULL)
 		return DB_NOMEM;
 	job->request = request;
+	job->federated = federated;
 	job->stream = stream;
 	job->started_us = started_us;
 	job->deadline_ms = deadline_ms;
@@ -205,6 +250,42 @@ enum db_err slow_pool_submit(struct slow_pool *p, struct query_request *request,
 	if (err != DB_OK)
 		free(job);
 	return err;
+}
+
+enum db_err slow_pool_submit_fill(struct slow_pool *p, struct slow_fill *fill)
+{
+	struct slow_job *job = calloc(1, sizeof(*job));
+	enum db_err err = DB_OK;
+
+	if (job == NULL)
+		return DB_NOMEM;
+	job->fill = fill;
+	job->deadline_ms = fill->deadline_ms;
+	pthread_mutex_lock(&p->mutex);
+	if (p->queued >= p->queue_max || p->stopping || atomic_load(&p->fills_stopped)) {
+		err = DB_BUSY;
+	} else {
+		*p->tail = job;
+		p->tail = &job->next;
+		p->queued++;
+		p->fills++;
+		pthread_cond_signal(&p->work);
+	}
+	pthread_mutex_unlock(&p->mutex);
+	if (err != DB_OK)
+		free(job);
+	return err;
+}
+
+void slow_pool_stop_fills(struct slow_pool *p)
+{
+	if (p == NULL)
+		return;
+	atomic_store(&p->fills_stopped, true);
+	pthread_mutex_lock(&p->mutex);
+	while (p->fills > 0)
+		pthread_cond_wait(&p->no_fills, &p->mutex);
+	pthread_mutex_unlock(&p->mutex);
 }
 
 static enum db_err start_thread(struct slow_thread *t, const char *node_id, struct errmsg *em)
@@ -228,8 +309,9 @@ static enum db_err start_thread(struct slow_thread *t, const char *node_id, stru
 	return DB_OK;
 }
 
-enum db_err slow_pool_create(struct slow_pool **out, struct store *store, const char *node_id, unsigned thread_count,
-			     unsigned queue_max, struct errmsg *em)
+enum db_err slow_pool_create(struct slow_pool **out, struct store *store, const char *node_id,
+			     const struct remote_tables_env *remote, unsigned thread_count, unsigned queue_max,
+			     struct errmsg *em)
 {
 	struct slow_pool *p = calloc(1, sizeof(*p));
 	enum db_err err = DB_OK;
@@ -239,10 +321,12 @@ enum db_err slow_pool_create(struct slow_pool **out, struct store *store, const 
 	if (p == NULL)
 		return errmsg_set(em, DB_NOMEM, "out of memory");
 	p->store = store;
+	p->remote = *remote;
 	p->queue_max = queue_max;
 	p->tail = &p->head;
 	pthread_mutex_init(&p->mutex, NULL);
 	pthread_cond_init(&p->work, NULL);
+	pthread_cond_init(&p->no_fills, NULL);
 	p->threads = calloc(thread_count, sizeof(*p->threads));
 	if (p->threads == NULL)
 		err = errmsg_set(em, DB_NOMEM, "out of memory");
@@ -281,6 +365,7 @@ void slow_pool_free(struct slow_pool *p)
 		http_stream_error(job->stream, &error);
 		free_job(job);
 	}
+	pthread_cond_destroy(&p->no_fills);
 	pthread_cond_destroy(&p->work);
 	pthread_mutex_destroy(&p->mutex);
 	free(p->threads);

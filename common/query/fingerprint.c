@@ -127,6 +127,8 @@ void query_request_fingerprint(const struct query_request *r, uint8_t out[QUERY_
 	struct chain c = {0};
 	size_t i;
 
+	if (r->asked != NULL)
+		r = r->asked;
 	add_u64(&c, QUERY_FINGERPRINT_VERSION);
 	add_u64(&c, (uint64_t)r->format);
 	add_u64(&c, r->from_statements);

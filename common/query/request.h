@@ -65,7 +65,9 @@ struct query_request {
 	enum query_format format;
 	bool typed; /* a read is answered as typed rows: the frontend sets it, for QUERY_ROWS only; the body does not */
 	const char *request_id; /* NUL-terminated, as query_request_id_ok() has it; NULL: not given */
-	void *document;         /* private: the parsed JSON the pointers point into */
+	const struct query_request
+	    *asked;     /* the client's, for which this one stands in: its fingerprint counts; NULL: none */
+	void *document; /* private: the parsed JSON the pointers point into */
 };
 
 struct query_request_limits {
