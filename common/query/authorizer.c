@@ -1,8 +1,9 @@
 /*
  * authorizer.c - see authorizer.h. The rules, as tables. The callback allocates nothing and cannot fail.
  *
- * PRAGMAs go by an allow-list: a new SQLite may bring one that changes storage or the shared connection's state.
- * VACUUM INTO is not seen by an authorizer at all; statement_cache.c refuses it by its text, and DDL that names our tables.
+ * Actions, PRAGMAs, functions and the modules of virtual tables go by allow-lists: a new SQLite may bring one that
+ * changes storage or the shared connection's state, or reaches out of the database. VACUUM INTO is not seen by an
+ * authorizer at all; statement_cache.c refuses it by its text, and DDL that names our tables.
  */
 #include "common/query/authorizer.h"
 
@@ -11,6 +12,7 @@
 #include <strings.h>
 
 #include "common/query/receipts.h"
+#include "common/query/sql_functions.h"
 
 enum pragma_rule {
 	PRAGMA_DENIED,
@@ -87,11 +89,25 @@ static int check_pragma(struct authorizer *a, const char *name, const char *argu
 
 static int check_function(struct authorizer *a, const char *name)
 {
-	if (strcasecmp(name, "load_extension") == 0)
-		return deny(a, "load_extension() is not allowed");
-	if (strcasecmp(name, "fts3_tokenizer") == 0)
-		return deny(a, "fts3_tokenizer() is not allowed");
-	return SQLITE_OK;
+	if (sql_function_allowed(name))
+		return SQLITE_OK;
+	snprintf(a->reason, sizeof(a->reason), "%.60s() is not allowed", name);
+	return SQLITE_DENY;
+}
+
+/* Modules that keep their rows in this database. Others read files, or open other databases. */
+static int check_module(struct authorizer *a, const char *module)
+{
+	static const char *const allowed[] = {"fts3",      "fts4",  "fts5",      "fts4aux", "fts3tokenize",
+					      "fts5vocab", "rtree", "rtree_i32", "geopoly"};
+	size_t i;
+
+	for (i = 0; module != NULL && i < sizeof(allowed) / sizeof(allowed[0]); i++)
+		if (strcasecmp(module, allowed[i]) == 0)
+			return SQLITE_OK;
+	snprintf(a->reason, sizeof(a->reason), "virtual tables of \"%.60s\" are not allowed",
+		 module != NULL ? module : "");
+	return SQLITE_DENY;
 }
 
 static int check_savepoint(struct authorizer *a)
@@ -148,8 +164,9 @@ static int authorize(void *arg, int action, const char *name, const char *detail
 	case SQLITE_CREATE_TABLE:
 	case SQLITE_CREATE_TRIGGER:
 	case SQLITE_CREATE_VIEW:
-	case SQLITE_CREATE_VTABLE:
 		return check_schema(a, schema);
+	case SQLITE_CREATE_VTABLE:
+		return check_schema(a, schema) == SQLITE_OK ? check_module(a, detail) : SQLITE_DENY;
 	case SQLITE_INSERT: /* CREATE TRIGGER temp.x shows only in what it puts into the temporary schema */
 		return check_schema(a, schema) == SQLITE_OK ? check_table(a, name) : SQLITE_DENY;
 	case SQLITE_UPDATE:
@@ -160,8 +177,23 @@ static int authorize(void *arg, int action, const char *name, const char *detail
 		if (name != NULL && strcasecmp(name, "sqlite_stmt") == 0)
 			return deny(a, "sqlite_stmt is not readable: it shows what others run");
 		return SQLITE_OK;
-	default:
+	case SQLITE_SELECT:
+	case SQLITE_RECURSIVE:
+	case SQLITE_ALTER_TABLE:
+	case SQLITE_ANALYZE:
+	case SQLITE_REINDEX:
+	case SQLITE_DROP_INDEX:
+	case SQLITE_DROP_TEMP_INDEX:
+	case SQLITE_DROP_TEMP_TABLE:
+	case SQLITE_DROP_TEMP_TRIGGER:
+	case SQLITE_DROP_TEMP_VIEW:
+	case SQLITE_DROP_TRIGGER:
+	case SQLITE_DROP_VIEW:
+	case SQLITE_DROP_VTABLE:
 		return SQLITE_OK;
+	default: /* what a newer SQLite may ask about */
+		snprintf(a->reason, sizeof(a->reason), "this statement is not allowed (SQLite's action %d)", action);
+		return SQLITE_DENY;
 	}
 }
 

@@ -21,6 +21,11 @@ static const char *const control_sql[CONN_CONTROL_COUNT] = {
     [CONN_ROLLBACK_TO] = "ROLLBACK TO grizzly_request",
 };
 
+/* What stays of the virtual tables that SQLite has built in: some are tables without being created, and would read
+ * files. The pragma_... ones come by themselves, and the authorizer is asked about them. */
+static const char *modules[] = {"json_each", "json_tree", "dbstat",       "sqlite_stmt", "fts3",      "fts4",    "fts5",
+				"fts4aux",   "fts5vocab", "fts3tokenize", "rtree",       "rtree_i32", "geopoly", NULL};
+
 static int configure(sqlite3 *db)
 {
 	static const struct {
@@ -38,6 +43,9 @@ static int configure(sqlite3 *db)
 		if (rc != SQLITE_OK)
 			return rc;
 	}
+	rc = sqlite3_drop_modules(db, modules);
+	if (rc != SQLITE_OK)
+		return rc;
 	sqlite3_limit(db, SQLITE_LIMIT_LENGTH, QUERY_VALUE_BYTES_MAX);
 	sqlite3_limit(db, SQLITE_LIMIT_VARIABLE_NUMBER, VARIABLES_MAX);
 	return sqlite3_extended_result_codes(db, 1);
