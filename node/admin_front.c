@@ -56,6 +56,7 @@ static void reply_rows(struct front_request *req)
 	}
 	free(text);
 	query->from_statements = req->query->from_statements;
+	query->role = req->query->role;
 	query_request_free(req->query);
 	req->query = query;
 	front_request_read(req);

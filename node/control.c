@@ -1,12 +1,15 @@
 /* control.c - see control.h. */
 #include "node/control.h"
 
+#include <inttypes.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/base/log.h"
+#include "common/query/answer.h"
 #include "common/wire/link.h"
 
 struct control {
@@ -57,12 +60,52 @@ static void fill_reply(struct control *c, enum db_err err, const struct errmsg *
 		snprintf(status->reason, sizeof(status->reason), "%.*s", (int)sizeof(status->reason) - 1, em->text);
 }
 
+static void put_tokens_answer(struct control *c, const char *text, size_t len, struct buf *out)
+{
+	json_t *json = json_loadb(text, len, 0, NULL);
+	const char *command = json_string_value(json_object_get(json, "command"));
+	struct errmsg em = {0};
+	uint64_t checksum = 0;
+
+	if (command == NULL || strcmp(command, "reload-tokens") != 0)
+		errmsg_set(&em, DB_INVALID, "a node has no such command");
+	else if (tokens_reload(c->options.tokens, &checksum, &em) == DB_OK)
+		buf_printf(out, "{\"status\":\"ok\",\"checksum\":\"%016" PRIx64 "\"}", checksum);
+	json_decref(json);
+	if (out->len > 0)
+		return;
+	buf_puts(out, "{\"status\":\"error\",\"message\":");
+	json_put_string(out, em.text, strlen(em.text));
+	buf_puts(out, "}");
+}
+
+static void answer_command_line(struct control *c, struct buf *reply)
+{
+	struct wire_head *head = &c->reply.head;
+	struct buf text = {0};
+
+	put_tokens_answer(c, c->request.body.text.text, c->request.body.text.len, &text);
+	memset(head, 0, sizeof(*head));
+	head->type = WIRE_CLI_REPLY;
+	memcpy(head->cluster_id, c->options.config->cluster_id, sizeof(head->cluster_id));
+	snprintf(head->sender, sizeof(head->sender), "%s", c->options.node_id);
+	c->reply.body.text.text = (const char *)text.data;
+	c->reply.body.text.len = text.len;
+	if (!text.failed)
+		wire_encode(reply, &c->reply);
+	buf_fini(&text);
+}
+
 static void on_request(void *arg, const void *bytes, size_t len, struct buf *reply)
 {
 	struct control *c = arg;
 	struct errmsg em = {0};
 	enum db_err err;
 
+	if (wire_decode(&c->request, bytes, len, NULL, &em) == DB_OK && c->request.head.type == WIRE_CLI_REQUEST) {
+		answer_command_line(c, reply); /* it knows no cluster id, but could enter run/ */
+		return;
+	}
 	err = wire_decode(&c->request, bytes, len, c->options.config->cluster_id, &em);
 	if (err != DB_OK) {
 		log_warn("control: dropped a message: %s", em.text);

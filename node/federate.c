@@ -437,8 +437,8 @@ static enum db_err start_fetch(struct ship *s, const char *token, struct errmsg 
 {
 	struct front_request *req = s->req;
 	uint64_t now_ms = clock_mono_ms(), left_ms = req->deadline_ms > now_ms ? req->deadline_ms - now_ms : 0;
-	char hops[sizeof(HOPS_HEADER) + 16];
-	const char *const headers[] = {"Content-Type: application/json", hops, NULL};
+	char hops[sizeof(HOPS_HEADER) + 16], role_max[sizeof(ROLE_MAX_HEADER) + 16];
+	const char *const headers[] = {"Content-Type: application/json", hops, role_max, NULL};
 	const struct http_call_handler handler = {.on_head = on_head, .on_body = on_body, .on_end = on_end, .arg = s};
 	struct remote_request request = {.address = s->ref->address,
 					 .path = "/query",
@@ -453,6 +453,7 @@ static enum db_err start_fetch(struct ship *s, const char *token, struct errmsg 
 	left_ms -= left_ms / 10 < MARGIN_MS_MAX ? left_ms / 10 : MARGIN_MS_MAX;
 	ship_request_put(&body, req->federated, left_ms > 0 ? left_ms : 1);
 	snprintf(hops, sizeof(hops), HOPS_HEADER ": %u", req->federated->hops + 1);
+	snprintf(role_max, sizeof(role_max), ROLE_MAX_HEADER ": %s", auth_role_name(req->query->role));
 	request.body = body.data;
 	request.body_len = body.len;
 	s->tries++;
@@ -539,6 +540,8 @@ void federate_start(struct front_request *req)
 	}
 	if (federated_request_plan(req->federated, &plan, &error) != QUERY_OK)
 		fail_request(req, &error);
+	else if (req->query->role < federated_plan_needs(plan))
+		front_request_fail(req, QUERY_FORBIDDEN, "this statement needs a token with the role write");
 	else if (plan == FEDERATED_SHIP_READ || plan == FEDERATED_SHIP_WRITE)
 		ship(req, plan == FEDERATED_SHIP_WRITE);
 	else

@@ -1,7 +1,7 @@
 /*
  * forward.c - asking the master on behalf of a client of this node.
  *
- * The request goes on as it came, with the cluster's token, the time it has left, and a header against loops; the
+ * The request goes on as it came, with the client's own token, the time it has left, and a header against loops; the
  * master's answer comes back as it is: a small one in one piece, a longer one as a stream, no faster than the client
  * reads (the fetch is paused meanwhile), so that memory stays flat.
  *
@@ -229,16 +229,17 @@ static enum db_err start_fetch(struct forward *f, struct errmsg *em)
 	struct front_request *req = f->req;
 	uint64_t now_ms = clock_mono_ms(), left_ms = req->deadline_ms > now_ms ? req->deadline_ms - now_ms : 0;
 	bool typed = req->query != NULL && req->query->typed;
-	char timeout[64], hops[64];
+	char timeout[64], hops[64], role_max[64];
 	const char *const headers[] = {"Content-Type: application/json",
 				       FORWARDED_HEADER ": 1",
 				       timeout,
 				       hops,
+				       role_max,
 				       typed ? "Accept: " TYPED_ROWS_TYPE : NULL,
 				       NULL};
 	struct remote_request request = {.address = req->master_http,
 					 .path = req->query != NULL ? "/query" : http_request_path(req->http),
-					 .token = req->worker->token,
+					 .token = http_request_bearer(req->http),
 					 .headers = headers,
 					 .deadline_ms = req->deadline_ms,
 					 .is_read = req->query != NULL && req->query->request_id != NULL,
@@ -248,6 +249,8 @@ static enum db_err start_fetch(struct forward *f, struct errmsg *em)
 	left_ms -= left_ms / 10 < MARGIN_MS_MAX ? left_ms / 10 : MARGIN_MS_MAX;
 	snprintf(timeout, sizeof(timeout), FORWARDED_TIMEOUT_HEADER ": %" PRIu64, left_ms > 0 ? left_ms : 1);
 	snprintf(hops, sizeof(hops), HOPS_HEADER ": %u", req->federated != NULL ? req->federated->hops : 0);
+	snprintf(role_max, sizeof(role_max), ROLE_MAX_HEADER ": %s",
+		 auth_role_name(req->query != NULL ? req->query->role : http_request_role(req->http)));
 	if (req->query != NULL)
 		request.body = http_request_body(req->http, &request.body_len);
 	return front_fetch_start(&f->fetch, req->worker, &request, &handler, em);

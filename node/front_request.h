@@ -19,6 +19,14 @@
 /* With it: how much of the request's time is left. */
 #define FORWARDED_TIMEOUT_HEADER "Grizzly-Timeout-Ms"
 
+/*
+ * The most that a request may do, for a node that sends it on: "read", "write", "admin". It is obeyed from anybody,
+ * for it only ever takes from what the token allows. A request is forwarded within the cluster with the client's own
+ * token, so that the master checks it as the first node did; to a node named in SQL it goes with a token of this
+ * node's, and this header is what keeps the client's role.
+ */
+#define ROLE_MAX_HEADER "Grizzly-Role-Max"
+
 /* Asks a node for what it knows of a write by itself, whatever its role. */
 #define LOCAL_HEADER "Grizzly-Local"
 
@@ -30,7 +38,6 @@ struct front_worker {
 	struct front_worker *next; /* frontend's list */
 	struct frontend *frontend;
 	struct http_worker *worker;
-	const char *token; /* borrowed */
 	struct query_conn *conn;
 	struct event *tick; /* runs while something below waits */
 	bool ticking;

@@ -30,7 +30,6 @@
 
 struct frontend {
 	struct frontend_options options;
-	struct http_server *server;
 	pthread_mutex_t mutex; /* guards workers */
 	struct front_worker *workers;
 	atomic_bool stopping;
@@ -401,6 +400,12 @@ static bool master_may_know(const struct front_request *req, const struct query_
 	return error->code == QUERY_SQL_ERROR && !is_forwarded(req->http);
 }
 
+/* Who may not do it is not told what came of it when somebody else did. */
+static bool may_have_written(const struct front_request *req, const struct query_error *error)
+{
+	return error->code != QUERY_FORBIDDEN && req->query->role >= query_text_role(req->query);
+}
+
 /* What cannot even be prepared may have been done before (and has dropped its table): the writer looks for its receipt. */
 static void submit_or_forward(struct front_request *req, bool is_master)
 {
@@ -482,7 +487,7 @@ static void run_locally(struct front_request *req, bool is_master)
 	classified = query_classify(req->worker->conn, req->query, &req->kind, &error) == QUERY_OK;
 	if (req->query->min_lsn > visible_lsn && (!classified || req->kind == QUERY_KIND_READ))
 		wait_for_lsn(req); /* the table it names may come with that LSN, too */
-	else if (!classified && req->query->request_id != NULL)
+	else if (!classified && req->query->request_id != NULL && may_have_written(req, &error))
 		submit_or_forward(req, is_master);
 	else if (!classified && !is_master && master_may_know(req, &error))
 		forward_start(req);
@@ -548,11 +553,38 @@ uint64_t front_deadline_ms(const struct cluster_config *config, uint64_t timeout
 }
 
 /* The token may come in the header, in the body, or in both and then equal. */
-static bool is_authorized(struct front_worker *w, struct http_request *http, const struct query_request *query)
+static bool is_authorized(struct http_request *http, const struct query_request *query)
 {
+	const char *bearer = http_request_bearer(http);
+
 	if (query->token == NULL)
 		return http_request_authorized(http);
-	return http_token_ok(w->frontend->server, query->token, strlen(query->token));
+	return bearer != NULL ? auth_same_token(bearer, query->token) : http_request_authenticate(http, query->token);
+}
+
+/* What the request may do: what its token allows and, when another node sends it for a client of its own, no more than
+ * that node says. A client that sends the header itself can only take from what it may do. */
+static enum auth_role role_of(const struct http_request *http)
+{
+	const char *text = http_request_header(http, ROLE_MAX_HEADER);
+	enum auth_role role = http_request_role(http), role_max = AUTH_READ;
+
+	if (text == NULL)
+		return role;
+	auth_role_parse(text, &role_max); /* what it does not know takes all but reading */
+	return role < role_max ? role : role_max;
+}
+
+/* What the statements of the cluster need; SQL's own are looked at when they have been prepared. */
+static bool may_ask(const struct query_request *query, const struct admin_statement *admin, struct query_error *error)
+{
+	bool changes = admin->kind == ADMIN_ADD_REPLICA || admin->kind == ADMIN_REMOVE_REPLICA;
+
+	if (!changes || query->role >= AUTH_ADMIN)
+		return true;
+	query_error_set(error, QUERY_FORBIDDEN, "this statement needs a token with the role admin; this one's is %s",
+			auth_role_name(query->role));
+	return false;
 }
 
 static void start_query(struct front_request *req)
@@ -579,12 +611,13 @@ void frontend_on_query(struct http_request *http)
 		http_reply_error(http, &error);
 		return;
 	}
-	if (!is_authorized(w, http, query)) {
+	if (!is_authorized(http, query)) {
 		query_request_free(query);
 		http_reply_unauthorized(http);
 		return;
 	}
-	if (admin_sql_parse(query, &admin, &error) != QUERY_OK) {
+	query->role = role_of(http);
+	if (admin_sql_parse(query, &admin, &error) != QUERY_OK || !may_ask(query, &admin, &error)) {
 		query_request_free(query);
 		http_reply_error(http, &error);
 		return;
@@ -626,7 +659,6 @@ enum db_err front_worker_create(struct front_worker **out, struct frontend *f, s
 		return errmsg_set(em, DB_NOMEM, "out of memory");
 	w->frontend = f;
 	w->worker = worker;
-	w->token = f->options.token;
 	w->role_task.run = on_role_task;
 	w->visible_task.run = on_visible_task;
 	err = store_open_reader(f->options.store, &db, em);
@@ -700,11 +732,6 @@ enum db_err frontend_create(struct frontend **out, const struct frontend_options
 	f->options = *options;
 	pthread_mutex_init(&f->mutex, NULL);
 	return DB_OK;
-}
-
-void frontend_set_server(struct frontend *f, struct http_server *server)
-{
-	f->server = server;
 }
 
 void frontend_free(struct frontend *f)

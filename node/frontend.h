@@ -34,10 +34,9 @@ struct frontend_options {
 	struct admin *admin;
 	struct remote_access *access;
 	struct remote_pool *pool;
-	const struct cluster_config *config; /* these eight are borrowed */
+	const struct cluster_config *config; /* these seven are borrowed */
 	const char *node_id;
 	unsigned node; /* from 1 */
-	const char *token;
 };
 
 struct frontend_counters {
@@ -48,8 +47,6 @@ enum db_err frontend_create(struct frontend **out, const struct frontend_options
 /* From now on nothing waits for a master: parked requests are answered. NULL is fine. */
 void frontend_stop(struct frontend *f);
 void frontend_free(struct frontend *f); /* after the HTTP server's workers have ended; NULL is fine */
-/* Once the server exists: which one its token checks ask. Before it listens. */
-void frontend_set_server(struct frontend *f, struct http_server *server);
 
 /* http_options.worker_start and worker_stop call these. */
 enum db_err front_worker_create(struct front_worker **out, struct frontend *f, struct http_worker *worker,

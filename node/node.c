@@ -54,6 +54,7 @@
 #include "node/slow_pool.h"
 #include "node/standing.h"
 #include "node/status.h"
+#include "node/tokens.h"
 
 #define LISTEN_FD_FIRST    3 /* sd_listen_fds(3) */
 #define STOP_GRACE_MS      3000
@@ -68,7 +69,7 @@ struct node {
 	struct cluster_config config;
 	struct members_entry entry; /* our ports */
 	unsigned members;           /* of the cluster, when we were started */
-	char *token;
+	struct tokens *tokens;
 	char dir[64];
 	uint64_t started_ms;
 	int wake_fd, signal_fd, fdpass_fd;
@@ -118,7 +119,7 @@ static void worker_stop(void *arg, struct http_worker *worker, void *data)
 static struct status_sources sources_of(struct node *n)
 {
 	struct status_sources sources = {n->options.id, n->store,   n->roles,    n->frontend, n->server,
-					 n->started_ms, &n->config, n->archiver, n->pool};
+					 n->started_ms, &n->config, n->archiver, n->pool,     n->tokens};
 
 	return sources;
 }
@@ -210,21 +211,21 @@ static void on_metrics(void *arg, struct http_request *req)
 static enum db_err start_http(struct node *n, struct errmsg *em)
 {
 	static const struct http_route routes[] = {
-	    {"/query", HTTP_POST, HTTP_TOKEN_OR_BODY, on_query},
-	    {"/writes/*", HTTP_GET | HTTP_HEAD, HTTP_TOKEN, on_writes},
-	    {"/health", HTTP_GET | HTTP_HEAD, HTTP_OPEN, on_health},
-	    {"/ready", HTTP_GET | HTTP_HEAD, HTTP_OPEN, on_ready},
-	    {"/status", HTTP_GET | HTTP_HEAD, HTTP_TOKEN, on_status},
-	    {"/backup", HTTP_GET, HTTP_TOKEN, on_backup},
-	    {"/metrics", HTTP_GET | HTTP_HEAD, HTTP_TOKEN, on_metrics},
-	    {NULL, 0, HTTP_OPEN, NULL},
+	    {"/query", HTTP_POST, HTTP_TOKEN_OR_BODY, AUTH_NONE, on_query}, /* by statement */
+	    {"/writes/*", HTTP_GET | HTTP_HEAD, HTTP_TOKEN, AUTH_READ, on_writes},
+	    {"/health", HTTP_GET | HTTP_HEAD, HTTP_OPEN, AUTH_NONE, on_health},
+	    {"/ready", HTTP_GET | HTTP_HEAD, HTTP_OPEN, AUTH_NONE, on_ready},
+	    {"/status", HTTP_GET | HTTP_HEAD, HTTP_TOKEN, AUTH_READ, on_status},
+	    {"/backup", HTTP_GET, HTTP_TOKEN, AUTH_ADMIN, on_backup},
+	    {"/metrics", HTTP_GET | HTTP_HEAD, HTTP_TOKEN, AUTH_READ, on_metrics},
+	    {NULL, 0, HTTP_OPEN, AUTH_NONE, NULL},
 	};
 	const struct http_options options = {.worker_count = n->config.http.workers,
 					     .body_bytes_max = n->config.http.body_bytes_max,
 					     .connections_max = n->config.http.connections_max,
 					     .request_timeout_ms = n->config.http.request_timeout_ms,
 					     .idle_timeout_ms = n->config.http.idle_timeout_ms,
-					     .token = n->token,
+					     .auth = tokens_auth(n->tokens),
 					     .routes = routes,
 					     .arg = n,
 					     .worker_start = worker_start,
@@ -235,7 +236,6 @@ static enum db_err start_http(struct node *n, struct errmsg *em)
 	err = http_server_create(&n->server, &options, em);
 	if (err != DB_OK)
 		return err;
-	frontend_set_server(n->frontend, n->server);
 	if (n->endpoint_fd >= 0)
 		err = http_server_listen(n->server, n->endpoint_fd, false, &n->endpoint_listener, em);
 	if (err == DB_OK)
@@ -599,25 +599,22 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 					    .on_change = wake_main,
 					    .on_cut = on_cut,
 					    .arg = n};
-	const struct control_options control = {NULL, &n->config, n->options.id, &n->entry};
+	const struct control_options control = {NULL, &n->config, n->options.id, &n->entry, n->tokens};
 	const struct backups_options backups = {
 	    .store = n->store, .node_id = n->options.id, .cluster_id = n->config.cluster_id};
 	struct archiver_options archiver = {.store = n->store, .config = &n->config, .node_id = n->options.id};
 	const struct remote_pool_options pool = {.max_connections = n->config.remote.max_connections};
 	struct control_options with_roles = control;
 	struct remote_tables_env remote;
-	struct frontend_options frontend = {.store = n->store,
-					    .config = &n->config,
-					    .node_id = n->options.id,
-					    .node = n->options.node,
-					    .token = n->token};
+	struct frontend_options frontend = {
+	    .store = n->store, .config = &n->config, .node_id = n->options.id, .node = n->options.node};
 	enum db_err err;
 
 	err = lost_writes_create(&n->lost_writes, n->dir, em);
 	if (err == DB_OK)
 		err = roles_create(&n->roles, &roles, em);
 	if (err == DB_OK)
-		err = remote_access_create(&n->access, &n->config, n->token, em);
+		err = remote_access_create(&n->access, &n->config, n->options.token_path, em);
 	if (err == DB_OK)
 		err = remote_pool_create(&n->pool, &pool, em);
 	if (err == DB_OK)
@@ -665,6 +662,8 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 		err = serve_endpoint_fd(n, em);
 	if (err == DB_OK)
 		err = control_create(&n->control, &with_roles, em); /* last: whoever gets an answer finds all of it */
+	if (err == DB_OK)
+		tokens_look(n->tokens); /* who changed them before had nobody here to tell */
 	return err;
 }
 
@@ -701,7 +700,7 @@ static enum db_err load_configuration(struct node *n, struct errmsg *em)
 	if (err == DB_OK)
 		err = find_place(n, em);
 	if (err == DB_OK)
-		err = token_load(&n->token, n->options.token_path, em);
+		err = tokens_create(&n->tokens, n->config.cluster_id, n->options.token_path, em);
 	return err;
 }
 
@@ -805,11 +804,12 @@ static enum db_err run_loop(struct node *n, struct errmsg *em)
 	enum db_err err = follow_role(n, em);
 
 	while (err == DB_OK && n->snapshot == NULL) {
-		if (poll(fds, 3, -1) < 0) {
+		if (poll(fds, 3, TOKENS_LOOK_MS) < 0) {
 			if (errno == EINTR)
 				continue;
 			return errmsg_errno(em, errno, "poll");
 		}
+		tokens_look(n->tokens);
 		if (fds[1].revents != 0) {
 			log_info("stopping");
 			return DB_OK;
@@ -863,7 +863,7 @@ static void stop(struct node *n, bool failed, uint64_t grace_ms)
 	close_fd(n->http_fd);
 	close_fd(n->wake_fd);
 	close_fd(n->signal_fd);
-	free(n->token);
+	tokens_free(n->tokens);
 }
 
 /* Puts the snapshot in the place of the closed store. The promise goes with it. What was acknowledged before and is not in

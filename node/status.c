@@ -154,6 +154,16 @@ static void seconds(struct buf *out, const char *name, const char *help, uint64_
 		   name, name, ms / 1000, (unsigned)(ms % 1000));
 }
 
+static void put_token_metrics(struct buf *out, struct tokens *t)
+{
+	struct tokens_counters tokens;
+
+	tokens_get_counters(t, &tokens);
+	metric(out, "tokens", "gauge", "Tokens accepted besides the first, expired ones included.", tokens.tokens);
+	metric(out, "tokens_file_failures_total", "counter", "Times that a token file could not be used.",
+	       tokens.failures_total);
+}
+
 static void put_http_metrics(struct buf *out, struct http_server *server)
 {
 	struct http_counters http;
@@ -165,6 +175,10 @@ static void put_http_metrics(struct buf *out, struct http_server *server)
 	metric(out, "http_requests_total", "counter", "HTTP requests received.", http.requests_total);
 	metric(out, "http_requests_in_flight", "gauge", "HTTP requests being answered.", http.requests_in_flight);
 	metric(out, "http_auth_failures_total", "counter", "Requests without a valid token.", http.auth_failures_total);
+	metric(out, "http_auth_delayed_total", "counter", "Of these: answered late, for many came from that address.",
+	       http.auth_delayed_total);
+	metric(out, "http_auth_refused_total", "counter", "Of these: answered with 429, for too many were waiting.",
+	       http.auth_refused_total);
 	buf_puts(out, "# HELP grizzly_http_replies_total HTTP replies by status class.\n"
 		      "# TYPE grizzly_http_replies_total counter\n");
 	for (class = 2; class <= 5; class ++)
@@ -294,6 +308,7 @@ void status_put_metrics(struct buf *out, const struct status_sources *sources)
 		node.disk_age_ms);
 	seconds(out, "uptime_seconds", "Age of the process.", clock_mono_ms() - sources->started_ms);
 	put_http_metrics(out, sources->server);
+	put_token_metrics(out, sources->tokens);
 	put_query_metrics(out, sources);
 	put_remote_metrics(out, sources);
 }

@@ -10,6 +10,7 @@
 #include "node/archiver.h"
 #include "node/frontend.h"
 #include "node/roles.h"
+#include "node/tokens.h"
 
 /* Where the figures come from; all borrowed. */
 struct status_sources {
@@ -22,6 +23,7 @@ struct status_sources {
 	const struct cluster_config *config;
 	struct archiver *archiver;
 	struct remote_pool *pool;
+	struct tokens *tokens;
 };
 
 void status_put_json(struct buf *out, const struct status_sources *sources);

@@ -118,7 +118,7 @@ static enum db_err start_fetch(struct ask *a, struct errmsg *em)
 	char address[CONFIG_ADDRESS_MAX];
 	struct remote_request request = {.address = address,
 					 .path = http_request_path(a->req->http),
-					 .token = a->req->worker->token,
+					 .token = http_request_bearer(a->req->http),
 					 .headers = headers,
 					 .deadline_ms = clock_mono_ms() + ASK_MS,
 					 .is_read = true,

@@ -252,6 +252,8 @@ static enum db_err back_up_online(struct online *o, const struct backup_options 
 			break;
 		errmsg_context(em, "the backup from %s came to nothing", sources[i].id);
 	}
+	if (token != NULL)
+		explicit_bzero(token, strlen(token));
 	free(token);
 	return err == DB_INVALID && count > 0 ? DB_CLOSED : err;
 }

@@ -1,6 +1,7 @@
 /* datadir.c - see datadir.h. */
 #include "supervisor/datadir.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/auth/auth.h"
 #include "common/base/buf.h"
 #include "common/base/log.h"
 
@@ -458,11 +460,39 @@ enum db_err datadir_config(struct cluster_config *config, const struct datadir_o
 	return err;
 }
 
-enum db_err datadir_token(struct errmsg *em)
+/* Of an address that only this host reaches, or of all of them, among which there are such. */
+static bool has_loopback(const char *host)
+{
+	struct in6_addr six;
+	struct in_addr four;
+
+	if (inet_pton(AF_INET, host, &four) == 1)
+		return ntohl(four.s_addr) >> 24 == 127 || four.s_addr == htonl(INADDR_ANY);
+	if (inet_pton(AF_INET6, host, &six) == 1)
+		return IN6_IS_ADDR_LOOPBACK(&six) || IN6_IS_ADDR_UNSPECIFIED(&six);
+	return strcmp(host, "localhost") == 0;
+}
+
+enum db_err datadir_token(const struct cluster_config *config, struct errmsg *em)
 {
 	const char *preset = getenv("GRIZZLY_TOKEN");
+	struct token_file f;
+	enum db_err err;
 
-	return token_create(DATADIR_TOKEN, preset != NULL && preset[0] != '\0' ? preset : NULL, em);
+	if (preset != NULL && strcmp(preset, AUTH_WELL_KNOWN) == 0 && access(DATADIR_TOKEN, F_OK) != 0 &&
+	    !has_loopback(config->bind))
+		return errmsg_set(em, DB_INVALID,
+				  "GRIZZLY_TOKEN is a token that everybody knows: it works on loopback addresses only, "
+				  "and \"bind\" is %s",
+				  config->bind);
+	err = token_create(DATADIR_TOKEN, preset != NULL && preset[0] != '\0' ? preset : NULL, em);
+	if (err != DB_OK)
+		return err;
+	err = token_file_load(&f, DATADIR_TOKENS, config->cluster_id, em);
+	token_file_fini(&f);
+	if (err == DB_CORRUPT)
+		errmsg_context(em, "restore it, or remove it and make new tokens");
+	return err == DB_NOTFOUND ? DB_OK : err == DB_CORRUPT ? DB_INVALID : err;
 }
 
 /* The number in "node<i>"; 0: it is no such name. */

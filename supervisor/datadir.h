@@ -3,7 +3,8 @@
  *
  *   cluster.json     configuration, written once        run/   sockets, locks, supervisor.json (mode 0700)
  *   token            the clients' token (mode 0600)     log/   a file for each process
- *   supervisor.term  term, members                      node<i>/  a node's own
+ *   tokens           further tokens, hashed (0600)      node<i>/  a node's own
+ *   supervisor.term  term, members
  *                                                   node<i>.removed  what a member that was removed had
  *
  * The process works inside the directory from datadir_enter() on; all other paths of the supervisor are relative.
@@ -20,6 +21,7 @@
 
 #define DATADIR_CONFIG    "cluster.json"
 #define DATADIR_TOKEN     "token"
+#define DATADIR_TOKENS    "tokens"
 #define DATADIR_TERM      "supervisor.term"
 #define DATADIR_RUN       "run"
 #define DATADIR_ROSTER    "run/supervisor.json"
@@ -55,8 +57,10 @@ pid_t datadir_lock_holder(void);
  * options begin. DB_INVALID: wrong, or an option contradicts it; the message names the key. */
 enum db_err datadir_config(struct cluster_config *config, const struct datadir_options *o, int original_dir,
 			   struct errmsg *em);
-/* The token file, from GRIZZLY_TOKEN or at random, when there is none. */
-enum db_err datadir_token(struct errmsg *em);
+/* The first token's file, from GRIZZLY_TOKEN or at random, when there is none. DB_INVALID: that token is the
+ * well-known one, and the cluster is bound to an address where nobody could use it; or the tokens file, which is
+ * looked at as well, cannot be used. */
+enum db_err datadir_token(const struct cluster_config *config, struct errmsg *em);
 /* The highest i of the node<i> directories; 0: there is none. */
 unsigned datadir_last_node(void);
 /* Moves node<node>, if it is there, to node<node>.removed (or .removed.2, …), so that nothing of it is used or lost. */

@@ -109,7 +109,7 @@ static enum exit_code run_here(const struct run_options *o, int original_dir, in
 	if (err == DB_OK)
 		err = datadir_config(&config, &o->config, original_dir, &em);
 	if (err == DB_OK)
-		err = datadir_token(&em);
+		err = datadir_token(&config, &em);
 	if (err != DB_OK && lock_fd >= 0)
 		note_refusal(em.text);
 	if (err == DB_OK)

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "common/auth/throttle.h"
 #include "common/http/frame.h"
 #include "common/http/inbox.h"
 #include "common/http/server.h"
@@ -46,6 +47,7 @@ struct http_conn {
 	struct http_conn *next_flush, **at_flush; /* worker's list of replies to write; at_flush NULL: not on it */
 	struct http_request *req;                 /* CONN_PENDING: the handler's; else NULL */
 	struct http_frame frame;
+	struct auth_memo memo; /* of the token it sent last */
 	struct evbuffer *held; /* bytes of the next request, put back when evhttp is ready for it */
 	enum http_conn_state state;
 	bool is_held;
@@ -64,7 +66,7 @@ struct http_listener {
 struct http_counts {
 	atomic_uint_fast64_t connections_open, connections_total, requests_total, requests_in_flight;
 	atomic_uint_fast64_t replies_by_class[6];
-	atomic_uint_fast64_t auth_failures_total;
+	atomic_uint_fast64_t auth_failures_total, auth_delayed_total, auth_refused_total;
 };
 
 struct http_worker {
@@ -81,8 +83,10 @@ struct http_worker {
 	struct event *local_event;                   /* timer of 0 */
 	struct event *sweep_event;
 	struct event *fresh_event;
-	struct event *flush_event;  /* made active by hand: it runs after the events of this turn */
-	struct event *resume_event; /* accept again after a pause */
+	struct event *flush_event;    /* made active by hand: it runs after the events of this turn */
+	struct event *delayed_event;  /* timer: the first of delayed is due */
+	struct http_request *delayed; /* auth.c; by due_ms */
+	struct event *resume_event;   /* accept again after a pause */
 	struct http_task accept_task, drain_task, close_task, quit_task;
 	struct evconnlistener *listeners[HTTP_LISTENERS_MAX];
 	bool listening[HTTP_LISTENERS_MAX]; /* wanted, as applied last */
@@ -111,7 +115,6 @@ struct http_worker {
 
 struct http_server {
 	struct http_options options; /* with defaults filled in */
-	size_t token_len;
 	unsigned worker_count;
 	struct http_worker *workers;
 	atomic_uint connections;
@@ -122,6 +125,8 @@ struct http_server {
 	uint64_t generation;    /* of `listeners`; under accept_lock */
 	enum db_err listen_err; /* a worker could not listen; under accept_lock */
 	bool stopped;
+	struct throttle *throttle;
+	pthread_mutex_t throttle_lock;
 	unsigned streams; /* that a producer may still use; under accept_lock */
 };
 
@@ -131,7 +136,13 @@ struct http_request {
 	struct evhttp_request *ereq;
 	const char *path;   /* borrowed from ereq, without the query part */
 	const char *bearer; /* borrowed from ereq's headers */
-	bool authorized;
+	bool has_authorization;
+	enum auth_role role;                 /* AUTH_NONE: no valid token so far */
+	enum auth_verdict verdict;           /* on the token that was looked at last */
+	char token_name[TOKEN_NAME_MAX + 1]; /* of one that has expired */
+	struct http_request *next_delayed;   /* worker's list of those whose 401 waits */
+	uint64_t due_ms;
+	struct throttle_address delayed_address;
 	bool head; /* the method is HEAD: a reply without its body */
 	uint64_t started_us;
 	struct http_stream *stream;
@@ -186,6 +197,13 @@ void http_request_client_gone(struct http_request *req);
 void http_request_drop(struct http_request *req); /* frees it and evhttp's; the client has gone */
 void http_request_put_headers(struct http_request *req, int status, const char *content_type);
 void http_request_forget(struct http_request *req); /* frees it, evhttp's stays the connection's */
+
+/* auth.c */
+void http_request_read_header(struct http_request *req); /* sets bearer, role, has_authorization */
+void http_reply_forbidden(struct http_request *req, enum auth_role needed);
+void http_delayed_answer(struct http_request *req);
+void http_delayed_answer_all(struct http_worker *w);
+void http_delayed_due(evutil_socket_t fd, short what, void *worker);
 
 /* stream.c */
 void http_stream_client_gone(struct http_stream *st);

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "common/base/clock.h"
 
@@ -211,16 +210,6 @@ const char *http_request_path(const struct http_request *req)
 	return req->path;
 }
 
-bool http_request_authorized(const struct http_request *req)
-{
-	return req->authorized;
-}
-
-const char *http_request_bearer(const struct http_request *req)
-{
-	return req->bearer;
-}
-
 uint64_t http_request_started_us(const struct http_request *req)
 {
 	return req->started_us;
@@ -232,20 +221,6 @@ const atomic_bool *http_request_gone(const struct http_request *req)
 }
 
 /* --- Whether it may. --- */
-
-bool http_token_ok(const struct http_server *s, const char *token, size_t len)
-{
-	const volatile unsigned char *ours = (const volatile unsigned char *)s->options.token;
-	const volatile unsigned char *theirs = (const volatile unsigned char *)token;
-	unsigned char differs = 0;
-	size_t i;
-
-	if (s->token_len == 0 || len != s->token_len)
-		return false; /* the length is no secret, and may show in the time taken */
-	for (i = 0; i < len; i++)
-		differs |= (unsigned char)(ours[i] ^ theirs[i]);
-	return differs == 0;
-}
 
 static bool is_at(const struct http_route *route, const char *path)
 {
@@ -289,23 +264,10 @@ static void reply_wrong_method(struct http_request *req, const struct http_route
 	http_reply_error(req, &error);
 }
 
-void http_reply_unauthorized(struct http_request *req)
-{
-	struct query_error error = {.statement = -1};
-
-	http_count(&req->worker->counts.auth_failures_total);
-	http_reply_add_header(req, "WWW-Authenticate", "Bearer");
-	query_error_set(&error, QUERY_UNAUTHORIZED, "a valid token is needed: Authorization: Bearer <token>");
-	error.statement = -1;
-	http_reply_error(req, &error);
-}
-
 static void dispatch(struct http_request *req)
 {
-	static const char scheme[] = "Bearer ";
 	const struct http_server *s = req->worker->server;
 	const struct http_route *route = find_route(s, req->path);
-	const char *authorization = http_request_header(req, "Authorization");
 
 	if (route == NULL) {
 		reply_not_found(req);
@@ -315,14 +277,14 @@ static void dispatch(struct http_request *req)
 		reply_wrong_method(req, route);
 		return;
 	}
-	if (authorization != NULL && strncasecmp(authorization, scheme, sizeof(scheme) - 1) == 0) {
-		req->bearer = authorization + sizeof(scheme) - 1;
-		req->bearer += strspn(req->bearer, " ");
-		req->authorized = http_token_ok(s, req->bearer, strlen(req->bearer));
-	}
-	if (!req->authorized &&
-	    (route->access == HTTP_TOKEN || (route->access == HTTP_TOKEN_OR_BODY && authorization != NULL))) {
+	http_request_read_header(req);
+	if (req->role == AUTH_NONE &&
+	    (route->access == HTTP_TOKEN || (route->access == HTTP_TOKEN_OR_BODY && req->has_authorization))) {
 		http_reply_unauthorized(req);
+		return;
+	}
+	if (route->access == HTTP_TOKEN && req->role < route->role) {
+		http_reply_forbidden(req, route->role);
 		return;
 	}
 	route->handle(s->options.arg, req);

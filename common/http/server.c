@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "common/base/clock.h"
 #include "common/http/internal.h"
@@ -47,6 +48,8 @@ static void destroy(struct http_server *s)
 {
 	pthread_cond_destroy(&s->accept_cond);
 	pthread_mutex_destroy(&s->accept_lock);
+	pthread_mutex_destroy(&s->throttle_lock);
+	throttle_free(s->throttle);
 	free(s->workers);
 	free(s);
 }
@@ -54,6 +57,7 @@ static void destroy(struct http_server *s)
 enum db_err http_server_create(struct http_server **out, const struct http_options *options, struct errmsg *em)
 {
 	struct http_server *s = calloc(1, sizeof(*s));
+	uint64_t seed;
 	enum db_err err;
 	unsigned i;
 
@@ -62,11 +66,13 @@ enum db_err http_server_create(struct http_server **out, const struct http_optio
 		return errmsg_set(em, DB_NOMEM, "HTTP server: out of memory");
 	s->options = *options;
 	fill_defaults(&s->options);
-	s->token_len = options->token == NULL ? 0 : strlen(options->token);
+	pthread_mutex_init(&s->throttle_lock, NULL);
 	pthread_mutex_init(&s->accept_lock, NULL);
 	pthread_cond_init(&s->accept_cond, NULL);
 	s->workers = calloc(s->options.worker_count, sizeof(*s->workers));
-	if (s->workers == NULL) {
+	if (getentropy(&seed, sizeof(seed)) == 0)
+		s->throttle = throttle_create(seed);
+	if (s->workers == NULL || s->throttle == NULL) {
 		err = errmsg_set(em, DB_NOMEM, "HTTP server: out of memory");
 		goto destroy;
 	}
@@ -202,6 +208,8 @@ void http_server_get_counters(struct http_server *s, struct http_counters *out)
 		out->requests_total += atomic_load_explicit(&c->requests_total, memory_order_relaxed);
 		out->requests_in_flight += atomic_load_explicit(&c->requests_in_flight, memory_order_relaxed);
 		out->auth_failures_total += atomic_load_explicit(&c->auth_failures_total, memory_order_relaxed);
+		out->auth_delayed_total += atomic_load_explicit(&c->auth_delayed_total, memory_order_relaxed);
+		out->auth_refused_total += atomic_load_explicit(&c->auth_refused_total, memory_order_relaxed);
 		for (class = 0; class < 6; class ++)
 			out->replies_by_class[class] +=
 			    atomic_load_explicit(&c->replies_by_class[class], memory_order_relaxed);

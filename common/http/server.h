@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/auth/auth.h"
 #include "common/base/buf.h"
 #include "common/base/err.h"
 #include "common/query/answer.h"
@@ -36,6 +37,7 @@ struct http_route {
 	const char *path; /* exact, or what begins so when it ends with '*' */
 	unsigned methods; /* enum http_method values or-ed; others get METHOD_NOT_ALLOWED */
 	enum http_access access;
+	enum auth_role role;                                 /* with HTTP_TOKEN: the least that the token must allow */
 	void (*handle)(void *arg, struct http_request *req); /* arg: http_options.arg */
 };
 
@@ -46,7 +48,7 @@ struct http_options {
 	unsigned connections_max;        /* all workers together; 0: 4096; beyond it new ones wait in the backlog */
 	uint64_t request_timeout_ms;     /* from the first byte of a request to its last; 0: 10 s */
 	uint64_t idle_timeout_ms;        /* kept-alive connection without a request; 0: 60 s */
-	const char *token;               /* borrowed, outlives the server */
+	struct auth *auth;               /* borrowed, outlives the server; NULL: no token is valid */
 	const struct http_route *routes; /* borrowed; ends with path NULL */
 	void *arg;                       /* handed to handlers and hooks */
 	/* Called on the worker's thread when it starts and ends; *data is then http_worker_data(). NULL: none. */
@@ -67,13 +69,12 @@ void http_server_stop(struct http_server *s, uint64_t grace_ms);
  * must have been replied to before, or are lost. */
 void http_server_free(struct http_server *s);
 
-/* Constant-time comparison with the server's token. */
-bool http_token_ok(const struct http_server *s, const char *token, size_t len);
-
 struct http_counters {
 	uint64_t connections_open, connections_total, requests_total, requests_in_flight;
 	uint64_t replies_by_class[6]; /* index 2: 2xx … 5: 5xx */
-	uint64_t auth_failures_total;
+	uint64_t auth_failures_total; /* requests without a valid token */
+	uint64_t auth_delayed_total;  /* of these: answered late, for there were many from that address */
+	uint64_t auth_refused_total;  /* of these: answered with 429, for too many were waiting */
 };
 void http_server_get_counters(struct http_server *s, struct http_counters *out);
 
@@ -94,8 +95,11 @@ const void *http_request_body(struct http_request *req, size_t *len); /* contigu
 const char *http_request_header(const struct http_request *req, const char *name); /* NULL: absent */
 const char *http_request_path(const struct http_request *req);
 const char *http_request_method_name(const struct http_request *req);
-bool http_request_authorized(const struct http_request *req);     /* its Authorization header matched */
+bool http_request_authorized(const struct http_request *req);     /* its token is valid: the header's, or see below */
+enum auth_role http_request_role(const struct http_request *req); /* what it allows; AUTH_NONE: not authorized */
 const char *http_request_bearer(const struct http_request *req);  /* the header's token; NULL: none */
+/* Checks a token that came in the body instead; false: it is not valid, and the request is not authorized. */
+bool http_request_authenticate(struct http_request *req, const char *token);
 uint64_t http_request_started_us(const struct http_request *req); /* clock_mono_us() when it was complete */
 /* Becomes true when the client has gone; may be read by any thread while the request lives. */
 const atomic_bool *http_request_gone(const struct http_request *req);

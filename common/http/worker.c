@@ -108,6 +108,7 @@ static void run_drain(struct http_task *task)
 	struct http_worker *w = (struct http_worker *)((char *)task - offsetof(struct http_worker, drain_task));
 
 	http_conn_drain(w);
+	http_delayed_answer_all(w);
 }
 
 static void run_close(struct http_task *task)
@@ -116,6 +117,7 @@ static void run_close(struct http_task *task)
 
 	w->draining = true;
 	http_conn_close_all(w);
+	http_delayed_answer_all(w); /* whose clients have just gone */
 }
 
 static void run_quit(struct http_task *task)
@@ -145,8 +147,9 @@ static enum db_err create_events(struct http_worker *w, struct errmsg *em)
 	w->sweep_event = event_new(w->base, -1, EV_PERSIST, on_sweep, w);
 	w->fresh_event = evtimer_new(w->base, on_fresh, w);
 	w->flush_event = evtimer_new(w->base, on_flush, w);
+	w->delayed_event = evtimer_new(w->base, http_delayed_due, w);
 	if (w->inbox_event == NULL || w->local_event == NULL || w->sweep_event == NULL || w->fresh_event == NULL ||
-	    w->flush_event == NULL)
+	    w->flush_event == NULL || w->delayed_event == NULL)
 		return errmsg_set(em, DB_NOMEM, "events of an HTTP worker: out of memory");
 	if (event_add(w->inbox_event, NULL) != 0 || event_add(w->sweep_event, &interval) != 0)
 		return errmsg_set(em, DB_IO, "cannot add the events of an HTTP worker");
@@ -192,6 +195,7 @@ static void free_loop(struct http_worker *w)
 	free_event(&w->sweep_event);
 	free_event(&w->fresh_event);
 	free_event(&w->flush_event);
+	free_event(&w->delayed_event);
 	if (w->http != NULL)
 		evhttp_free(w->http);
 	w->http = NULL;
@@ -227,6 +231,7 @@ static void *worker_main(void *arg)
 	event_base_dispatch(w->base);
 	w->draining = true;
 	http_conn_close_all(w);
+	http_delayed_answer_all(w);
 	while (http_inbox_run(&w->inbox) + run_local(w) > 0)
 		; /* (2) */
 	if (options->worker_stop != NULL)

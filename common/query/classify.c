@@ -1,5 +1,6 @@
 /* classify.c - query_classify() of exec.h: what a request does, without running it. On a reader connection's thread. */
 #include "common/query/run.h"
+#include "common/query/sql_text.h"
 
 /* One pass over a request's statements. */
 struct classifier {
@@ -32,6 +33,8 @@ static enum query_code judge(struct classifier *k, const struct statement *s)
 		if (run_check_format(k->request, s, k->error) != QUERY_OK)
 			return k->error->code;
 	}
+	if (run_check_role(k->request, s, k->error) != QUERY_OK)
+		return blame(k, QUERY_FORBIDDEN);
 	if (k->request->from_statements && !s->last)
 		return blame(k, query_error_set(k->error, QUERY_BAD_REQUEST,
 						"each of \"statements\" holds one SQL statement, this one holds "
@@ -71,6 +74,29 @@ static enum query_code classify_script(struct classifier *k, const struct query_
 	return code;
 }
 
+enum auth_role query_text_role(const struct query_request *request)
+{
+	const struct query_statement *s;
+
+	for (s = request->statements; s < request->statements + request->statement_count; s++)
+		if (sql_has_schema_verb(s->sql, s->sql + s->sql_len))
+			return AUTH_ADMIN;
+	return AUTH_WRITE;
+}
+
+/* The writer answers with what is recorded under a request_id before it looks at any statement. What comes behind the
+ * first one that writes was not looked at here, so the text must do. */
+static enum query_code check_repeat(const struct query_request *request, enum query_kind kind,
+				    struct query_error *error)
+{
+	if (request->role >= AUTH_ADMIN || request->request_id == NULL || kind == QUERY_KIND_READ ||
+	    query_text_role(request) <= request->role)
+		return QUERY_OK;
+	return query_error_set(error, QUERY_FORBIDDEN,
+			       "this request needs a token with the role admin; this one's is %s",
+			       auth_role_name(request->role));
+}
+
 enum query_code query_classify(struct query_conn *c, const struct query_request *request, enum query_kind *kind,
 			       struct query_error *error)
 {
@@ -81,5 +107,5 @@ enum query_code query_classify(struct query_conn *c, const struct query_request 
 	for (i = 0; i < request->statement_count && code == QUERY_OK && k.kind == QUERY_KIND_READ; i++)
 		code = classify_script(&k, &request->statements[i]);
 	*kind = k.kind;
-	return code;
+	return code == QUERY_OK ? check_repeat(request, k.kind, error) : code;
 }

@@ -49,6 +49,10 @@ enum query_kind {
 enum query_code query_classify(struct query_conn *c, const struct query_request *request, enum query_kind *kind,
 			       struct query_error *error);
 
+/* The role that a request which is known to write needs at least, by its text alone: WRITE, or ADMIN for what begins
+ * like DDL. For requests that cannot be prepared any more, because they were done before. */
+enum auth_role query_text_role(const struct query_request *request);
+
 /* How far a read may go. ops_max holds until a first piece is flushed. */
 struct query_read_limits {
 	uint64_t ops_max;             /* SQLite virtual-machine steps, about; 0: no limit */

@@ -56,6 +56,11 @@ bool federated_request_possible(const struct query_request *request)
 	return false;
 }
 
+enum auth_role federated_plan_needs(enum federated_plan plan)
+{
+	return plan == FEDERATED_SHIP_WRITE || plan == FEDERATED_FILL_HERE ? AUTH_WRITE : AUTH_READ;
+}
+
 const struct federated_ref *federated_request_first_ref(const struct federated_request *fr)
 {
 	size_t i = 0;

@@ -29,6 +29,8 @@ enum query_code federated_request_scan(struct federated_request **out, struct qu
 /* QUERY_OK, or SQL_ERROR: it is something that no plan is for. */
 enum query_code federated_request_plan(const struct federated_request *fr, enum federated_plan *plan,
 				       struct query_error *error);
+/* The role that a plan needs here. The other node asks for it as well, of the token it gets. */
+enum auth_role federated_plan_needs(enum federated_plan plan);
 /* The first reference: there is one. */
 const struct federated_ref *federated_request_first_ref(const struct federated_request *fr);
 /* Whether any text is worth a scan. */

@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/auth/role.h"
 #include "common/query/answer.h"
 
 enum query_consistency { QUERY_LINEARIZABLE, QUERY_SESSION, QUERY_STALE };
@@ -52,9 +53,10 @@ struct query_statement {
 	size_t param_count;
 };
 
-/* Immutable once parsed; everything it points to is its own. */
+/* Immutable once parsed and given a role; everything it points to is its own. */
 struct query_request {
-	const char *token; /* NULL: not in the body */
+	enum auth_role role; /* whose it is may do so much; AUTH_NONE, which allows nothing, until somebody sets it */
+	const char *token;   /* NULL: not in the body */
 	struct query_statement *statements;
 	size_t statement_count;
 	bool from_statements; /* it came as `statements`: the answer has `results` even for one */

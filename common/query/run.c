@@ -253,8 +253,20 @@ static enum query_outcome begin_answer(struct run *r, const struct statement *fi
 	return QUERY_ANSWERED;
 }
 
+enum query_code run_check_role(const struct query_request *request, const struct statement *s,
+			       struct query_error *error)
+{
+	if (s->needs <= request->role)
+		return QUERY_OK;
+	return query_error_set(error, QUERY_FORBIDDEN,
+			       "this statement needs a token with the role %s; this one's is %s",
+			       auth_role_name(s->needs), auth_role_name(request->role));
+}
+
 static enum query_outcome check_statement(struct run *r, const struct statement *s)
 {
+	if (run_check_role(r->request, s, r->error) != QUERY_OK)
+		return fail(r, QUERY_FORBIDDEN);
 	if (r->request->from_statements && !s->last)
 		return fail(r,
 			    query_error_set(r->error, QUERY_BAD_REQUEST,

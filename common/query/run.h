@@ -46,6 +46,10 @@ enum query_outcome run_out_of_memory(struct run *r);
  * outcome to report. */
 enum query_outcome run_break_off(struct run *r, enum query_outcome outcome);
 
+/* QUERY_FORBIDDEN when the request's role does not allow the statement. */
+enum query_code run_check_role(const struct query_request *request, const struct statement *s,
+			       struct query_error *error);
+
 /* The only rule on formats: ndjson is for a single reading statement in `sql`. */
 enum query_code run_check_format(const struct query_request *request, const struct statement *first,
 				 struct query_error *error);

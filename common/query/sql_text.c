@@ -77,16 +77,20 @@ static const char *skip_name(const char *p, const char *end)
 	return closing == NULL ? end : closing + 1;
 }
 
-bool sql_looks_several(const char *sql, const char *end)
+/* Where the statement at p ends: at its semicolon, or at end. One in the body of a trigger ends it, too. */
+static const char *skip_statement(const char *p, const char *end)
 {
-	const char *p = sql_skip_blank(sql, end);
-
 	while (p < end && *p != ';') {
 		const char *next = skip_name(p, end);
 
 		p = sql_skip_space(next > p ? next : p + 1, end);
 	}
-	return sql_skip_blank(p, end) < end;
+	return p;
+}
+
+bool sql_looks_several(const char *sql, const char *end)
+{
+	return sql_skip_blank(skip_statement(sql_skip_blank(sql, end), end), end) < end;
 }
 
 /* VACUUM [schema] [INTO file]: p is behind VACUUM. Anything after the name must be an INTO, or SQLite refused it. */
@@ -140,5 +144,18 @@ bool sql_has_word(const char *sql, const char *end, const char *prefix)
 	for (p = sql; (size_t)(end - p) >= len; p++)
 		if ((p == sql || !is_name_byte(p[-1])) && strncasecmp(p, prefix, len) == 0)
 			return true;
+	return false;
+}
+
+bool sql_has_schema_verb(const char *sql, const char *end)
+{
+	const char *p;
+
+	for (p = sql_skip_blank(sql, end); p < end; p = sql_skip_blank(skip_statement(p, end), end)) {
+		enum sql_verb verb = sql_verb(p, end);
+
+		if (verb == SQL_VERB_OTHER || verb == SQL_VERB_VACUUM || verb == SQL_VERB_VACUUM_INTO)
+			return true;
+	}
 	return false;
 }

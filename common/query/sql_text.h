@@ -34,6 +34,10 @@ bool sql_looks_several(const char *sql, const char *end);
  * has no escapes in names, no name that begins so can be written without. Comments and texts count, too. */
 bool sql_has_word(const char *sql, const char *end, const char *prefix);
 
+/* Whether some statement of the text begins as one that changes more than rows: DDL, VACUUM, anything unknown. By the text
+ * alone, for what cannot be prepared any more. */
+bool sql_has_schema_verb(const char *sql, const char *end);
+
 /* What kind of statement begins at sql. */
 enum sql_verb sql_verb(const char *sql, const char *end);
 

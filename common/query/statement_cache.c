@@ -166,12 +166,26 @@ int script_walk_begin(struct script_walk *w, struct statement_cache *c, const ch
 	return SQLITE_OK;
 }
 
+/*
+ * SQLite says what only reads (sqlite3_stmt_readonly()), the verb what is more than rows: no INSERT, UPDATE, DELETE
+ * or WITH changes the schema. The actions that the authorizer is asked about would not do: virtual tables prepare
+ * statements of their own that write (an R-tree when it is first named, in a SELECT), and nothing tells those from
+ * the client's.
+ */
+static enum auth_role needed_role(const struct statement *s, enum sql_verb verb)
+{
+	if (verb == SQL_VERB_OTHER || verb == SQL_VERB_VACUUM || s->pragma_writes)
+		return AUTH_ADMIN;
+	return s->writes ? AUTH_WRITE : AUTH_READ;
+}
+
 /* What the prepared statement at sql does; SQLITE_AUTH for what only its text gives away. */
 static int examine(struct statement_cache *c, struct statement *s, const char *sql, const char *end)
 {
 	enum sql_verb verb = sql_verb(sql, end);
 	bool readonly = sqlite3_stmt_readonly(s->stmt) != 0;
 
+	s->needs = AUTH_READ;
 	if (sqlite3_stmt_isexplain(s->stmt) != 0)
 		return SQLITE_OK; /* only lists what it would do */
 	if (verb == SQL_VERB_VACUUM_INTO) {
@@ -190,6 +204,7 @@ static int examine(struct statement_cache *c, struct statement *s, const char *s
 	    !readonly || s->pragma_writes || verb == SQL_VERB_DML || verb == SQL_VERB_OTHER || verb == SQL_VERB_VACUUM;
 	s->dml = verb == SQL_VERB_DML || (verb == SQL_VERB_WITH && !readonly);
 	s->alone = verb == SQL_VERB_VACUUM;
+	s->needs = needed_role(s, verb);
 	return SQLITE_OK;
 }
 

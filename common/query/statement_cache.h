@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "common/auth/role.h"
 #include "common/query/authorizer.h"
 #include "common/query/result_shape.h"
 
@@ -28,6 +29,7 @@ struct script;
 
 struct statement {
 	sqlite3_stmt *stmt;
+	enum auth_role needs; /* the least that who runs it must be allowed */
 	bool writes;
 	bool dml;           /* INSERT, UPDATE, DELETE: counts rows */
 	bool alone;         /* VACUUM: outside any transaction */

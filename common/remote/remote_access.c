@@ -23,11 +23,12 @@ struct token_cache {
 
 struct remote_access {
 	const struct cluster_config *config;
-	const char *own_token;
+	const char *own_token_path;
 	char (*own)[CONFIG_ADDRESS_MAX]; /* the endpoint and the members */
 	size_t own_count;
-	pthread_mutex_t mutex; /* guards cache */
+	pthread_mutex_t mutex; /* guards what follows */
 	struct token_cache cache[CONFIG_REMOTE_NODES_MAX];
+	struct token_cache own_cache;
 };
 
 /* ---- addresses and patterns */
@@ -165,15 +166,15 @@ static enum db_err load_token(struct token_cache *cache, const char *path, struc
 	return DB_OK;
 }
 
-static enum db_err configured_token(struct remote_access *a, size_t i, const char *address,
-				    char token[REMOTE_TOKEN_MAX], struct errmsg *em)
+static enum db_err token_from(struct remote_access *a, struct token_cache *cache, const char *path, const char *address,
+			      char token[REMOTE_TOKEN_MAX], struct errmsg *em)
 {
 	enum db_err err;
 
 	pthread_mutex_lock(&a->mutex);
-	err = load_token(&a->cache[i], a->config->remote.nodes[i].token_file, em);
+	err = load_token(cache, path, em);
 	if (err == DB_OK)
-		memcpy(token, a->cache[i].token, REMOTE_TOKEN_MAX);
+		memcpy(token, cache->token, REMOTE_TOKEN_MAX);
 	pthread_mutex_unlock(&a->mutex);
 	if (err == DB_OK)
 		return DB_OK;
@@ -225,11 +226,9 @@ enum db_err remote_access_token(struct remote_access *a, const char *address, ch
 
 	token[0] = '\0';
 	if (node < a->config->remote.node_count)
-		return configured_token(a, node, address, token, em);
-	if (is_own(a, address)) {
-		snprintf(token, REMOTE_TOKEN_MAX, "%s", a->own_token);
-		return DB_OK;
-	}
+		return token_from(a, &a->cache[node], a->config->remote.nodes[node].token_file, address, token, em);
+	if (is_own(a, address))
+		return token_from(a, &a->own_cache, a->own_token_path, address, token, em);
 	if (is_allowed(a, address))
 		return DB_OK;
 	return errmsg_set(em, DB_INVALID,
@@ -258,8 +257,8 @@ static void add_own(struct remote_access *a, const char *address)
 			snprintf(a->own[a->own_count++], CONFIG_ADDRESS_MAX, "%s:%.5s", wildcards[i].loopback, port);
 }
 
-enum db_err remote_access_create(struct remote_access **out, const struct cluster_config *config, const char *own_token,
-				 struct errmsg *em)
+enum db_err remote_access_create(struct remote_access **out, const struct cluster_config *config,
+				 const char *own_token_path, struct errmsg *em)
 {
 	struct remote_access *a = calloc(1, sizeof(*a));
 	char address[CONFIG_ADDRESS_MAX];
@@ -274,7 +273,7 @@ enum db_err remote_access_create(struct remote_access **out, const struct cluste
 		return errmsg_set(em, DB_NOMEM, "out of memory");
 	}
 	a->config = config;
-	a->own_token = own_token;
+	a->own_token_path = own_token_path;
 	pthread_mutex_init(&a->mutex, NULL);
 	config_endpoint_address(config, address);
 	add_own(a, address);
@@ -293,5 +292,6 @@ void remote_access_free(struct remote_access *a)
 	pthread_mutex_destroy(&a->mutex);
 	free(a->own);
 	explicit_bzero(a->cache, sizeof(a->cache));
+	explicit_bzero(&a->own_cache, sizeof(a->own_cache));
 	free(a);
 }

@@ -22,9 +22,10 @@
 
 struct remote_access;
 
-/* config and own_token are borrowed and outlive it. */
-enum db_err remote_access_create(struct remote_access **out, const struct cluster_config *config, const char *own_token,
-				 struct errmsg *em);
+/* config and own_token_path are borrowed and outlive it. The cluster's own token is read from its file when it is
+ * needed. */
+enum db_err remote_access_create(struct remote_access **out, const struct cluster_config *config,
+				 const char *own_token_path, struct errmsg *em);
 void remote_access_free(struct remote_access *a); /* NULL is fine */
 
 /* Any thread. DB_OK: the address may be asked; token is "" when there is none for it. DB_INVALID: it is not allowed. Other

@@ -69,6 +69,7 @@ static void write_answer(struct query_conn *c, bool typed, struct buf *out)
 
 	if (query_request_parse(&r, body, sizeof(body) - 1, &parse_limits, &error) != QUERY_OK)
 		die(error.message);
+	r->role = AUTH_READ;
 	r->typed = typed;
 	buf_clear(out);
 	if (query_read(c, r, &limits, NULL, clock_mono_us(), out, &error) != QUERY_ANSWERED)

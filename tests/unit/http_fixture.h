@@ -42,6 +42,7 @@ const char *__tsan_default_suppressions(void)
 
 struct site {
 	struct http_server *server;
+	struct auth *auth; /* TOKEN is its first */
 	int fd;
 	int listener;
 	uint16_t port;
@@ -265,19 +266,20 @@ static inline void on_worker_stop(void *arg, struct http_worker *worker, void *d
 }
 
 static const struct http_route routes[] = {
-    {"/echo", HTTP_POST, HTTP_OPEN, handle_echo},
-    {"/get", HTTP_GET | HTTP_HEAD, HTTP_OPEN, handle_get},
-    {"/secret", HTTP_GET | HTTP_POST, HTTP_TOKEN, handle_get},
-    {"/mixed", HTTP_POST, HTTP_TOKEN_OR_BODY, handle_mixed},
-    {"/later", HTTP_GET | HTTP_POST, HTTP_OPEN, handle_later},
-    {"/stream", HTTP_GET | HTTP_HEAD, HTTP_OPEN, handle_stream},
-    {"/loop", HTTP_GET, HTTP_OPEN, handle_loop},
-    {"/body-token", HTTP_POST, HTTP_TOKEN_OR_BODY, handle_body_token},
-    {NULL, 0, HTTP_OPEN, NULL},
+    {"/echo", HTTP_POST, HTTP_OPEN, AUTH_NONE, handle_echo},
+    {"/get", HTTP_GET | HTTP_HEAD, HTTP_OPEN, AUTH_NONE, handle_get},
+    {"/secret", HTTP_GET | HTTP_POST, HTTP_TOKEN, AUTH_READ, handle_get},
+    {"/mixed", HTTP_POST, HTTP_TOKEN_OR_BODY, AUTH_NONE, handle_mixed},
+    {"/later", HTTP_GET | HTTP_POST, HTTP_OPEN, AUTH_NONE, handle_later},
+    {"/stream", HTTP_GET | HTTP_HEAD, HTTP_OPEN, AUTH_NONE, handle_stream},
+    {"/loop", HTTP_GET, HTTP_OPEN, AUTH_NONE, handle_loop},
+    {"/body-token", HTTP_POST, HTTP_TOKEN_OR_BODY, AUTH_NONE, handle_body_token},
+    {NULL, 0, HTTP_OPEN, AUTH_NONE, NULL},
 };
 
 static inline void site_open(struct site *site, struct http_options options)
 {
+	static const uint8_t no_cluster[16];
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(address);
 	struct errmsg em = {0};
@@ -287,7 +289,6 @@ static inline void site_open(struct site *site, struct http_options options)
 	pthread_cond_init(&site->changed, NULL);
 	site->whole = true;
 	site->stall_ms = WAIT_MS;
-	options.token = TOKEN;
 	options.routes = routes;
 	options.arg = site;
 	options.worker_start = on_worker_start;
@@ -296,6 +297,9 @@ static inline void site_open(struct site *site, struct http_options options)
 	CU_ASSERT_FATAL(bind(site->fd, (struct sockaddr *)&address, len) == 0 && listen(site->fd, 512) == 0);
 	getsockname(site->fd, (struct sockaddr *)&address, &len);
 	site->port = ntohs(address.sin_port);
+	UNIT_OK(auth_create(&site->auth, no_cluster, &em), &em);
+	UNIT_OK(auth_set_first(site->auth, TOKEN, &em), &em);
+	options.auth = site->auth;
 	UNIT_OK(http_server_create(&site->server, &options, &em), &em);
 	UNIT_OK(http_server_listen(site->server, site->fd, true, &site->listener, &em), &em);
 }
@@ -303,6 +307,7 @@ static inline void site_open(struct site *site, struct http_options options)
 static inline void site_close(struct site *site)
 {
 	http_server_free(site->server);
+	auth_free(site->auth);
 	CU_ASSERT_EQUAL(site->workers_stopped, site->workers_started);
 	close(site->fd);
 	pthread_cond_destroy(&site->changed);

@@ -82,6 +82,7 @@ static inline struct query_request *fixture_parse(const char *body)
 	if (query_request_parse(&r, body, strlen(body), &limits, &error) != QUERY_OK)
 		fprintf(stderr, "%.200s: %s\n", body, error.message);
 	CU_ASSERT_PTR_NOT_NULL_FATAL(r);
+	r->role = AUTH_ADMIN;
 	return r;
 }
 

@@ -48,6 +48,7 @@ const char *__tsan_default_suppressions(void)
 
 struct site {
 	struct http_server *server;
+	struct auth *auth; /* TOKEN is its first */
 	int fd;
 	char address[64];
 	pthread_mutex_t lock;
@@ -117,16 +118,17 @@ static void handle_stream(void *arg, struct http_request *req)
 }
 
 static const struct http_route routes[] = {
-    {"/echo", HTTP_POST, HTTP_OPEN, handle_echo},
-    {"/secret", HTTP_GET, HTTP_TOKEN, handle_secret},
-    {"/never", HTTP_POST, HTTP_OPEN, handle_never},
-    {"/stream", HTTP_GET, HTTP_OPEN, handle_stream},
-    {NULL, 0, HTTP_OPEN, NULL},
+    {"/echo", HTTP_POST, HTTP_OPEN, AUTH_NONE, handle_echo},
+    {"/secret", HTTP_GET, HTTP_TOKEN, AUTH_READ, handle_secret},
+    {"/never", HTTP_POST, HTTP_OPEN, AUTH_NONE, handle_never},
+    {"/stream", HTTP_GET, HTTP_OPEN, AUTH_NONE, handle_stream},
+    {NULL, 0, HTTP_OPEN, AUTH_NONE, NULL},
 };
 
 static void site_open(struct site *site)
 {
-	struct http_options options = {.token = TOKEN, .routes = routes, .arg = site};
+	static const uint8_t no_cluster[16];
+	struct http_options options = {.routes = routes, .arg = site};
 	struct errmsg em = {0};
 	int listener;
 
@@ -134,6 +136,9 @@ static void site_open(struct site *site)
 	pthread_mutex_init(&site->lock, NULL);
 	site->fd = listen_somewhere(site->address);
 	evutil_make_socket_nonblocking(site->fd);
+	UNIT_OK(auth_create(&site->auth, no_cluster, &em), &em);
+	UNIT_OK(auth_set_first(site->auth, TOKEN, &em), &em);
+	options.auth = site->auth;
 	UNIT_OK(http_server_create(&site->server, &options, &em), &em);
 	UNIT_OK(http_server_listen(site->server, site->fd, true, &listener, &em), &em);
 }
@@ -172,6 +177,7 @@ static void site_close(struct site *site)
 {
 	site_release(site);
 	http_server_free(site->server);
+	auth_free(site->auth);
 	close(site->fd);
 	pthread_mutex_destroy(&site->lock);
 }

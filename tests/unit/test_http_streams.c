@@ -575,6 +575,7 @@ static void test_free_waits_for_producers(void)
 	CU_ASSERT(client_read(&c));
 	http_server_stop(site.server, 0);
 	http_server_free(site.server);
+	auth_free(site.auth);
 	wait_streams_ended(&site, 1);
 	CU_ASSERT_EQUAL(site.stream_result, DB_CLOSED);
 	CU_ASSERT_EQUAL(site.workers_stopped, 2);

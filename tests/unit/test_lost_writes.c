@@ -183,6 +183,7 @@ static void write_one(struct store *s, struct query_conn *c, const char *body)
 
 	(void)s;
 	CU_ASSERT_EQUAL_FATAL(query_request_parse(&r, body, strlen(body), &limits, &error), QUERY_OK);
+	r->role = AUTH_ADMIN;
 	UNIT_OK(query_batch_begin(c, &em), &em);
 	CU_ASSERT_EQUAL(query_write(c, r, 0, &out, &error, &lost), QUERY_OK);
 	UNIT_OK(query_batch_commit(c, &em), &em);

@@ -82,12 +82,16 @@ static void test_patterns(void)
 
 static void test_own_token_for_own_addresses_only(void)
 {
+	char dir[UNIT_PATH_MAX], own_path[UNIT_PATH_MAX + 8], token[REMOTE_TOKEN_MAX];
 	struct remote_access *a;
 	struct cluster_config c;
 	struct errmsg em = {0};
 
+	unit_tmpdir(dir);
+	snprintf(own_path, sizeof(own_path), "%s/token", dir);
+	write_token(own_path, OWN_TOKEN);
 	configure(&c, "{\"http_port\": 8080, \"replicas\": 2}");
-	UNIT_OK(remote_access_create(&a, &c, OWN_TOKEN, &em), &em);
+	UNIT_OK(remote_access_create(&a, &c, own_path, &em), &em);
 	assert_token(a, "127.0.0.1:8080", OWN_TOKEN);
 	assert_token(a, "127.0.0.1:8083", OWN_TOKEN);
 	assert_token(a, "127.0.0.1:8084", "");
@@ -102,13 +106,16 @@ static void test_own_token_for_own_addresses_only(void)
 	assert_token(a, "0.0.0.0:8080", NULL);
 	remote_access_free(a);
 	configure(&c, "{\"http_port\": 8080, \"replicas\": 0, \"bind\": \"0.0.0.0\"}");
-	UNIT_OK(remote_access_create(&a, &c, OWN_TOKEN, &em), &em);
+	UNIT_OK(remote_access_create(&a, &c, own_path, &em), &em);
 	assert_token(a, "127.0.0.1:8081", OWN_TOKEN);
 	assert_token(a, "127.0.0.1:8082", "");
 	remote_access_free(a);
 	configure(&c, "{\"http_port\": 8080, \"bind\": \"::\"}");
-	UNIT_OK(remote_access_create(&a, &c, OWN_TOKEN, &em), &em);
+	UNIT_OK(remote_access_create(&a, &c, own_path, &em), &em);
 	assert_token(a, "[::1]:8080", OWN_TOKEN);
+	unlink(own_path);
+	CU_ASSERT_EQUAL(remote_access_token(a, "[::1]:8080", token, &em), DB_NOTFOUND);
+	CU_ASSERT_STRING_EQUAL(token, "");
 	remote_access_free(a);
 }
 
@@ -130,7 +137,7 @@ static void test_configured_tokens(void)
 	write_token(path, "token-of-the-many");
 	snprintf(path, sizeof(path), "%s/one", dir);
 	write_token(path, "token-of-the-one1");
-	UNIT_OK(remote_access_create(&a, &c, OWN_TOKEN, &em), &em);
+	UNIT_OK(remote_access_create(&a, &c, "own_token", &em), &em);
 	assert_token(a, "x.example.org:80", "token-of-the-many");
 	assert_token(a, "db.example.org:80", "token-of-the-one1");
 	assert_token(a, "127.0.0.1:8080", "token-of-the-many"); /* what is said goes before the default */

@@ -131,6 +131,7 @@ static void submit_with(struct fixture *f, struct test_job *t, const char *sql, 
 	buf_puts(&body, "}");
 	CU_ASSERT_EQUAL_FATAL(query_request_parse(&t->request, body.data, body.len, &limits, &error), QUERY_OK);
 	buf_fini(&body);
+	t->request->role = AUTH_ADMIN;
 	t->job.request = t->request;
 	t->job.deadline_ms = clock_mono_ms() + timeout_ms;
 	t->job.done = on_done;
