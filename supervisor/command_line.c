@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "supervisor/commands.h"
 #include "supervisor/time_text.h"
 
@@ -23,6 +24,7 @@
 
 #define PORT_MAX     65535u
 #define REPLICAS_MAX (CONFIG_NODES_MAX - 1)
+#define DAYS_MAX     36500u
 
 static const char usage_text[] =
     "usage: grizzly-supervisor COMMAND --data-dir D [OPTION]...\n"
@@ -66,6 +68,11 @@ static const char usage_text[] =
     "      --json          as JSON\n"
     "  recover     when too few nodes are left for ever: show what survives and what may be missing\n"
     "      --accept-loss   start again from the best surviving node, the others are made anew\n"
+    "  token add NAME --role R    make a token and print it, once: R is read, write or admin\n"
+    "      --expires T     until T: RFC 3339, seconds since 1970, or 90d, 12h, 30m from now (never)\n"
+    "  token list      show names, roles and ends of the tokens\n"
+    "      --json          as JSON\n"
+    "  token revoke NAME          refuse that token from now on\n"
     "\n"
     "  --help, --version\n"
     "\n"
@@ -93,7 +100,9 @@ enum option_id {
 	OPT_TO_END,
 	OPT_FORCE,
 	OPT_PROGRESS,
-	OPT_OFFLINE
+	OPT_OFFLINE,
+	OPT_ROLE,
+	OPT_EXPIRES
 };
 
 struct arguments {
@@ -113,7 +122,9 @@ struct arguments {
 	bool force;
 	bool progress;
 	bool offline;
-	const char *address;
+	const char *address; /* or name: what the command is about */
+	enum auth_role role;
+	uint64_t expires_us; /* 0: never */
 };
 
 static enum exit_code usage_error(const char *why, const char *what)
@@ -154,6 +165,28 @@ static bool take_goal(struct replay_goal *goal, int id, const char *value)
 	errno = 0;
 	goal->lsn = strtoull(value, &end, 10);
 	return value[0] >= '0' && value[0] <= '9' && *end == '\0' && errno == 0 && goal->lsn > 0;
+}
+
+/* A time, or how long from now. */
+static bool parse_end(const char *text, uint64_t *out)
+{
+	static const struct {
+		const char *unit;
+		uint64_t seconds;
+	} units[] = {{"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86400}};
+	unsigned long count;
+	char *end;
+	size_t i;
+
+	errno = 0;
+	count = text[0] >= '0' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
+	for (i = 0; count > 0 && i < sizeof(units) / sizeof(units[0]); i++) {
+		if (strcmp(end, units[i].unit) != 0)
+			continue;
+		*out = clock_wall_us() + count * units[i].seconds * 1000000;
+		return errno == 0 && count <= DAYS_MAX * 86400 / units[i].seconds;
+	}
+	return time_text_parse(text, out) && *out > 0;
 }
 
 static bool take_option(struct arguments *a, int id, const char *value)
@@ -219,14 +252,17 @@ static bool take_option(struct arguments *a, int id, const char *value)
 	case OPT_READONLY:
 		a->readonly = true;
 		return true;
+	case OPT_ROLE:
+		return auth_role_parse(value, &a->role);
+	case OPT_EXPIRES:
+		return parse_end(value, &a->expires_us);
 	default:
 		a->to = value;
 		return true;
 	}
 }
 
-static enum exit_code parse(struct arguments *a, int argc, char **argv, const struct option *options,
-			    bool wants_address)
+static enum exit_code parse(struct arguments *a, int argc, char **argv, const struct option *options, const char *wants)
 {
 	int index = 0;
 	int id;
@@ -238,14 +274,14 @@ static enum exit_code parse(struct arguments *a, int argc, char **argv, const st
 		if (!take_option(a, id, optarg))
 			return usage_error("wrong value for option", options[index].name);
 	}
-	if (wants_address && optind < argc)
+	if (wants != NULL && optind < argc)
 		a->address = argv[optind++];
 	if (optind < argc)
 		return usage_error("unexpected argument", argv[optind]);
 	if (a->run.data_dir == NULL)
 		return usage_error("--data-dir is missing", NULL);
-	if (wants_address && a->address == NULL)
-		return usage_error("an address is missing, like 127.0.0.1:8084", NULL);
+	if (wants != NULL && a->address == NULL)
+		return usage_error(wants, NULL);
 	return EXIT_OK;
 }
 
@@ -385,24 +421,55 @@ static enum exit_code recover_command(const struct arguments *a)
 	return command_recover(a->run.data_dir, a->accept_loss);
 }
 
+static const struct option token_add_options[] = {COMMON_OPTIONS,
+						  {"role", required_argument, NULL, OPT_ROLE},
+						  {"expires", required_argument, NULL, OPT_EXPIRES},
+						  END_OF_OPTIONS};
+static const struct option token_list_options[] = {
+    COMMON_OPTIONS, {"json", no_argument, NULL, OPT_JSON}, END_OF_OPTIONS};
+static const struct option token_revoke_options[] = {COMMON_OPTIONS, END_OF_OPTIONS};
+
+static enum exit_code token_add_command(const struct arguments *a)
+{
+	if (a->role == AUTH_NONE)
+		return usage_error("--role is missing: read, write or admin", NULL);
+	return command_token_add(a->run.data_dir, a->address, a->role, a->expires_us);
+}
+
+static enum exit_code token_list_command(const struct arguments *a)
+{
+	return command_token_list(a->run.data_dir, a->json);
+}
+
+static enum exit_code token_revoke_command(const struct arguments *a)
+{
+	return command_token_revoke(a->run.data_dir, a->address);
+}
+
+static const char wants_address[] = "an address is missing, like 127.0.0.1:8084";
+static const char wants_name[] = "the token's name is missing";
+
 static const struct command {
 	const char *name;
 	const struct option *options;
 	enum exit_code (*run)(const struct arguments *a);
-	bool wants_address;
+	const char *wants; /* what is missing without an argument; NULL: it takes none */
 } commands[] = {
-    {"run", run_options, run_command, false},
-    {"status", status_options, status_command, false},
-    {"switchover", switchover_options, switchover_command, false},
-    {"add-replica", add_options, add_command, true},
-    {"remove-replica", remove_options, remove_command, true},
-    {"replicas", replicas_options, replicas_command, false},
-    {"backup", backup_options, backup_command, false},
-    {"restore", restore_options, restore_command, false},
-    {"stop", stop_options, stop_command, false},
-    {"events", events_options, events_command, false},
-    {"salvage", salvage_options, salvage_command, false},
-    {"recover", recover_options, recover_command, false},
+    {"run", run_options, run_command, NULL},
+    {"status", status_options, status_command, NULL},
+    {"switchover", switchover_options, switchover_command, NULL},
+    {"add-replica", add_options, add_command, wants_address},
+    {"remove-replica", remove_options, remove_command, wants_address},
+    {"replicas", replicas_options, replicas_command, NULL},
+    {"backup", backup_options, backup_command, NULL},
+    {"restore", restore_options, restore_command, NULL},
+    {"stop", stop_options, stop_command, NULL},
+    {"events", events_options, events_command, NULL},
+    {"salvage", salvage_options, salvage_command, NULL},
+    {"recover", recover_options, recover_command, NULL},
+    {"token add", token_add_options, token_add_command, wants_name},
+    {"token list", token_list_options, token_list_command, NULL},
+    {"token revoke", token_revoke_options, token_revoke_command, wants_name},
 };
 
 static bool asks_for(int argc, char **argv, const char *option)
@@ -415,11 +482,25 @@ static bool asks_for(int argc, char **argv, const char *option)
 	return false;
 }
 
+/* The command's name may be of two words: returns how many of argv it takes, 0: it is another. */
+static int command_words(const char *name, int argc, char **argv)
+{
+	const char *second = strchr(name, ' ');
+	size_t len = second != NULL ? (size_t)(second - name) : strlen(name);
+
+	if (strlen(argv[1]) != len || memcmp(argv[1], name, len) != 0)
+		return 0;
+	if (second == NULL)
+		return 1;
+	return argc > 2 && strcmp(argv[2], second + 1) == 0 ? 2 : 0;
+}
+
 int command_line(int argc, char **argv)
 {
 	struct arguments a = {0};
 	enum exit_code code;
 	size_t i;
+	int words;
 
 	if (asks_for(argc, argv, "--help")) {
 		fputs(usage_text, stdout);
@@ -432,9 +513,10 @@ int command_line(int argc, char **argv)
 	if (argc < 2)
 		return (int)usage_error("a command is missing", NULL);
 	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
-		if (strcmp(argv[1], commands[i].name) != 0)
+		words = command_words(commands[i].name, argc, argv);
+		if (words == 0)
 			continue;
-		code = parse(&a, argc - 1, argv + 1, commands[i].options, commands[i].wants_address);
+		code = parse(&a, argc - words, argv + words, commands[i].options, commands[i].wants);
 		return (int)(code == EXIT_OK ? commands[i].run(&a) : code);
 	}
 	return (int)usage_error("unknown command", argv[1]);

@@ -1,6 +1,6 @@
 /*
  * commands.h - the command line: run, status, switchover, add-replica, remove-replica, replicas, backup, restore, stop, events,
- * salvage, recover. Each returns the exit code of the program.
+ * salvage, recover, token. Each returns the exit code of the program.
  *
  * Messages for people go to stderr, results to stdout. Main thread.
  */
@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "common/archive/replay.h"
+#include "common/auth/role.h"
 #include "supervisor/datadir.h"
 #include "supervisor/timeline_show.h"
 
@@ -58,6 +59,11 @@ enum exit_code command_remove_replica(const char *data_dir, const char *address)
 enum exit_code command_replicas(const char *data_dir, bool json);
 enum exit_code command_stop(const char *data_dir);
 enum exit_code command_events(const char *data_dir, const struct timeline_view *view);
+
+/* token.c */
+enum exit_code command_token_add(const char *data_dir, const char *name, enum auth_role role, uint64_t expires_us);
+enum exit_code command_token_list(const char *data_dir, bool json);
+enum exit_code command_token_revoke(const char *data_dir, const char *name);
 
 /* salvage.c */
 enum exit_code command_salvage(const char *data_dir, bool json);
