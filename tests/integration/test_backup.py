@@ -2,6 +2,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -143,10 +144,14 @@ def only_who_has_the_token_gets_a_copy(c):
             answer.must_fail(401, "UNAUTHORIZED")
             assert b"SQLite" not in answer.body
     c.client().request("POST", "/backup", body="{}").must_fail(405, "METHOD_NOT_ALLOWED")
-    with open(os.path.join(c.data_dir, "token"), "w") as f:
+    stranger = os.path.join(c.ctx.directory, "stranger")  # who knows the ports and has a token of his own
+    os.mkdir(stranger)
+    shutil.copy(os.path.join(c.data_dir, "cluster.json"), stranger)
+    with open(os.path.join(stranger, "token"), "w") as f:
         f.write("f" * 64 + "\n")
     path = os.path.join(c.ctx.directory, "copy")
-    done = c.command("backup", "--to", path)
+    done = subprocess.run([c.supervisor_bin, "backup", "--data-dir", stranger, "--to", path], capture_output=True,
+                          text=True, env=c.environment(), timeout=60 * c.ctx.slow, check=False)
     assert done.returncode == 3 and "401" in done.stderr, (done.returncode, done.stderr)
     assert leftovers(c.ctx, "copy") == []
 

@@ -311,3 +311,29 @@ def backup_chapter_of_the_operations_page_shows_what_is_printed(ctx):
             got = normal(run_step(functions + command, c, directory))
         assert got == printed, "$ %s\nprinted:\n%s\ncame:\n%s" % (command, printed, got)
     assert os.path.exists(os.path.join(directory, "tuesday.db"))
+
+
+@scenario(start=False, timeout_s=60)
+def tokens_chapter_of_the_operations_page_shows_what_is_printed(ctx):
+    c = ctx.cluster(replicas=2)
+    directory = checkout(c)
+    c.start()
+    text = read_document(c, "docs/operations.md")
+    steps = session(text[text.index("## Tokens"):text.index("## Logs")])
+    assert len(steps) >= 4, steps
+    for command, printed in steps:
+        got = [re.sub(r"\d{4}-[\dT:.-]+Z", "TIME", re.sub(r"\b[0-9a-f]{12}\b", "ID", t))
+               for t in (printed, run_step(command, c, directory).rstrip("\n"))]
+        assert [" ".join(line.split()) for line in got[0].splitlines()] == [
+            " ".join(line.split()) for line in got[1].splitlines()], "$ %s\nprinted:\n%s\ncame:\n%s" % (command, *got)
+    with open(os.path.join(directory, "grafana.token"), encoding="utf-8") as f:
+        assert c.client().request("GET", "/metrics", token=f.read().strip()).http == 200
+
+
+@scenario(start=False)
+def tests_named_on_the_security_page_exist(ctx):
+    c = ctx.cluster()  # never started
+    named = re.findall(r"`(\w+|test_\w+\.c)/(\w+)`", read_document(c, "docs/security.md").split("## Promised")[1])
+    assert len(named) > 12, named
+    missing = sorted({"%s/%s" % n for n in named if not test_is_there(c, *n)})
+    assert not missing, "docs/security.md names tests that are not there: %s" % missing
