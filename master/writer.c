@@ -701,12 +701,11 @@ enum db_err writer_create(struct writer **out, const struct writer_options *opti
 	pthread_cond_init(&w->sealed, NULL);
 	err = store_open_writer(options->store, &w->db, em);
 	if (err == DB_OK) {
-		if (remote_fill_register(w->db) != SQLITE_OK)
-			err = errmsg_set(em, DB_NOMEM, "out of memory");
-		else
-			err = query_conn_create(&w->conn, w->db, &conn_options, em);
+		err = query_conn_create(&w->conn, w->db, &conn_options, em);
 		if (err != DB_OK)
 			sqlite3_close(w->db);
+		else if (remote_fill_register(w->db) != SQLITE_OK) /* a query_conn keeps none of the modules before */
+			err = errmsg_set(em, DB_NOMEM, "out of memory");
 	}
 	if (err != DB_OK) {
 		writer_stop(w);
