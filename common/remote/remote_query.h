@@ -106,12 +106,16 @@ struct remote_query {
 	size_t root_count;
 	bool
 	    prefer_keys; /* SQLite is told that scans by keys are best: a table of this node is small, which it does not know */
-	bool replan;              /* that was wrong: there are too many keys */
-	bool has_keyed;           /* a statement has a keyed scan: everything is kept, for there may be more passes */
-	bool may_miss;            /* in this pass: a row may not go to the client before the pass has ended */
-	bool missed;              /* this pass is a collecting one */
-	bool abort;               /* it has been ended: it would only collect what is fetched anyway */
-	bool sent;                /* the client has got a piece of the answer */
+	bool replan;    /* that was wrong: there are too many keys */
+	bool has_keyed; /* a statement has a keyed scan: everything is kept, for there may be more passes */
+	bool may_miss;  /* in this pass: a row may not go to the client before the pass has ended */
+	bool missed;    /* this pass is a collecting one */
+	bool abort;     /* it has been ended: it would only collect what is fetched anyway */
+	bool sent;      /* the client has got a piece of the answer */
+	bool
+	    has_where; /* so no LIMIT is pushed: SQLite 3.40 offers it beside terms that it does not show (t.a = t.b) */
+	bool outer_joins;         /* there may be a RIGHT or FULL JOIN, which needs every row's rowid */
+	bool number_rows;         /* rows without rowid are numbered here: SQLite asked for one */
 	bool stale;               /* a schema turned out to be old: begin anew, unless sent */
 	struct query_error error; /* of a scan; code OK: none */
 };

@@ -11,7 +11,6 @@ struct rewrite {
 	struct remote_query *q;
 	const struct federation *scan;
 	const char *sql;
-	bool outer_joins; /* there may be RIGHT or FULL ones */
 	struct query_error *error;
 	struct buf out;
 	enum query_code code;
@@ -49,8 +48,8 @@ static enum query_code find_schema(struct remote_query *q, struct remote_unit *u
 /* RIGHT and FULL JOIN remember by their rowids which rows have found another. */
 static void settle_numbered(const struct rewrite *w, struct remote_unit *unit)
 {
-	unit->numbered =
-	    unit->numbered || (w->outer_joins && unit->schema->rowid_name == NULL && !unit->schema->without_rowid);
+	unit->numbered = unit->numbered || ((w->q->outer_joins || w->q->number_rows) &&
+					    unit->schema->rowid_name == NULL && !unit->schema->without_rowid);
 }
 
 static void put_module_name(struct buf *out, const struct federated_ref *ref)
@@ -226,7 +225,8 @@ static enum query_code rewrite_text(struct rewrite *w, size_t len)
 	size_t i;
 	size_t at = scan->statements[0].verb == FEDERATED_PLAN ? scan->statements[0].body : 0;
 
-	w->outer_joins = has_word(w->sql, len, "RIGHT") || has_word(w->sql, len, "FULL");
+	w->q->has_where = w->q->has_where || has_word(w->sql, len, "WHERE");
+	w->q->outer_joins = w->q->outer_joins || has_word(w->sql, len, "RIGHT") || has_word(w->sql, len, "FULL");
 
 	for (i = 0; i < scan->query_count && w->code == QUERY_OK; i++) {
 		const struct federated_query *query = &scan->queries[i];

@@ -3,7 +3,7 @@
  *
  * xBestIndex turns what SQLite offers into a remote_plan, and idxNum is its id. It pushes every condition it can write, and
  * lets SQLite check each again: what the other node compares is at least what SQLite would find (remote_sql.h). LIMIT is
- * pushed only when all conditions are, with constants whose comparison is known to be exact.
+ * pushed only when all conditions are, with constants whose comparison is known to be exact, and none can be hidden.
  *
  * Costs are in SQLite's measure, about one for a row stepped over here: a remote row costs some for its way, a request
  * far more; a scan in a loop asks for many keys at once, so that a key costs little.
@@ -78,7 +78,7 @@ struct choice {
 	double selected; /* share of the rows that remain */
 	bool by_index;
 	bool by_key; /* at most one row */
-	bool prefer_keys, numbered;
+	bool prefer_keys, numbered, has_where, outer_joins;
 	int limit_at, offset_at; /* in info's constraints; -1: none */
 };
 
@@ -223,7 +223,7 @@ static void add_orders(struct choice *c)
 		c->shape.orders[c->shape.order_count++] = (struct remote_order){
 		    .column = info->aOrderBy[i].iColumn, .descending = info->aOrderBy[i].desc != 0};
 	info->orderByConsumed = info->nOrderBy > 0;
-	c->shape.distinct = info->nOrderBy > 0 && sqlite3_vtab_distinct(info) >= 2;
+	c->shape.distinct = info->nOrderBy > 0 && !c->outer_joins && sqlite3_vtab_distinct(info) >= 2;
 }
 
 static void add_limit(struct choice *c)
@@ -231,7 +231,8 @@ static void add_limit(struct choice *c)
 	sqlite3_index_info *info = c->info;
 	int arguments = (int)c->shape.condition_count, i;
 
-	if (c->limit_at < 0 || c->numbered || !c->exact || (info->nOrderBy > 0 && !info->orderByConsumed))
+	if (c->limit_at < 0 || c->numbered || c->has_where || !c->exact ||
+	    (info->nOrderBy > 0 && !info->orderByConsumed))
 		return;
 	for (i = 0; i < info->nConstraint; i++)
 		if (info->aConstraintUsage[i].argvIndex > 0)
@@ -348,6 +349,8 @@ static int table_best_index(sqlite3_vtab *base, sqlite3_index_info *info)
 			   .selected = 1,
 			   .prefer_keys = unit->query->prefer_keys,
 			   .numbered = unit->numbered,
+			   .has_where = unit->query->has_where,
+			   .outer_joins = unit->query->outer_joins,
 			   .limit_at = -1,
 			   .offset_at = -1};
 	struct remote_plan *plan;
@@ -657,6 +660,8 @@ static int cursor_rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *rowid)
 		*rowid = values[at].integer;
 		return SQLITE_OK;
 	}
+	if (!q->number_rows) /* OR over several conditions, say: begin again, and number them */
+		q->stale = q->number_rows = true;
 	query_error_set(&error, QUERY_SQL_ERROR, "%s: its rows have no rowid", c->plan->unit->name);
 	return step_result(base, remote_query_fail(q, &error));
 }
