@@ -14,10 +14,6 @@
 
 #include "node/front_request.h"
 
-/* How often a request has been passed on between nodes because of the tables it names; beyond the limit it is refused. */
-#define HOPS_HEADER "Grizzly-Hops"
-#define HOPS_MAX    4u
-
 /* req->federated is set. Takes the request. */
 void federate_start(struct front_request *req);
 /* Now and then: gives up what no client is there for any more. */

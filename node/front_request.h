@@ -12,20 +12,13 @@
 #include "common/query/admin_sql.h"
 #include "common/query/exec.h"
 #include "common/query/federated_request.h"
+#include "common/remote/between_nodes.h"
 #include "node/frontend.h"
 
 /* Says that a node has forwarded the request already: it is not forwarded twice. */
 #define FORWARDED_HEADER "Grizzly-Forwarded"
 /* With it: how much of the request's time is left. */
 #define FORWARDED_TIMEOUT_HEADER "Grizzly-Timeout-Ms"
-
-/*
- * The most that a request may do, for a node that sends it on: "read", "write", "admin". It is obeyed from anybody,
- * for it only ever takes from what the token allows. A request is forwarded within the cluster with the client's own
- * token, so that the master checks it as the first node did; to a node named in SQL it goes with a token of this
- * node's, and this header is what keeps the client's role.
- */
-#define ROLE_MAX_HEADER "Grizzly-Role-Max"
 
 /* Asks a node for what it knows of a write by itself, whatever its role. */
 #define LOCAL_HEADER "Grizzly-Local"

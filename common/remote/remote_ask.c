@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "common/base/clock.h"
+#include "common/remote/between_nodes.h"
 
 #define TRIES_MAX      4u
 #define CANCEL_LOOK_US 20000
@@ -182,7 +183,8 @@ static enum db_err start_fetch(struct remote_ask *ask, const char *token, struct
 	struct remote_asker *a = ask->asker;
 	uint64_t now_ms = clock_mono_ms(), left_ms = a->deadline_ms > now_ms ? a->deadline_ms - now_ms : 0;
 	char hops[64];
-	const char *const headers[] = {"Content-Type: application/json", ROWS_ACCEPT_HEADER, hops, NULL};
+	const char *const headers[] = {"Content-Type: application/json", ROWS_ACCEPT_HEADER, hops,
+				       ROLE_MAX_HEADER ": read", NULL};
 	struct remote_request request = {.address = ask->address,
 					 .path = "/query",
 					 .token = token,
@@ -197,7 +199,7 @@ static enum db_err start_fetch(struct remote_ask *ask, const char *token, struct
 
 	left_ms -= left_ms / 10 < MARGIN_MS_MAX ? left_ms / 10 : MARGIN_MS_MAX;
 	put_body(&body, ask, left_ms > 0 ? left_ms : 1);
-	snprintf(hops, sizeof(hops), "Grizzly-Hops: %u", a->hops + 1);
+	snprintf(hops, sizeof(hops), HOPS_HEADER ": %u", a->hops + 1);
 	request.body = body.data;
 	request.body_len = body.len;
 	if (body.failed)

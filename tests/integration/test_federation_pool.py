@@ -92,6 +92,8 @@ def node_that_fails_is_not_hammered(ctx):
     looks = 1
     while 50 * (2 ** looks - 1) <= took_ms:  # how often the pauses allow to look in that time
         looks += 1
+    # On a busy machine a look's own time may be over before its answer came: the next one looks in its place.
+    looks += sum("did not answer in time" in answer.message for answer in answers)
     assert len(fake.requests) <= looks + 1, (len(fake.requests), looks, took_ms)
     listed = remote_of(a, fake.address)
     assert listed["failing_ms"] > 0 and fake.address in listed["last_error"], listed

@@ -202,7 +202,9 @@ def federated_requests_keep_the_role(ctx):
     for where in (address, own):
         for node in (None, "node1", "node2"):
             assert ask(a, reader, "SELECT a FROM %s@t" % where, node).rows == [[1]]
-            for sql in ("INSERT INTO %s@t VALUES (2)", "DELETE FROM %s@t", "UPDATE %s@t SET a = 2",
+            assert ask(a, reader, "SELECT r.a FROM %s@t AS r JOIN t ON t.a = r.a" % where, node).rows == [[1]]
+            for sql in ("INSERT INTO t SELECT * FROM %s@t",
+                        "INSERT INTO %s@t VALUES (2)", "DELETE FROM %s@t", "UPDATE %s@t SET a = 2",
                         "WITH c AS (SELECT 2) INSERT INTO %s@t SELECT * FROM c", "SELECT 1; DELETE FROM %s@t"):
                 answer = ask(a, reader, sql % where, node)
                 assert not answer.ok and answer.http in (400, 403), (sql, answer.text)
