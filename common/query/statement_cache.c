@@ -2,7 +2,9 @@
  * statement_cache.c - see statement_cache.h. A hash table of scripts (one per SQL text) with a list by last use.
  *
  * Invariants: (1) the script of the current walk is pinned: it is never dropped before script_walk_end(); (2) statements
- * counts those of all scripts in the table; (3) a script that is not in the table is owned by its walk.
+ * counts those of all scripts in the table; (3) a script that is not in the table is owned by its walk; (4) an EXPLAIN is
+ * not kept beyond its walk: SQLite lists it without looking whether the schema has changed, and names in the list
+ * point into the old one.
  */
 #include "common/query/statement_cache.h"
 
@@ -20,6 +22,7 @@ struct script {
 	struct script *chain;         /* next in the same bucket */
 	uint64_t hash;
 	bool cached;      /* in the table */
+	bool explains;    /* one of statements[] is an EXPLAIN */
 	size_t kept;      /* of statements[] */
 	const char *rest; /* text behind the kept statements */
 	struct statement statements[SCRIPT_STATEMENTS_KEPT];
@@ -208,8 +211,8 @@ static int examine(struct statement_cache *c, struct statement *s, const char *s
 	return SQLITE_OK;
 }
 
-/* Some errors of sqlite3_prepare() come from a schema that is out of date, and SQLite looks for that itself only where a
- * name was not found ("table t has 2 columns but 1 values were supplied" it takes for granted). Running any statement
+/* Some errors of sqlite3_prepare(), and any EXPLAIN, may come from a schema that is out of date, and SQLite looks for that
+ * itself only where a name was not found ("table t has 2 columns but 1 values were supplied" it takes for granted). Running any statement
  * makes it compare the schema cookie and forget an old schema. */
 static void forget_old_schema(struct statement_cache *c)
 {
@@ -239,7 +242,8 @@ static int prepare(struct script_walk *w, struct statement *s, const char **next
 	authorizer_enter(c->authorizer, AUTHORIZER_PREPARE);
 	/* The length includes the NUL, which spares SQLite a copy. */
 	rc = sqlite3_prepare_v3(c->db, sql, (int)(end - sql) + 1, flags, &s->stmt, &tail);
-	if (rc == SQLITE_ERROR) {
+	if (rc == SQLITE_ERROR || (rc == SQLITE_OK && sqlite3_stmt_isexplain(s->stmt) != 0)) {
+		sqlite3_finalize(s->stmt);
 		forget_old_schema(c);
 		rc = sqlite3_prepare_v3(c->db, sql, (int)(end - sql) + 1, flags, &s->stmt, &tail);
 	}
@@ -265,6 +269,7 @@ static int prepare_kept(struct script_walk *w)
 	w->next = script->rest;
 	if (rc != SQLITE_OK)
 		return rc;
+	script->explains = script->explains || sqlite3_stmt_isexplain(script->statements[script->kept].stmt) != 0;
 	script->kept++;
 	w->cache->statements++;
 	return SQLITE_OK;
@@ -306,8 +311,8 @@ void script_walk_end(struct script_walk *w)
 	statement_fini(&w->passing);
 	if (!w->script->cached)
 		script_free(w->script); /* (3) */
-	else if (w->script->kept == 0)
-		drop(c, w->script); /* nothing of it could be prepared */
+	else if (w->script->kept == 0 || w->script->explains)
+		drop(c, w->script); /* nothing of it could be prepared, or (4) */
 	w->script = NULL;
 	while (c->statements > c->statements_max)
 		drop(c, c->oldest);

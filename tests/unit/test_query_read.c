@@ -224,6 +224,34 @@ static void test_a_changed_schema_changes_the_cached_columns(void)
 	fixture_fini(&b);
 }
 
+static void test_plans_are_those_of_the_present_schema(void)
+{
+	static const char plan[] = "{\"sql\":\"EXPLAIN QUERY PLAN SELECT a FROM t WHERE a = 1\"}";
+	static const char head[] = "{\"status\":\"ok\",\"columns\":[\"id\",\"parent\",\"notused\",\"detail\"],"
+				   "\"types\":[\"\",\"\",\"\",\"\"],";
+	struct query_fixture b;
+	char expected[300];
+	int i;
+
+	fixture_init(&b);
+	fixture_write_ok(&b, "CREATE TABLE t(a)");
+	for (i = 0; i < 2; i++) {
+		snprintf(expected, sizeof(expected), "%s\"rows\":[[2,0,0,\"SCAN t\"]]", head);
+		fixture_read_is(&b, plan, expected);
+		CU_ASSERT_EQUAL(fixture_read(&b, "{\"sql\":\"EXPLAIN DELETE FROM t\"}"), QUERY_ANSWERED);
+		fixture_write_ok(&b, "CREATE INDEX i ON t(a)");
+		/* The old schema goes, and with it what a list made of it would name. */
+		CU_ASSERT_EQUAL(fixture_read(&b, "{\"sql\":\"SELECT * FROM t\"}"), QUERY_ANSWERED);
+		CU_ASSERT_EQUAL(fixture_read(&b, "{\"sql\":\"EXPLAIN DELETE FROM t\"}"), QUERY_ANSWERED);
+		fixture_write_ok(&b, "DROP INDEX i; CREATE INDEX j ON t(a)");
+		snprintf(expected, sizeof(expected), "%s\"rows\":[[2,0,0,\"SEARCH t USING COVERING INDEX j (a=?)\"]]",
+			 head);
+		fixture_read_is(&b, plan, expected);
+		fixture_write_ok(&b, "DROP INDEX j");
+	}
+	fixture_fini(&b);
+}
+
 static void test_a_table_made_anew_with_other_columns_is_seen_at_once(void)
 {
 	struct query_fixture b;
@@ -541,6 +569,7 @@ int main(void)
 	    {"SQL errors pass through and name the statement", test_sql_errors_pass_through_and_name_the_statement},
 	    {"EXPLAIN and PRAGMAs that read are reads", test_explain_and_pragmas_that_read_are_reads},
 	    {"a changed schema changes the cached columns", test_a_changed_schema_changes_the_cached_columns},
+	    {"plans are those of the present schema", test_plans_are_those_of_the_present_schema},
 	    {"a table made anew with other columns is seen at once",
 	     test_a_table_made_anew_with_other_columns_is_seen_at_once},
 	    {"many texts and long scripts pass through the cache",
