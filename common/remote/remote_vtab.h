@@ -14,4 +14,7 @@ int remote_vtab_register(struct remote_query *q);
 /* No statement that names one of them is prepared any more. */
 void remote_vtab_unregister(struct remote_query *q);
 
+/* xBestIndex of a unit's table: makes SQLite's offer a remote_plan. In remote_choose.c. */
+int remote_choose(struct remote_unit *unit, sqlite3_index_info *info);
+
 #endif
