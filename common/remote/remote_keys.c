@@ -2,10 +2,7 @@
  * remote_keys.c - see remote_query.h: scans in a loop, and the keys they look for.
  *
  * Keys are told apart by the bytes of their values. A key's rows are a list in the order the other node gave them. When the
- * keys are too many, the table is fetched instead ("whole"): with the conditions whose value is the same in all keys so
- * far; a key that differs there ends that, and it is fetched again without. Its rows are found by the hash of what the
- * conditions with = compare; SQLite then compares exactly. Equal values have an equal hash whatever their type
- * (1 = 1.0) and collation; a value for which that cannot be promised is looked for in all rows.
+ * keys are too many, the table is fetched instead (remote_whole.c).
  */
 #include "common/remote/remote_query.h"
 
@@ -20,282 +17,6 @@
 #define KEYS_FEW_QUERY   500  /* the same of a subquery or view */
 #define ROUNDS_MAX       8    /* of collecting: a recursive query finds its keys one level at a time */
 #define STRANGE_MAX      1000 /* keys that no collecting pass has seen */
-
-/* ---- hashing */
-
-/* So that an integer and a real that are equal have the same. */
-static uint64_t hash_real(double v)
-{
-	int64_t i;
-
-	if (v >= -9223372036854775808.0 && v < 9223372036854775808.0) {
-		i = (int64_t)v;
-		if ((double)i == v)
-			return XXH3_64bits_withSeed(&i, sizeof(i), QUERY_INTEGER);
-	}
-	return XXH3_64bits_withSeed(&v, sizeof(v), QUERY_REAL);
-}
-
-/* NOCASE compares up to a NUL, then lengths. */
-static uint64_t hash_nocase(const char *bytes, size_t len)
-{
-	uint64_t hash = len;
-	char folded[64];
-	size_t i = 0, n;
-
-	do {
-		for (n = 0; n < sizeof(folded) && i < len && bytes[i] != '\0'; n++, i++)
-			folded[n] = bytes[i] >= 'A' && bytes[i] <= 'Z' ? (char)(bytes[i] + 32) : bytes[i];
-		hash = XXH3_64bits_withSeed(folded, n, hash);
-	} while (n == sizeof(folded));
-	return hash;
-}
-
-static uint64_t hash_value(const struct query_value *v, const char *collation)
-{
-	size_t len;
-
-	switch (v->type) {
-	case QUERY_INTEGER:
-		return XXH3_64bits_withSeed(&v->integer, sizeof(v->integer), QUERY_INTEGER);
-	case QUERY_REAL:
-		return hash_real(v->real);
-	case QUERY_TEXT:
-		len = v->data.len;
-		if (collation[0] == 'N')
-			return hash_nocase(v->data.bytes, len);
-		while (collation[0] == 'R' && len > 0 && v->data.bytes[len - 1] == ' ')
-			len--;
-		return XXH3_64bits_withSeed(v->data.bytes, len, QUERY_TEXT);
-	case QUERY_BLOB:
-		return XXH3_64bits_withSeed(v->data.bytes, v->data.len, QUERY_BLOB);
-	case QUERY_NULL:
-		break;
-	}
-	return 0;
-}
-
-static bool is_hashed(const struct remote_condition *c)
-{
-	return c->op == SQLITE_INDEX_CONSTRAINT_EQ && !c->is_in;
-}
-
-static const char *collation_of(const struct remote_plan *plan, const struct remote_condition *c)
-{
-	if (c->collation != NULL)
-		return c->collation;
-	return c->column >= 0 ? plan->shape.schema->columns[c->column].collation : "BINARY";
-}
-
-static uint32_t mix(uint64_t hash, uint64_t with)
-{
-	hash = (hash ^ with) * 0x9E3779B97F4A7C15u;
-	return (uint32_t)(hash >> 32);
-}
-
-/* Of a key. False: its rows cannot be found by hash. */
-static bool hash_key(const struct remote_plan *plan, const struct remote_argument *arguments, uint32_t *hash)
-{
-	size_t i;
-
-	*hash = 0;
-	for (i = 0; i < plan->shape.condition_count; i++) {
-		const struct remote_condition *c = &plan->shape.conditions[i];
-
-		if (!is_hashed(c))
-			continue;
-		if (arguments[i].skip)
-			return false;
-		*hash = mix(*hash, hash_value(&arguments[i].value, collation_of(plan, c)));
-	}
-	return true;
-}
-
-static bool looks_numeric(const struct query_value *v)
-{
-	size_t i = 0;
-
-	while (i < v->data.len && strchr(" \t\n\v\f\r+-.", v->data.bytes[i]) != NULL && v->data.bytes[i] != '\0')
-		i++;
-	return i < v->data.len && v->data.bytes[i] >= '0' && v->data.bytes[i] <= '9';
-}
-
-/* Of a row. False: a text that would be compared as a number stands where texts are none. */
-static bool hash_row(const struct remote_plan *plan, const struct query_value *values, uint32_t *hash)
-{
-	size_t i;
-
-	*hash = 0;
-	for (i = 0; i < plan->shape.condition_count; i++) {
-		const struct remote_condition *c = &plan->shape.conditions[i];
-		size_t column = c->column >= 0 ? (size_t)c->column : plan->shape.schema->column_count;
-		const struct query_value *v;
-
-		if (!is_hashed(c))
-			continue;
-		v = &values[plan->position[column]];
-		if (v->type == QUERY_TEXT && c->column >= 0 &&
-		    plan->shape.schema->columns[c->column].affinity == REMOTE_NUMERIC && looks_numeric(v))
-			return false;
-		*hash = mix(*hash, hash_value(v, collation_of(plan, c)));
-	}
-	return true;
-}
-
-static bool has_hashed(const struct remote_plan *plan)
-{
-	size_t i;
-
-	for (i = 0; i < plan->shape.condition_count; i++)
-		if (is_hashed(&plan->shape.conditions[i]))
-			return true;
-	return false;
-}
-
-/* ---- the whole table */
-
-static enum query_code build_index(struct remote_plan *plan)
-{
-	struct row_store *store = plan->whole->store;
-	struct row_walk walk = {0};
-	struct query_value *values;
-	struct stored_row *row;
-	bool ok = has_hashed(plan);
-
-	values = calloc(plan->shape.column_count, sizeof(*values));
-	if (values == NULL)
-		return remote_query_no_memory(plan->query);
-	while (ok && (row = row_store_next(store, &walk)) != NULL) {
-		row_store_values(store, row, values);
-		ok = hash_row(plan, values, &row->hash);
-	}
-	free(values);
-	if (ok && row_index_create(&plan->index, store) != DB_OK)
-		return remote_query_no_memory(plan->query);
-	return QUERY_OK;
-}
-
-static void values_of(const struct remote_plan *plan, const struct remote_key *key, struct query_value *values)
-{
-	row_store_values(plan->key_values, key->values, values);
-}
-
-/* The conditions that all keys so far have in common: *fixed. The others are skipped. */
-static enum query_code find_fixed(struct remote_plan *plan)
-{
-	size_t count = plan->shape.condition_count, i, k;
-	struct query_value *first = calloc(count, sizeof(*first)), *other = calloc(count, sizeof(*other));
-	struct buf a = {0}, b = {0};
-
-	free(plan->fixed);
-	plan->fixed = calloc(count, sizeof(*plan->fixed));
-	if (first == NULL || other == NULL || plan->fixed == NULL) {
-		free(first);
-		free(other);
-		return remote_query_no_memory(plan->query);
-	}
-	for (i = 0; i < count; i++)
-		plan->fixed[i].skip = !remote_condition_is_unary(&plan->shape.conditions[i]) &&
-				      (plan->shape.conditions[i].is_in || plan->whole != NULL || plan->key_count < 2);
-	if (plan->key_count > 0)
-		values_of(plan, &plan->keys[0], first);
-	for (k = 1; k < plan->key_count; k++) {
-		values_of(plan, &plan->keys[k], other);
-		for (i = 0; i < count; i++) {
-			struct remote_argument x = {.value = first[i]}, y = {.value = other[i]};
-
-			if (plan->fixed[i].skip)
-				continue;
-			buf_clear(&a);
-			buf_clear(&b);
-			remote_arguments_put(&a, &x, 1);
-			remote_arguments_put(&b, &y, 1);
-			plan->fixed[i].skip = a.failed || a.len != b.len || memcmp(a.data, b.data, a.len) != 0;
-		}
-	}
-	for (i = 0; i < count; i++)
-		if (!plan->fixed[i].skip)
-			plan->fixed[i].value = first[i]; /* its bytes are in key_values */
-	for (i = 0; i < count; i++)
-		if (!plan->fixed[i].skip && !remote_condition_is_unary(&plan->shape.conditions[i]) &&
-		    !remote_condition_may_push(&plan->shape, &plan->shape.conditions[i], &plan->fixed[i].value))
-			plan->fixed[i].skip = true;
-	free(first);
-	free(other);
-	buf_fini(&a);
-	buf_fini(&b);
-	return QUERY_OK;
-}
-
-/* Whether whole has the rows of this key. */
-static bool whole_has(const struct remote_plan *plan, const struct remote_argument *arguments)
-{
-	struct buf a = {0}, b = {0};
-	bool same = true;
-	size_t i;
-
-	for (i = 0; i < plan->shape.condition_count && same; i++) {
-		if (plan->fixed[i].skip || remote_condition_is_unary(&plan->shape.conditions[i]))
-			continue;
-		buf_clear(&a);
-		buf_clear(&b);
-		remote_arguments_put(&a, &plan->fixed[i], 1);
-		remote_arguments_put(&b, &arguments[i], 1);
-		same = !a.failed && !b.failed && a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
-	}
-	buf_fini(&a);
-	buf_fini(&b);
-	return same;
-}
-
-static enum query_code start_whole(struct remote_plan *plan)
-{
-	struct remote_result *before = plan->whole;
-	enum query_code code = find_fixed(plan);
-
-	if (code != QUERY_OK)
-		return code;
-	plan->whole = remote_result_start(plan, plan->fixed, UINT64_MAX, true);
-	if (plan->whole == NULL) {
-		plan->whole = before;
-		return plan->query->error.code;
-	}
-	if (before != NULL) { /* rows of it may still be looked at */
-		before->next = plan->results;
-		plan->results = before;
-	}
-	row_index_free(plan->index);
-	plan->index = NULL;
-	return QUERY_OK;
-}
-
-static enum query_code finish_whole(struct remote_plan *plan)
-{
-	enum query_code code = remote_result_load(plan->whole);
-
-	if (code == QUERY_OK)
-		code = build_index(plan);
-	plan->want_whole = false;
-	return code;
-}
-
-static enum query_code find_in_whole(struct remote_cursor *c, struct remote_plan *plan,
-				     const struct remote_argument *arguments)
-{
-	uint32_t hash;
-
-	c->store = plan->whole->store;
-	if (plan->index != NULL && hash_key(plan, arguments, &hash)) {
-		c->source = SOURCE_INDEX;
-		c->row = row_index_find(plan->index, hash);
-		c->eof = c->row == NULL;
-		return QUERY_OK;
-	}
-	c->source = SOURCE_STORE;
-	c->result = plan->whole;
-	memset(&c->walk, 0, sizeof(c->walk));
-	return remote_cursor_next(c);
-}
 
 /* ---- keys */
 
@@ -390,7 +111,7 @@ bool remote_plan_is_indexed(const struct remote_plan *plan)
 	for (i = 0; i < shape->condition_count; i++) {
 		const struct remote_condition *c = &shape->conditions[i];
 
-		if (is_hashed(c) && c->collation == NULL &&
+		if (remote_condition_is_hashed(c) && c->collation == NULL &&
 		    (c->column < 0 || shape->schema->columns[c->column].indexed))
 			return true;
 	}
@@ -403,7 +124,7 @@ static bool are_too_many(const struct remote_plan *plan)
 	const struct remote_schema *schema = plan->shape.schema;
 	uint64_t rows = atomic_load(&schema->rows), few = KEYS_FEW, share = rows == UINT64_MAX ? 0 : rows / 5;
 
-	if (!has_hashed(plan))
+	if (!remote_plan_has_hashed(plan))
 		return false; /* every key would have to look at every row */
 	if (schema->rowid_name == NULL && !schema->without_rowid)
 		return plan->key_count > KEYS_FEW_QUERY;
@@ -436,7 +157,7 @@ static enum query_code start_request(struct remote_plan *plan, struct key_reques
 	enum query_code code = QUERY_OK;
 
 	for (i = 0; keys != NULL && values != NULL && i < r->count; i++) {
-		values_of(plan, &plan->keys[r->first + i], values + i * conditions);
+		remote_key_get(plan, &plan->keys[r->first + i], values + i * conditions);
 		keys[i].values = values + i * conditions;
 	}
 	if (keys != NULL && values != NULL)
@@ -572,14 +293,14 @@ enum query_code remote_query_fetch_keys(struct remote_query *q)
 		    (q->plans[i]->asked < q->plans[i]->key_count && are_too_many(q->plans[i]))) {
 			q->plans[i]->want_whole = true;
 			q->plans[i]->asked = q->plans[i]->key_count;
-			code = start_whole(q->plans[i]);
+			code = remote_whole_start(q->plans[i]);
 		}
 	for (i = 0; i < q->plan_count && code == QUERY_OK; i++)
 		if (q->plans[i]->asked < q->plans[i]->key_count)
 			code = fetch_keys(q->plans[i]);
 	for (i = 0; i < q->plan_count && code == QUERY_OK; i++)
 		if (q->plans[i]->want_whole)
-			code = finish_whole(q->plans[i]);
+			code = remote_whole_finish(q->plans[i]);
 	return code;
 }
 
@@ -628,8 +349,8 @@ enum query_code remote_keys_filter(struct remote_cursor *c, struct remote_plan *
 	c->source = SOURCE_NONE;
 	c->eof = true;
 	if (plan->whole != NULL && plan->whole->ask == NULL && !plan->want_whole) {
-		if (whole_has(plan, arguments))
-			return find_in_whole(c, plan, arguments);
+		if (remote_whole_has(plan, arguments))
+			return remote_whole_find(c, plan, arguments);
 		plan->want_whole = true; /* without what was fixed */
 	}
 	if (!plan->want_whole && is_pushable(plan, arguments)) {
@@ -647,10 +368,10 @@ enum query_code remote_keys_filter(struct remote_cursor *c, struct remote_plan *
 		plan->want_whole = true;
 	}
 	if (q->sent) {
-		code = start_whole(plan);
+		code = remote_whole_start(plan);
 		if (code == QUERY_OK)
-			code = finish_whole(plan);
-		return code == QUERY_OK ? find_in_whole(c, plan, arguments) : code;
+			code = remote_whole_finish(plan);
+		return code == QUERY_OK ? remote_whole_find(c, plan, arguments) : code;
 	}
 	q->missed = true;
 	q->abort = plan->want_whole;

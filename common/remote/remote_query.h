@@ -192,4 +192,21 @@ void remote_keys_fini(struct remote_plan *plan);
 /* Whether a request by keys would make the other node look through its whole table. */
 bool remote_plan_is_indexed(const struct remote_plan *plan);
 
+/* ---- remote_whole.c */
+
+/* Whether rows can be found by the hash of what it compares. */
+bool remote_condition_is_hashed(const struct remote_condition *c);
+bool remote_plan_has_hashed(const struct remote_plan *plan);
+/* The values of a key, one for each condition. */
+void remote_key_get(const struct remote_plan *plan, const struct remote_key *key, struct query_value *values);
+/* Asks for the table. */
+enum query_code remote_whole_start(struct remote_plan *plan);
+/* Reads it, and makes the index. */
+enum query_code remote_whole_finish(struct remote_plan *plan);
+/* Whether it has the rows of this key. */
+bool remote_whole_has(const struct remote_plan *plan, const struct remote_argument *arguments);
+/* Sets the cursor on them. */
+enum query_code remote_whole_find(struct remote_cursor *c, struct remote_plan *plan,
+				  const struct remote_argument *arguments);
+
 #endif
