@@ -30,7 +30,7 @@ struct choice {
 	double selected; /* share of the rows that remain */
 	bool by_index;
 	bool by_key; /* at most one row */
-	bool prefer_keys, numbered, has_where, outer_joins;
+	bool prefer_keys, numbered, has_where, outer_joins, left_joins;
 	int limit_at, offset_at; /* in info's constraints; -1: none */
 };
 
@@ -115,14 +115,31 @@ static void weigh(struct choice *c, const struct remote_condition *condition, co
 	c->by_index = c->by_index || indexed;
 }
 
+/*
+ * What must not be pushed, for it would find too little. LIKE and GLOB of an outer join's ON clause: SQLite 3.40 offers them for
+ * the left table, too. An upper bound for texts, unless it is a constant: one of a numeric column makes numbers of the
+ * texts, which are then below any text.
+ */
+static bool is_misleading(const struct choice *c, int i, const struct remote_column *column)
+{
+	unsigned char op = c->info->aConstraint[i].op;
+
+	if (op == SQLITE_INDEX_CONSTRAINT_LIKE || op == SQLITE_INDEX_CONSTRAINT_GLOB)
+		return c->outer_joins || c->left_joins;
+	if (op != SQLITE_INDEX_CONSTRAINT_LT && op != SQLITE_INDEX_CONSTRAINT_LE)
+		return false;
+	return column != NULL && column->affinity != REMOTE_NUMERIC && !is_exact(c, i, column);
+}
+
 static void add_condition(struct choice *c, int i)
 {
 	const struct sqlite3_index_constraint *from = &c->info->aConstraint[i];
 	const struct remote_column *column = from->iColumn >= 0 ? &c->schema->columns[from->iColumn] : NULL;
 	struct remote_condition *condition = &c->shape.conditions[c->shape.condition_count];
 
-	if (c->numbered || !from->usable || !is_supported(from->op) || from->iColumn >= (int)c->schema->column_count ||
-	    (column == NULL && c->schema->rowid_name == NULL) || (column != NULL && column->affinity == REMOTE_NONE) ||
+	if (c->numbered || is_misleading(c, i, column) || !from->usable || !is_supported(from->op) ||
+	    from->iColumn >= (int)c->schema->column_count || (column == NULL && c->schema->rowid_name == NULL) ||
+	    (column != NULL && column->affinity == REMOTE_NONE) ||
 	    !find_collation(c, i, column, &condition->collation)) {
 		c->exact = false;
 		return;
@@ -302,6 +319,7 @@ int remote_choose(struct remote_unit *unit, sqlite3_index_info *info)
 			   .numbered = unit->numbered,
 			   .has_where = unit->query->has_where,
 			   .outer_joins = unit->query->outer_joins,
+			   .left_joins = unit->query->left_joins,
 			   .limit_at = -1,
 			   .offset_at = -1};
 	struct remote_plan *plan;

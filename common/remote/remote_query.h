@@ -115,6 +115,7 @@ struct remote_query {
 	bool
 	    has_where; /* so no LIMIT is pushed: SQLite 3.40 offers it beside terms that it does not show (t.a = t.b) */
 	bool outer_joins;         /* there may be a RIGHT or FULL JOIN, which needs every row's rowid */
+	bool left_joins;          /* there may be a LEFT JOIN */
 	bool number_rows;         /* rows without rowid are numbered here: SQLite asked for one */
 	bool stale;               /* a schema turned out to be old: begin anew, unless sent */
 	struct query_error error; /* of a scan; code OK: none */

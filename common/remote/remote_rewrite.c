@@ -225,6 +225,7 @@ static enum query_code rewrite_text(struct rewrite *w, size_t len)
 	size_t i;
 	size_t at = scan->statements[0].verb == FEDERATED_PLAN ? scan->statements[0].body : 0;
 
+	w->q->left_joins = w->q->left_joins || has_word(w->sql, len, "LEFT");
 	w->q->has_where = w->q->has_where || has_word(w->sql, len, "WHERE");
 	w->q->outer_joins = w->q->outer_joins || has_word(w->sql, len, "RIGHT") || has_word(w->sql, len, "FULL");
 

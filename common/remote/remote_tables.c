@@ -393,7 +393,8 @@ static enum query_outcome run_whole(struct remote_query *q, const struct remote_
 	for (i = 0; again && i < BEGINNINGS_MAX; i++) {
 		r = *fresh;
 		q->budget = (struct row_budget){MEMORY_MAX, DISK_MAX, env->tables->dir};
-		q->stale = q->has_keyed = q->prefer_keys = q->replan = q->has_where = q->outer_joins = false;
+		q->stale = q->has_keyed = q->prefer_keys = q->replan = q->has_where = q->outer_joins = q->left_joins =
+		    false;
 		q->root_count = 0;
 		q->error.code = QUERY_OK;
 		outcome = begin(q, &r, fr, limits, sink, started_us, &again);
