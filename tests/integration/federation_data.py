@@ -170,9 +170,10 @@ def generated():
 
 
 def big():
-    ids = [-9223372036854775808, -9223372036854775807, -9007199254740993, -1, 0, 1, 9007199254740992, 9007199254740993,
+    # Not the smallest id of all: SQLite does not find it by the REAL that equals it where it looks for rowids.
+    ids = [-9223372036854775807, -9007199254740993, -1, 0, 1, 9007199254740992, 9007199254740993,
            4611686018427387904, 9223372036854775806, 9223372036854775807]
-    rows = [[str(v), str(-v) if v > -9223372036854775808 else "NULL", repr(float(v))] for v in ids]
+    rows = [[str(v), str(-v) if v else "-9223372036854775808", repr(float(v))] for v in ids]
     return Table("big", 1, "CREATE TABLE big(id INTEGER PRIMARY KEY, u BIGINT UNIQUE, approx REAL)",
                  [("id", "wild"), ("u", "wild"), ("approx", "wild", True)], rows, ["id"])
 
@@ -208,11 +209,10 @@ def tables():
               [], ["id"]),
         Table("empty_c", 2, "CREATE TABLE empty_c(id INTEGER, k, v TEXT)",
               [("id", "int"), ("k", "int"), ("v", "text")], [], []),
-        # A column of a view that is an expression has no affinity in its own place and BLOB's elsewhere: it is read here,
-        # and not compared (docs/federation.md).
-        Table("v_orders", 1, "CREATE VIEW v_orders AS SELECT id, person, item, qty, amount, amount * 2 AS twice "
-              "FROM orders WHERE qty > 0",
-              [("id", "key"), ("person", "int"), ("item", "text"), ("qty", "int"), ("amount", "num")], [], ["id"]),
+        Table("v_orders", 1, "CREATE VIEW v_orders AS SELECT id, person, item, qty + 0 AS qty, amount * 2 AS twice, "
+              "CAST(qty AS TEXT) AS words FROM orders WHERE qty > 0",
+              [("id", "key"), ("person", "int"), ("item", "text"), ("qty", "int"), ("twice", "num"), ("words", "wild")],
+              [], ["id"]),
         Table("ids", 2, "CREATE TABLE ids(v INTEGER)", [("v", "int")],
               [[str(v)] for v in (1, 2, 3, 3, 5, 8, 13, 21, 34)], []),
         Table("words", 1, "CREATE TABLE words(w)", [("w", "wild", True)],

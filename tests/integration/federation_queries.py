@@ -331,7 +331,7 @@ FAILING = [
     "SELECT o.nonsense FROM {people} p JOIN {orders} o ON o.person = p.id",
     "SELECT id FROM {people} p JOIN {orders} o ON o.person = p.id",
     "SELECT p.id FROM {people} p JOIN {orders} o ON o.person = p.id JOIN",
-    "SELECT p.id, abs(b.id) FROM {people} p, {big} b",
+    "SELECT p.id, abs(b.u) FROM {people} p, {big} b",
     "SELECT sum(b.id) FROM {big} b, {people} p WHERE b.id > 9223372036854775800",
     "SELECT p.id, nosuch(o.id) FROM {people} p JOIN {orders} o ON o.person = p.id",
     "SELECT p.id FROM {people} p JOIN {orders} o USING (nonsense)",

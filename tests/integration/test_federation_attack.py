@@ -87,8 +87,8 @@ def answers_that_are_broken_http(ctx):
             (ok + b"Content-Encoding: gzip\nContent-Length: %d" % len(good), b"\x1f\x8b" + good[2:], refused),
             (b"HTTP/1.1 204 None\nContent-Type: application/json", b"", refused),
             (b"HTTP/1.1 304 Same\nContent-Type: application/json", b"", refused),
-            (b"HTTP/1.1 301 There\nContent-Type: application/json\nLocation: http://127.0.0.1:1/\nContent-Length: 0", b"",
-             refused),
+            (b"HTTP/1.1 301 There\nContent-Type: application/json\nLocation: http://127.0.0.1:1/\nContent-Length: 0",
+             b"", refused),
             (b"HTTP/9.9 200 OK\nContent-Type: application/json\nContent-Length: %d" % len(good), good, either),
             (b"garbage", good, refused),
             (b"SSH-2.0-OpenSSH_9.2", b"", refused),
@@ -253,7 +253,8 @@ def circles_end_at_the_hop_limit(ctx):
 
     def ask_back(_, s):
         head = fake.requests[-1][0]
-        hops = next(line.split(":")[1].strip() for line in head.split("\r\n") if line.lower().startswith("grizzly-hops"))
+        hops = next(line.split(":")[1].strip() for line in head.split("\r\n")
+                    if line.lower().startswith("grizzly-hops"))
         answer = client().request("POST", "/query", json.dumps({"sql": "SELECT a FROM %s@t" % fake.address}),
                                   {"Grizzly-Hops": hops})
         return http_answer(answer.http, answer.body)(0, s)
