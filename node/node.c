@@ -31,6 +31,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/config.h"
+#include "common/base/config_show.h"
 #include "common/base/exit_code.h"
 #include "common/base/fdpass.h"
 #include "common/base/log.h"
@@ -370,6 +371,7 @@ static enum db_err open_events(struct node *n, struct errmsg *em)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, &set, NULL); /* before any thread: they all inherit it */
 	n->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	n->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -698,6 +700,8 @@ static enum db_err load_configuration(struct node *n, struct errmsg *em)
 	config_init(&n->config);
 	err = config_load(&n->config, n->options.config_path, em);
 	if (err == DB_OK)
+		log_set(n->config.logging.level, n->config.logging.format);
+	if (err == DB_OK)
 		err = find_place(n, em);
 	if (err == DB_OK)
 		err = tokens_create(&n->tokens, n->config.cluster_id, n->options.token_path, em);
@@ -796,6 +800,33 @@ static enum db_err follow_role(struct node *n, struct errmsg *em)
 	return DB_OK;
 }
 
+/* Settings that cannot be taken up are the supervisor's to tell: it has read the same file. */
+static void reload(struct node *n)
+{
+	struct cluster_config running = n->config;
+	struct buf waiting = {0};
+	struct errmsg em = {0};
+
+	if (config_reload(&running, n->options.config_path, &waiting, &em) == DB_OK)
+		log_info("reloaded \"logging\" (level %s)", log_level_name(running.logging.level));
+	else
+		log_error("nothing is reloaded: %s", em.text);
+	buf_fini(&waiting);
+}
+
+/* False: it is time to end. */
+static bool take_signals(struct node *n)
+{
+	struct signalfd_siginfo info;
+
+	while (read(n->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		if (info.ssi_signo != SIGHUP)
+			return false;
+		reload(n);
+	}
+	return true;
+}
+
 static enum db_err run_loop(struct node *n, struct errmsg *em)
 {
 	struct pollfd fds[] = {{n->wake_fd, POLLIN, 0}, {n->signal_fd, POLLIN, 0}, {n->fdpass_fd, POLLIN, 0}};
@@ -810,7 +841,7 @@ static enum db_err run_loop(struct node *n, struct errmsg *em)
 			return errmsg_errno(em, errno, "poll");
 		}
 		tokens_look(n->tokens);
-		if (fds[1].revents != 0) {
+		if (fds[1].revents != 0 && !take_signals(n)) {
 			log_info("stopping");
 			return DB_OK;
 		}

@@ -143,6 +143,19 @@ static void answer_status(struct answers *a, struct buf *reply)
 	status_json_put(reply, a->cluster, a->config, pids, clock_mono_ms());
 }
 
+static void answer_reload(struct answers *a, struct buf *reply)
+{
+	struct buf said = {0};
+	bool ok = a->reload(a->arg, &said);
+
+	buf_put(&said, "", 1);
+	if (said.failed)
+		reply->failed = true;
+	else
+		put_result(reply, ok ? "ok" : "error", ok ? "" : "FAILED", (const char *)said.data, 0);
+	buf_fini(&said);
+}
+
 void answers_command(void *arg, const char *text, size_t len, struct buf *reply)
 {
 	const struct cluster_event stop = {.type = CLUSTER_STOP};
@@ -170,6 +183,8 @@ void answers_command(void *arg, const char *text, size_t len, struct buf *reply)
 	} else if (strcmp(command, "change-result") == 0) {
 		if (!put_ending(a, id, reply))
 			put_pending(&a->change, "change of the members", id, reply);
+	} else if (strcmp(command, "reload") == 0) {
+		answer_reload(a, reply);
 	} else if (strcmp(command, "stop") == 0) {
 		put_result(reply, "ok", "", "stopping", 0);
 		a->feed(a->arg, &stop);

@@ -1,5 +1,5 @@
 /*
- * answers.h - what the supervisor answers to status, replicas, switchover, add-replica, remove-replica and stop.
+ * answers.h - what the supervisor answers to status, replicas, switchover, add-replica, remove-replica, reload and stop.
  *
  * A request is a JSON object with "command"; the answers to status and replicas are supervisor/status_json.h's, to the
  * others {"status","code","message","id","pid"}. A switchover and a change of the members take time: they are answered
@@ -31,6 +31,7 @@ struct answers {
 	const struct cluster_config *config;
 	void (*feed)(void *arg, const struct cluster_event *ev); /* a step of the core, and all that follows from it */
 	void (*get_pids)(void *arg, pid_t *pids);                /* of each node, 0: none */
+	bool (*reload)(void *arg, struct buf *said);             /* takes up the configuration; said: what came of it */
 	void *arg;
 	struct pending_answer switchover;
 	struct pending_answer change;

@@ -60,6 +60,9 @@ static const char usage_text[] =
     "      --to-end        the end of the archive\n"
     "      --config, --replicas, --http-port, --bind as for run\n"
     "  stop        end all nodes and the supervisor\n"
+    "  reload      take up what can be of a changed D/cluster.json (the section logging), and say what cannot\n"
+    "  check-config  check D/cluster.json, or a file, and print the effective values\n"
+    "      --config F      this file; --data-dir may be left out\n"
     "  events      show what has happened; needs no running supervisor\n"
     "      --json          as JSON, one object a line\n"
     "      --last N        only the last N events (all)\n"
@@ -125,6 +128,7 @@ struct arguments {
 	const char *address; /* or name: what the command is about */
 	enum auth_role role;
 	uint64_t expires_us; /* 0: never */
+	bool data_dir_optional; /* for a command that was given --config */
 };
 
 static enum exit_code usage_error(const char *why, const char *what)
@@ -278,7 +282,7 @@ static enum exit_code parse(struct arguments *a, int argc, char **argv, const st
 		a->address = argv[optind++];
 	if (optind < argc)
 		return usage_error("unexpected argument", argv[optind]);
-	if (a->run.data_dir == NULL)
+	if (a->run.data_dir == NULL && !(a->data_dir_optional && a->run.config.config_path != NULL))
 		return usage_error("--data-dir is missing", NULL);
 	if (wants != NULL && a->address == NULL)
 		return usage_error(wants, NULL);
@@ -413,6 +417,19 @@ static enum exit_code salvage_command(const struct arguments *a)
 	return command_salvage(a->run.data_dir, a->json);
 }
 
+static enum exit_code reload_command(const struct arguments *a)
+{
+	return command_reload(a->run.data_dir);
+}
+
+static const struct option check_config_options[] = {
+    COMMON_OPTIONS, {"config", required_argument, NULL, OPT_CONFIG}, END_OF_OPTIONS};
+
+static enum exit_code check_config_command(const struct arguments *a)
+{
+	return command_check_config(a->run.data_dir, a->run.config.config_path);
+}
+
 static const struct option recover_options[] = {
     COMMON_OPTIONS, {"accept-loss", no_argument, NULL, OPT_ACCEPT_LOSS}, END_OF_OPTIONS};
 
@@ -470,6 +487,8 @@ static const struct command {
     {"token add", token_add_options, token_add_command, wants_name},
     {"token list", token_list_options, token_list_command, NULL},
     {"token revoke", token_revoke_options, token_revoke_command, wants_name},
+    {"reload", stop_options, reload_command, NULL},
+    {"check-config", check_config_options, check_config_command, NULL},
 };
 
 static bool asks_for(int argc, char **argv, const char *option)
@@ -516,6 +535,7 @@ int command_line(int argc, char **argv)
 		words = command_words(commands[i].name, argc, argv);
 		if (words == 0)
 			continue;
+		a.data_dir_optional = commands[i].run == check_config_command;
 		code = parse(&a, argc - words, argv + words, commands[i].options, commands[i].wants);
 		return (int)(code == EXIT_OK ? commands[i].run(&a) : code);
 	}

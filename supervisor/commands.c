@@ -278,6 +278,21 @@ enum exit_code command_replicas(const char *data_dir, bool json)
 			       : code;
 }
 
+/* ---- reload */
+
+enum exit_code command_reload(const char *data_dir)
+{
+	enum exit_code code = enter(data_dir);
+	struct errmsg em = {0};
+	struct result r = {0};
+	enum db_err err;
+
+	if (code != EXIT_OK)
+		return code;
+	err = ask_for_result("{\"command\":\"reload\"}", &r, &em);
+	return err == DB_OK ? tell_result(&r) : unreachable(data_dir, err, &em);
+}
+
 /* ---- stop */
 
 static bool await_end(const struct process *p, uint64_t deadline_ms)

@@ -1,6 +1,6 @@
 /*
  * commands.h - the command line: run, status, switchover, add-replica, remove-replica, replicas, backup, restore, stop, events,
- * salvage, recover, token. Each returns the exit code of the program.
+ * salvage, recover, token, check-config, reload. Each returns the exit code of the program.
  *
  * Messages for people go to stderr, results to stdout. Main thread.
  */
@@ -58,12 +58,16 @@ enum exit_code command_add_replica(const char *data_dir, const char *address, bo
 enum exit_code command_remove_replica(const char *data_dir, const char *address);
 enum exit_code command_replicas(const char *data_dir, bool json);
 enum exit_code command_stop(const char *data_dir);
+enum exit_code command_reload(const char *data_dir);
 enum exit_code command_events(const char *data_dir, const struct timeline_view *view);
 
 /* token.c */
 enum exit_code command_token_add(const char *data_dir, const char *name, enum auth_role role, uint64_t expires_us);
 enum exit_code command_token_list(const char *data_dir, bool json);
 enum exit_code command_token_revoke(const char *data_dir, const char *name);
+
+/* check_config.c: that of the data directory, or the file; either may be NULL, not both */
+enum exit_code command_check_config(const char *data_dir, const char *config_path);
 
 /* salvage.c */
 enum exit_code command_salvage(const char *data_dir, bool json);

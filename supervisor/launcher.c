@@ -80,9 +80,10 @@ struct child_plan {
 
 static bool is_replaced_variable(const char *entry)
 {
-	/* LISTEN_* would lie, and the nodes read the token from its file. */
+	/* LISTEN_* would lie, the nodes read the token from its file, and the service manager is the supervisor's. */
 	return strncmp(entry, "LISTEN_PID=", 11) == 0 || strncmp(entry, "LISTEN_FDS=", 11) == 0 ||
-	       strncmp(entry, "LISTEN_FDNAMES=", 15) == 0 || strncmp(entry, "GRIZZLY_TOKEN=", 14) == 0;
+	       strncmp(entry, "LISTEN_FDNAMES=", 15) == 0 || strncmp(entry, "GRIZZLY_TOKEN=", 14) == 0 ||
+	       strncmp(entry, "NOTIFY_SOCKET=", 14) == 0 || strncmp(entry, "WATCHDOG_", 9) == 0;
 }
 
 /* One allocation holds the pointers and, behind them, the text of LISTEN_PID. */
@@ -192,6 +193,9 @@ static void child_reset_signals(void)
 	dfl.sa_handler = SIG_DFL;
 	for (sig = 1; sig < NSIG; sig++)
 		sigaction(sig, &dfl, NULL); /* fails for SIGKILL, SIGSTOP and libc's own: as it should */
+	/* A node that is told to reload before it can has read the new file anyway. */
+	dfl.sa_handler = SIG_IGN;
+	sigaction(SIGHUP, &dfl, NULL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }

@@ -36,7 +36,7 @@ struct launch {
 enum db_err launcher_find(char out[PATH_MAX], const char *name, struct errmsg *em);
 
 /* Starts a process in a session of its own, so that neither our end nor a Ctrl-C at our terminal reaches it, with no
- * descriptors but 0 to 3, default signal handlers and an empty signal mask. If the program cannot be executed after all,
+ * descriptors but 0 to 3, default signal handlers (SIGHUP is ignored) and an empty signal mask. If the program cannot be executed after all,
  * the process writes so to its log and ends with code 127. DB_NOTFOUND, DB_IO, DB_NOMEM, DB_TOO_LARGE. */
 enum db_err launcher_spawn(const struct launch *l, struct process *out, struct errmsg *em);
 

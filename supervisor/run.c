@@ -109,6 +109,8 @@ static enum exit_code run_here(const struct run_options *o, int original_dir, in
 	if (err == DB_OK)
 		err = datadir_config(&config, &o->config, original_dir, &em);
 	if (err == DB_OK)
+		log_set(config.logging.level, config.logging.format);
+	if (err == DB_OK)
 		err = datadir_token(&config, &em);
 	if (err != DB_OK && lock_fd >= 0)
 		note_refusal(em.text);
@@ -219,8 +221,7 @@ enum exit_code command_run(const struct run_options *o)
 	log_init("supervisor", LOG_LEVEL_INFO);
 	/* A peer that goes away is an error of write(), and a terminal that does must not take the cluster along. */
 	signal(SIGPIPE, SIG_IGN);
-	if (o->daemon)
-		signal(SIGHUP, SIG_IGN);
+	signal(SIGHUP, SIG_IGN); /* until the loop takes it as a wish to reload; never an end */
 	original_dir = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (original_dir < 0) {
 		fprintf(stderr, "grizzly-supervisor: cannot open the current directory: %s\n", strerror(errno));

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/config_show.h"
 #include "common/base/log.h"
 #include "supervisor/adopt.h"
 #include "supervisor/answers.h"
@@ -32,10 +33,12 @@
 #include "supervisor/membership.h"
 #include "supervisor/recovery_mark.h"
 #include "supervisor/roster.h"
+#include "supervisor/service_manager.h"
 #include "supervisor/timeline.h"
 
 #define QUEUE_MAX       (4 * CLUSTER_NODES_MAX)
-#define ROSTER_DELAY_MS 20 /* run/supervisor.json follows a change after this, out of a failover's way */
+#define OVERDUE_MS      2000 /* a timer of the core that is so late: the loop does not get on */
+#define ROSTER_DELAY_MS 20   /* run/supervisor.json follows a change after this, out of a failover's way */
 
 struct supervisor {
 	struct cluster_config config;
@@ -56,7 +59,9 @@ struct supervisor {
 	struct event *control_event;
 	struct event *term_event;
 	struct event *int_event;
+	struct event *hup_event;
 	struct event *roster_event;
+	struct service_manager *service_manager; /* NULL: there is none */
 	struct recovery_mark recovery;
 	bool stepping;
 	size_t queue_count;
@@ -415,7 +420,84 @@ static void on_stop_signal(evutil_socket_t sig, short what, void *arg)
 
 	(void)what;
 	log_info("signal %d: stopping", (int)sig);
+	service_manager_stopping(((struct supervisor *)arg)->service_manager);
 	feed(arg, &ev);
+}
+
+/* ---- reloading and the service manager */
+
+/* Takes up cluster.json as far as it can be while running, and has the nodes do so; said: what came of it. */
+static bool reload(void *arg, struct buf *said)
+{
+	struct supervisor *s = arg;
+	struct buf waiting = {0};
+	struct errmsg em = {0};
+	enum db_err err;
+	unsigned n;
+
+	service_manager_reloading(s->service_manager);
+	err = config_reload(&s->config, DATADIR_CONFIG, &waiting, &em);
+	if (err == DB_OK && !waiting.failed) {
+		buf_printf(said, "reloaded \"logging\" (level %s)", log_level_name(s->config.logging.level));
+		if (waiting.len > 0)
+			buf_printf(said, "; takes effect when the cluster is stopped and started: %.*s",
+				   (int)waiting.len, (const char *)waiting.data);
+	} else {
+		buf_printf(said, "nothing is reloaded: %s", err == DB_OK ? "out of memory" : em.text);
+	}
+	for (n = 0; err == DB_OK && n < CLUSTER_NODES_MAX; n++)
+		if (process_signal(&s->nodes[n].process, SIGHUP, &em) != DB_OK)
+			log_error("node%u is not told to reload: %s", n + 1, em.text);
+	if (err == DB_OK)
+		log_info("%.*s", (int)said->len, (const char *)said->data);
+	else
+		log_error("%.*s", (int)said->len, (const char *)said->data);
+	buf_fini(&waiting);
+	service_manager_ready(s->service_manager);
+	return err == DB_OK;
+}
+
+static void on_reload_signal(evutil_socket_t sig, short what, void *arg)
+{
+	struct buf said = {0};
+
+	(void)sig;
+	(void)what;
+	reload(arg, &said);
+	buf_fini(&said);
+}
+
+static bool gets_on(void *arg)
+{
+	const struct supervisor *s = arg;
+	uint64_t wake_ms = cluster_wake_ms(s->cluster);
+
+	return wake_ms == UINT64_MAX || clock_mono_ms() < wake_ms + OVERDUE_MS;
+}
+
+static void describe(void *arg, char *out, size_t size)
+{
+	const struct supervisor *s = arg;
+	struct cluster_view view;
+	unsigned n, running = 0;
+
+	cluster_view(s->cluster, &view);
+	for (n = 0; n < CLUSTER_NODES_MAX; n++)
+		running += s->nodes[n].process.pidfd >= 0;
+	if (view.stopping)
+		snprintf(out, size, "stopping");
+	else if (view.master == CLUSTER_NOBODY)
+		snprintf(out, size, "no master: %s", view.reason);
+	else
+		snprintf(out, size, "node%u is master of term %" PRIu64 ", %u nodes run", view.master + 1, view.term,
+			 running);
+}
+
+static enum db_err create_service_manager(struct supervisor *s, struct errmsg *em)
+{
+	const struct service_manager_options o = {.base = s->base, .alive = gets_on, .describe = describe, .arg = s};
+
+	return service_manager_create(&s->service_manager, &o, em);
 }
 
 /* ---- commands */
@@ -481,6 +563,8 @@ static enum db_err create_loop(struct supervisor *s, struct errmsg *em)
 		err = add_event(&s->term_event, s->base, SIGTERM, EV_SIGNAL | EV_PERSIST, on_stop_signal, s, true, em);
 	if (err == DB_OK)
 		err = add_event(&s->int_event, s->base, SIGINT, EV_SIGNAL | EV_PERSIST, on_stop_signal, s, true, em);
+	if (err == DB_OK)
+		err = add_event(&s->hup_event, s->base, SIGHUP, EV_SIGNAL | EV_PERSIST, on_reload_signal, s, true, em);
 	return err;
 }
 
@@ -488,8 +572,12 @@ static enum db_err create_control(struct supervisor *s, struct errmsg *em)
 {
 	enum db_err err;
 
-	s->answers = (struct answers){
-	    .cluster = s->cluster, .config = &s->config, .feed = feed_for_answers, .get_pids = get_pids, .arg = s};
+	s->answers = (struct answers){.cluster = s->cluster,
+				      .config = &s->config,
+				      .feed = feed_for_answers,
+				      .get_pids = get_pids,
+				      .reload = reload,
+				      .arg = s};
 	err = control_create(&s->control, DATADIR_CONTROL, s->config.cluster_id, answers_command, &s->answers, em);
 	if (err != DB_OK)
 		return err;
@@ -611,6 +699,8 @@ enum db_err supervisor_create(struct supervisor **out, const struct cluster_conf
 		err = create_control(s, em);
 	if (err == DB_OK)
 		err = create_housekeeping(s, em);
+	if (err == DB_OK)
+		err = create_service_manager(s, em);
 	if (err != DB_OK) {
 		note_supervisor(s, TIMELINE_CONFIG_REFUSED, em->text);
 		supervisor_free(s);
@@ -621,6 +711,7 @@ enum db_err supervisor_create(struct supervisor **out, const struct cluster_conf
 	    !ev.u.begin.recover && s->stored.term == 0 && ev.u.begin.adopted == 0 && !datadir_has_nodes();
 	feed(s, &ev);
 	write_roster(s);
+	service_manager_ready(s->service_manager);
 	*out = s;
 	return DB_OK;
 }
@@ -647,6 +738,7 @@ void supervisor_free(struct supervisor *s)
 	if (s == NULL)
 		return;
 	control_free(s->control);
+	service_manager_free(s->service_manager);
 	housekeeping_free(s->housekeeping);
 	for (n = 0; n < CLUSTER_NODES_MAX; n++)
 		managed_fini(&s->nodes[n]);
@@ -656,6 +748,7 @@ void supervisor_free(struct supervisor *s)
 	free_event(s->mail_event);
 	free_event(s->term_event);
 	free_event(s->int_event);
+	free_event(s->hup_event);
 	mailbox_free(s->mailbox);
 	if (s->base != NULL)
 		event_base_free(s->base);

@@ -85,13 +85,15 @@ static const struct number_key number_keys[] = {
      "of log files: then whoever still holds more (a slow replica, a backup, the archive) is cut off"},
     {"store", "keep_bytes", WIDTH_U64, AT(log.keep_bytes), 65536, 1024 * GIB, NULL}, /* its older name */
     {"archive", "interval_ms", WIDTH_U64, AT(archive.interval_ms), 10, DAY_MS, "the most that commits wait for it"},
+    {"logging", "slow_query_ms", WIDTH_U64, AT(logging.slow_query_ms), 0, DAY_MS,
+     "requests that take longer are logged with their plan; 0: none"},
     {"remote", "max_connections", WIDTH_UNSIGNED, AT(remote.max_connections), 1, 1000, "to each other node"},
 };
 
 #define NUMBER_KEY_COUNT (sizeof(number_keys) / sizeof(number_keys[0]))
 
-static const char *const section_names[] = {"heartbeat", "http", "query",   "store",
-					    "retries",   "log",  "archive", "remote"};
+static const char *const section_names[] = {"heartbeat", "http",    "query",  "store",  "retries",
+					    "log",       "archive", "remote", "logging"};
 #define SECTION_COUNT (sizeof(section_names) / sizeof(section_names[0]))
 
 static const char *const durability_names[] = {"quorum", "all", "async"};
@@ -156,6 +158,25 @@ void config_init(struct cluster_config *c)
 	c->log.max_bytes = 4 * GIB;
 	c->archive.interval_ms = 10000;
 	c->remote.max_connections = 10;
+	c->logging.level = LOG_LEVEL_INFO;
+	c->logging.format = LOG_FORMAT_TEXT;
+}
+
+bool config_number(const struct cluster_config *c, size_t i, const char **section, const char **name, uint64_t *value,
+		   bool *hidden)
+{
+	if (i >= NUMBER_KEY_COUNT)
+		return false;
+	*section = number_keys[i].section;
+	*name = number_keys[i].name;
+	*value = number_get(c, &number_keys[i]);
+	*hidden = number_keys[i].help == NULL;
+	return true;
+}
+
+const char *config_durability_name(enum durability durability)
+{
+	return durability_names[durability];
 }
 
 /* ---- addresses and quorum */
@@ -355,6 +376,27 @@ static enum db_err read_archive_dir(struct cluster_config *c, const json_t *valu
 	return DB_OK;
 }
 
+static enum db_err read_logging(struct cluster_config *c, const char *key, const json_t *value, const char *path,
+				struct errmsg *em)
+{
+	const char *name = json_is_string(value) ? json_string_value(value) : "";
+	bool is_level = strcmp(key, "level") == 0;
+	int level;
+
+	for (level = LOG_LEVEL_DEBUG; is_level && level <= LOG_LEVEL_ERROR; level++) {
+		if (strcmp(name, log_level_name((enum log_level)level)) == 0) {
+			c->logging.level = (enum log_level)level;
+			return DB_OK;
+		}
+	}
+	if (!is_level && (strcmp(name, "text") == 0 || strcmp(name, "json") == 0)) {
+		c->logging.format = name[0] == 't' ? LOG_FORMAT_TEXT : LOG_FORMAT_JSON;
+		return DB_OK;
+	}
+	return errmsg_set(em, DB_INVALID, "%s: logging.%s: expected %s", path, key,
+			  is_level ? "\"debug\", \"info\", \"warn\" or \"error\"" : "\"text\" or \"json\"");
+}
+
 /* Edit distance with a cut-off is more than a misspelt key needs: the best is the one that shares most of its letters in
  * order. */
 static size_t likeness(const char *a, const char *b)
@@ -421,6 +463,8 @@ static enum db_err read_key(struct cluster_config *c, const char *section, const
 		return config_read_remote_allow(c, value, path, em);
 	if (strcmp(section, "archive") == 0 && strcmp(name, "dir") == 0)
 		return read_archive_dir(c, value, path, em);
+	if (strcmp(section, "logging") == 0 && (strcmp(name, "level") == 0 || strcmp(name, "format") == 0))
+		return read_logging(c, name, value, path, em);
 	if (section[0] != '\0')
 		return unknown_key(section, name, path, em);
 	if (strcmp(name, "cluster") == 0)
@@ -542,6 +586,9 @@ static void put_section(struct buf *out, const struct cluster_config *c, const c
 	if (strcmp(section, "archive") == 0)
 		buf_printf(out, "\t//\t\"dir\": \"%s\", // committed log is copied there; none: it is not\n",
 			   c->archive.dir);
+	if (strcmp(section, "logging") == 0)
+		buf_puts(out, "\t//\t\"level\": \"info\", // debug, info, warn, error\n"
+			      "\t//\t\"format\": \"text\", // text or json\n");
 	for (i = 0; i < NUMBER_KEY_COUNT; i++)
 		if (strcmp(number_keys[i].section, section) == 0 && number_keys[i].help != NULL)
 			buf_printf(out, "\t//\t\"%s\": %" PRIu64 ", // %s\n", number_keys[i].name,
@@ -555,7 +602,7 @@ static void put_new_config(struct buf *out, const struct cluster_config *c)
 
 	buf_puts(out, "// Configuration of a Grizzly cluster: JSON with comments, and with a comma after the last item "
 		      "if you like.\n"
-		      "// Read when a process starts.\n"
+		      "// Read when a process starts; \"logging\" also on `grizzly-supervisor reload`.\n"
 		      "// What is commented out shows its default. Times are in milliseconds, sizes in bytes.\n{\n"
 		      "\t\"cluster\": \"");
 	for (i = 0; i < sizeof(c->cluster_id); i++)

@@ -11,7 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/base/buf.h"
 #include "common/base/err.h"
+#include "common/base/log.h"
 
 #define CONFIG_NODES_MAX   31
 #define CONFIG_HOST_MAX    48
@@ -86,6 +88,11 @@ struct cluster_config {
 		char allow[CONFIG_REMOTE_NODES_MAX][CONFIG_REMOTE_ADDRESS_MAX];
 		size_t allow_count;
 	} remote;
+	struct {
+		enum log_level level;   /* "level": "debug" | "info" | "warn" | "error" */
+		enum log_format format; /* "format": "text" | "json" */
+		uint64_t slow_query_ms; /* 0: requests that take longer are logged with their plan; 0: none is */
+	} logging;                      /* the one section that a running cluster takes up, see config_reload() */
 };
 
 /* Addresses of node i, 1-based; "host:port" with [] around an IPv6 host. */
@@ -105,6 +112,12 @@ void config_init(struct cluster_config *c); /* the defaults */
 /* DB_NOTFOUND: no such file. DB_INVALID: the message names path, line or key, and what was expected. */
 enum db_err config_load(struct cluster_config *c, const char *path, struct errmsg *em);
 enum db_err config_parse(struct cluster_config *c, const char *text, size_t len, const char *path, struct errmsg *em);
+/* A number by its place in the file's order, for whoever goes through all of them. False: there are no more. "hidden" is
+ * another name of one that was given already. */
+bool config_number(const struct cluster_config *c, size_t i, const char **section, const char **name, uint64_t *value,
+		   bool *hidden);
+/* As the file says it: "quorum". */
+const char *config_durability_name(enum durability durability);
 /* Writes a new commented file (mode 0600, temp file, fsync, rename). DB_EXISTS: there is one already. */
 enum db_err config_write_new(const struct cluster_config *c, const char *path, struct errmsg *em);
 

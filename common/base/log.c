@@ -1,49 +1,208 @@
-/* log.c - see log.h. */
+/*
+ * log.c - see log.h.
+ *
+ * A line is put together on the stack and cut where it is full; in JSON the parts are cut before they are quoted, so that
+ * a line is always whole.
+ */
 #include "common/base/log.h"
 
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
 
-#define LOG_LINE_MAX 2048
+#define LOG_TEXT_MAX 2048 /* what is said */
+#define LOG_LINE_MAX (4 * LOG_TEXT_MAX)
+#define LOG_TAIL     8 /* room that is kept for the end of a JSON line */
 
 static char log_name[32] = "grizzly";
-static enum log_level log_threshold = LOG_LEVEL_INFO;
+static atomic_int log_threshold = LOG_LEVEL_INFO;
+static atomic_int log_form = LOG_FORMAT_TEXT;
+
+struct line {
+	char text[LOG_LINE_MAX];
+	size_t used;
+};
 
 void log_init(const char *name, enum log_level level)
 {
 	snprintf(log_name, sizeof(log_name), "%s", name);
-	log_threshold = level;
+	atomic_store_explicit(&log_threshold, (int)level, memory_order_relaxed);
 }
 
-static size_t put_prefix(char *line, size_t size, const char *level)
+void log_set(enum log_level level, enum log_format format)
+{
+	atomic_store_explicit(&log_threshold, (int)level, memory_order_relaxed);
+	atomic_store_explicit(&log_form, (int)format, memory_order_relaxed);
+}
+
+const char *log_level_name(enum log_level level)
+{
+	static const char *const names[] = {"debug", "info", "warn", "error"};
+
+	return names[level];
+}
+
+static bool is_wanted(enum log_level level)
+{
+	return (int)level >= atomic_load_explicit(&log_threshold, memory_order_relaxed);
+}
+
+static bool is_json(void)
+{
+	return atomic_load_explicit(&log_form, memory_order_relaxed) == LOG_FORMAT_JSON;
+}
+
+/* ---- putting */
+
+static void put(struct line *l, const char *text, size_t len)
+{
+	size_t room = sizeof(l->text) - LOG_TAIL - l->used;
+
+	if (len > room)
+		len = room;
+	memcpy(l->text + l->used, text, len);
+	l->used += len;
+}
+
+static void put_text(struct line *l, const char *text)
+{
+	put(l, text, strlen(text));
+}
+
+/* How many bytes the UTF-8 character at s has; 0: it is none. */
+static size_t character_len(const unsigned char *s)
+{
+	size_t len = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : 0;
+	size_t i;
+
+	if (s[0] >= 0xf0 && s[0] < 0xf5)
+		len = 4;
+	for (i = 1; i < len; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	/* Overlong forms, surrogates, and what is beyond the last character. */
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
+	    (s[0] == 0xf4 && s[1] > 0x8f))
+		return 0;
+	return len;
+}
+
+/* Between quotes; nothing that could end them, the line, or the JSON stands in between, however it is cut. */
+static void put_quoted(struct line *l, const char *text)
+{
+	const unsigned char *s = (const unsigned char *)text;
+	size_t kept = 0, len;
+	char escape[8];
+
+	put(l, "\"", 1);
+	while (*s != '\0' && kept < LOG_TEXT_MAX && l->used + 2 * LOG_TAIL < sizeof(l->text)) {
+		len = character_len(s);
+		if (len == 0) {
+			put(l, "?", 1);
+			len = 1;
+		} else if (*s == '"' || *s == '\\') {
+			escape[0] = '\\';
+			escape[1] = (char)*s;
+			put(l, escape, 2);
+		} else if (*s < ' ' || *s == 0x7f) {
+			snprintf(escape, sizeof(escape), "\\u%04x", *s);
+			put(l, escape, 6);
+		} else {
+			put(l, (const char *)s, len);
+		}
+		s += len;
+		kept += len;
+	}
+	put(l, "\"", 1);
+}
+
+static void put_stamp(struct line *l)
 {
 	uint64_t now_us = clock_wall_us();
-	char stamp[32];
-	int n;
+	char stamp[32], fraction[8];
 
 	clock_format(stamp, sizeof(stamp), now_us, "%Y-%m-%dT%H:%M:%S");
-	n = snprintf(line, size, "%s.%03uZ %s %s ", stamp, (unsigned)(now_us / 1000 % 1000), log_name, level);
-	return n < 0 ? 0 : (size_t)n;
+	snprintf(fraction, sizeof(fraction), ".%03uZ", (unsigned)(now_us / 1000 % 1000));
+	put_text(l, stamp);
+	put_text(l, fraction);
 }
 
-static void log_line(enum log_level level, const char *level_name, const char *fmt, va_list ap)
+static void begin(struct line *l, enum log_level level, bool json)
 {
-	char line[LOG_LINE_MAX];
-	size_t used;
-	int n;
+	l->used = 0;
+	put_text(l, json ? "{\"time\":\"" : "");
+	put_stamp(l);
+	put_text(l, json ? "\",\"process\":\"" : " ");
+	put_text(l, log_name);
+	put_text(l, json ? "\",\"level\":\"" : " ");
+	put_text(l, log_level_name(level));
+	put_text(l, json ? "\"" : " ");
+}
 
-	if (level < log_threshold)
+static void end(struct line *l, bool json)
+{
+	if (json)
+		l->text[l->used++] = '}';
+	l->text[l->used++] = '\n';
+	if (write(STDERR_FILENO, l->text, l->used) < 0)
 		return;
-	used = put_prefix(line, sizeof(line), level_name);
-	n = vsnprintf(line + used, sizeof(line) - used - 1, fmt, ap);
-	if (n > 0)
-		used += (size_t)n < sizeof(line) - used - 1 ? (size_t)n : sizeof(line) - used - 2;
-	line[used++] = '\n';
-	if (write(STDERR_FILENO, line, used) < 0)
+}
+
+/* ---- lines */
+
+static void log_line(enum log_level level, const char *fmt, va_list ap)
+{
+	bool json = is_json();
+	char text[LOG_TEXT_MAX];
+	struct line l;
+
+	if (!is_wanted(level))
 		return;
+	vsnprintf(text, sizeof(text), fmt, ap);
+	begin(&l, level, json);
+	if (json) {
+		put_text(&l, ",\"text\":");
+		put_quoted(&l, text);
+	} else {
+		put_text(&l, text);
+	}
+	end(&l, json);
+}
+
+static bool is_word(const char *value)
+{
+	return value[0] != '\0' && strcspn(value, " \t\r\n\"\\=") == strlen(value);
+}
+
+void log_event(enum log_level level, const char *event, const struct log_field *fields, size_t count)
+{
+	bool json = is_json();
+	struct line l;
+	size_t i;
+
+	if (!is_wanted(level))
+		return;
+	begin(&l, level, json);
+	put_text(&l, json ? ",\"text\":\"" : "");
+	put_text(&l, event);
+	put_text(&l, json ? "\"" : "");
+	for (i = 0; i < count; i++) {
+		if (l.used + strlen(fields[i].key) + 4 * LOG_TAIL >= sizeof(l.text))
+			break; /* a member is there with its value, or not at all */
+		put_text(&l, json ? ",\"" : " ");
+		put_text(&l, fields[i].key);
+		put_text(&l, json ? "\":" : "=");
+		if (json || !is_word(fields[i].value))
+			put_quoted(&l, fields[i].value);
+		else
+			put_text(&l, fields[i].value);
+	}
+	end(&l, json);
 }
 
 void log_debug(const char *fmt, ...)
@@ -51,7 +210,7 @@ void log_debug(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	log_line(LOG_LEVEL_DEBUG, "debug", fmt, ap);
+	log_line(LOG_LEVEL_DEBUG, fmt, ap);
 	va_end(ap);
 }
 
@@ -60,7 +219,7 @@ void log_info(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	log_line(LOG_LEVEL_INFO, "info", fmt, ap);
+	log_line(LOG_LEVEL_INFO, fmt, ap);
 	va_end(ap);
 }
 
@@ -69,7 +228,7 @@ void log_warn(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	log_line(LOG_LEVEL_WARN, "warn", fmt, ap);
+	log_line(LOG_LEVEL_WARN, fmt, ap);
 	va_end(ap);
 }
 
@@ -78,6 +237,6 @@ void log_error(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	log_line(LOG_LEVEL_ERROR, "error", fmt, ap);
+	log_line(LOG_LEVEL_ERROR, fmt, ap);
 	va_end(ap);
 }

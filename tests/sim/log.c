@@ -44,3 +44,10 @@ void log_init(const char *name, enum log_level level)
 	(void)name;
 	(void)level;
 }
+
+const char *log_level_name(enum log_level level)
+{
+	static const char *const names[] = {"debug", "info", "warn", "error"};
+
+	return names[level];
+}
