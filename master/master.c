@@ -108,6 +108,7 @@ static enum db_err start_parts(struct master *m, struct errmsg *em)
 					      .on_sealed = on_sealed,
 					      .on_durable = on_durable,
 					      .on_failed = on_failed,
+					      .timings = m->options.timings,
 					      .arg = m};
 	const struct replication_options replication = {.store = m->options.store,
 							.config = m->options.config,

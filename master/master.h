@@ -32,6 +32,7 @@ struct master_options {
 	void (*on_deposed)(void *arg, uint64_t term);     /* a replica answers to a newer term */
 	void (*on_failed)(void *arg, const char *reason); /* the log cannot be written any more */
 	void *arg;
+	struct timings *timings; /* as writer_options.timings */
 };
 
 /* DB_INVALID also when the log has newer members than the supervisor told: then that one would count wrongly. */

@@ -16,6 +16,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/pulse.h"
+#include "common/base/timings.h"
 #include "common/query/exec.h"
 #include "common/remote/remote_fill.h"
 
@@ -35,6 +36,7 @@ struct batch {
 	struct batch *next;
 	uint64_t lsn;
 	uint64_t sealed_ms;
+	uint64_t sealed_us;
 	unsigned job_count; /* when it was sealed */
 	bool unsure;        /* a job with a request_id was answered before its commit */
 	struct job_list jobs;
@@ -197,6 +199,15 @@ static void sweep(struct writer *w)
 
 /* ---- committing */
 
+/* One that is committed. */
+static void count_batch(struct writer *w, const struct batch *batch)
+{
+	if (w->options.timings == NULL || batch->job_count == 0)
+		return;
+	timings_add_many(w->options.timings, TIMING_WRITE_QUORUM, clock_mono_us() - batch->sealed_us, batch->job_count);
+	histogram_add(&w->options.timings->batch_requests, &histogram_count, batch->job_count, 1);
+}
+
 void writer_on_committed(struct writer *w, uint64_t lsn)
 {
 	struct batch *done = NULL, **end = &done, *batch;
@@ -224,6 +235,7 @@ void writer_on_committed(struct writer *w, uint64_t lsn)
 		    &w->work); /* after unlocking, here and elsewhere: else it wakes only to wait for us */
 	while ((batch = done) != NULL) {
 		done = batch->next;
+		count_batch(w, batch);
 		finish_all(&batch->jobs, batch->lsn, NULL);
 		free(batch);
 	}
@@ -235,7 +247,8 @@ static void enqueue_batch(struct writer *w, struct batch *batch, uint64_t lsn)
 	bool committed, more = false;
 
 	batch->lsn = lsn;
-	batch->sealed_ms = clock_mono_ms();
+	batch->sealed_us = clock_mono_us();
+	batch->sealed_ms = batch->sealed_us / 1000;
 	batch->job_count = w->running.count;
 	pthread_mutex_lock(&w->mutex);
 	batch->jobs = w->running;
@@ -261,6 +274,7 @@ static void enqueue_batch(struct writer *w, struct batch *batch, uint64_t lsn)
 	if (more)
 		pthread_cond_signal(&w->sealed);
 	if (committed) {
+		count_batch(w, batch);
 		finish_all(&batch->jobs, lsn, NULL);
 		free(batch);
 	}
@@ -418,9 +432,11 @@ static bool run_in_batch(struct writer *w, struct write_job *job)
 /* Runs one job from the queue, sealing before and after where it must be alone. */
 static void run_job(struct writer *w, struct write_job *job)
 {
-	bool apart = job->alone || job->retried;
+	bool apart = job->alone || job->retried, ran;
+	uint64_t began_us = clock_mono_us();
 
-	if (clock_mono_ms() >= job->deadline_ms) {
+	timings_add(w->options.timings, TIMING_WRITE_WAIT, began_us - job->submitted_us);
+	if (began_us / 1000 >= job->deadline_ms) {
 		query_error_set(&job->error, QUERY_TIMEOUT, "the write waited too long and was not executed");
 		fail_current(w, job);
 		return;
@@ -436,7 +452,9 @@ static void run_job(struct writer *w, struct write_job *job)
 		fail_current(w, job);
 		return;
 	}
-	if (run_in_batch(w, job) && apart)
+	ran = run_in_batch(w, job);
+	timings_add(w->options.timings, TIMING_WRITE_EXECUTE, clock_mono_us() - began_us);
+	if (ran && apart)
 		seal(w);
 }
 
@@ -581,6 +599,7 @@ enum db_err writer_submit(struct writer *w, struct write_job *job)
 	bool wake;
 
 	job->submitted_ms = now_us / 1000;
+	job->submitted_us = now_us;
 	job->retried = false;
 	job->repeated_lsn = 0;
 	memset(&job->error, 0, sizeof(job->error));

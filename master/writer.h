@@ -24,6 +24,7 @@
 #include "common/store/store.h"
 
 struct writer;
+struct timings;
 
 enum write_outcome {
 	WRITE_DONE,  /* answer holds everything but the trailer, lsn is committed */
@@ -41,6 +42,7 @@ struct write_job {
 	bool alone;              /* outside any transaction: QUERY_KIND_WRITE_ALONE */
 	uint64_t deadline_ms;    /* clock_mono_ms() */
 	uint64_t submitted_ms;   /* private */
+	uint64_t submitted_us;   /* private */
 	bool retried;            /* private: the batch it was in was lost, it runs by itself now */
 	enum write_outcome outcome;
 	struct buf answer;
@@ -62,6 +64,7 @@ struct writer_options {
 	void (*on_durable)(void *arg, uint64_t lsn);      /* sync thread */
 	void (*on_failed)(void *arg, const char *reason); /* the log cannot be written any more; sync thread */
 	void *arg;
+	struct timings *timings; /* counts what requests wait for; outlives it; NULL: nobody does */
 };
 
 struct writer_counters {

@@ -46,17 +46,20 @@ static enum db_err exchange(struct admin *a, const char *request, json_t **out, 
 	return err;
 }
 
-static char *first_request(const struct admin_statement *s)
+/* via: the node that the client asks. */
+static char *first_request(const struct admin_statement *s, const char *via)
 {
+	char by[64];
 	json_t *json;
 	char *text;
 
+	snprintf(by, sizeof(by), "a client of %.40s", via);
 	if (s->kind == ADMIN_SHOW_REPLICAS)
 		json = json_pack("{s:s}", "command", "replicas");
 	else
-		json = json_pack("{s:s, s:s, s:b}", "command",
+		json = json_pack("{s:s, s:s, s:b, s:s}", "command",
 				 s->kind == ADMIN_ADD_REPLICA ? "add-replica" : "remove-replica", "address", s->address,
-				 "readonly", (int)s->readonly);
+				 "readonly", (int)s->readonly, "by", by);
 	text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
 	json_decref(json);
 	return text;
@@ -106,7 +109,7 @@ static bool ask(struct admin *a, struct admin_job *job)
 {
 	bool show = job->statement->kind == ADMIN_SHOW_REPLICAS;
 	char result[96];
-	char *first = job->asked ? NULL : first_request(job->statement);
+	char *first = job->asked ? NULL : first_request(job->statement, a->ending + strlen("ENDING "));
 	struct errmsg em = {0};
 	json_t *json = NULL;
 	enum db_err err;

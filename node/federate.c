@@ -107,6 +107,8 @@ static void finish_stream(struct ship *s)
 	if (err == DB_BUSY)
 		return; /* on_wakeup() comes back */
 	http_stream_end(s->stream, err == DB_OK && s->whole);
+	if (err == DB_OK && s->whole)
+		front_request_note(s->req, TIMING_FEDERATED_WHOLE);
 	ship_free(s);
 }
 
@@ -209,6 +211,7 @@ static void reply_whole(struct ship *s)
 		return;
 	}
 	http_reply(s->req->http, 200, content_type(s), &body);
+	front_request_note(s->req, TIMING_FEDERATED_WHOLE);
 	ship_free(s);
 }
 

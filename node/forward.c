@@ -146,6 +146,8 @@ static void end_stream(struct forward *f, enum db_err err, const struct errmsg *
 	if (err == DB_IO || err == DB_TIMEOUT)
 		log_warn("forward: an answer breaks off: %s", em->text);
 	http_stream_end(f->stream, err == DB_OK);
+	if (err == DB_OK && f->status == 200)
+		front_request_note(f->req, TIMING_FORWARD_WHOLE);
 	front_request_free(f->req);
 }
 
@@ -165,6 +167,8 @@ static void relay(struct forward *f)
 		return;
 	}
 	http_reply(f->req->http, f->status, f->content_type, &f->body);
+	if (f->status == 200)
+		front_request_note(f->req, TIMING_FORWARD_WHOLE);
 	front_request_free(f->req);
 }
 

@@ -41,6 +41,7 @@ struct front_worker {
 	struct forward *forwards;      /* under way */
 	struct ship *ships;            /* node/federate.c; under way */
 	struct buf answer;             /* reused by every inline read */
+	struct timings timings;        /* of this thread */
 	struct http_task role_task;
 	atomic_bool role_task_posted;
 	atomic_bool waits; /* somebody may be on the waiting list */
@@ -57,6 +58,7 @@ struct front_request {
 	struct front_worker *worker;
 	enum query_kind kind;
 	uint64_t started_us;
+	uint64_t parsed_us; /* since when it is understood */
 	uint64_t deadline_ms;
 	char master_http[WIRE_NAME_MAX];
 	unsigned forward_breaks; /* how often the connection broke while the master had it */
@@ -92,6 +94,9 @@ void forward_on_master_change(struct front_worker *w, const char *address);
 void forward_look_after(struct front_worker *w);
 void front_worker_arm_tick(struct front_worker *w); /* there is something to look after */
 void frontend_count_forward(struct frontend *f);
+/* It is answered now: counts how long it took as the kind which, and logs it if that was long. Not for what is answered with
+ * an error. */
+void front_request_note(struct front_request *req, enum timing which);
 const struct frontend_options *frontend_get_options(const struct frontend *f);
 void front_request_dispatch(struct front_request *req); /* takes it: decides where it goes now */
 uint64_t front_deadline_ms(const struct cluster_config *config, uint64_t timeout_ms, const struct http_request *http);

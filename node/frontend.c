@@ -86,6 +86,27 @@ static void reply_failure(struct front_request *req, const struct query_error *e
 	front_request_free(req);
 }
 
+/* ---- what took how long */
+
+void front_request_note(struct front_request *req, enum timing which)
+{
+	struct front_worker *w = req->worker;
+	uint64_t elapsed_us = clock_mono_us() - req->started_us;
+
+	timings_add(&w->timings, which, elapsed_us);
+	slow_log_note(w->frontend->options.slow_log, w->conn, req->query, timing_kind(which), elapsed_us);
+}
+
+void frontend_collect_timings(struct frontend *f, struct timings *sum)
+{
+	struct front_worker *w;
+
+	pthread_mutex_lock(&f->mutex);
+	for (w = f->workers; w != NULL; w = w->next)
+		timings_collect(sum, &w->timings);
+	pthread_mutex_unlock(&f->mutex);
+}
+
 /* ---- waiting: for a master (parked), for an LSN (waiting) */
 
 /* One timer looks after all that waits. */
@@ -284,6 +305,8 @@ static void on_written(struct http_task *task)
 		buf_put(&job->answer, req->fill.remote.data, req->fill.remote.len);
 		buf_puts(&job->answer, "}\n");
 		http_reply(req->http, 200, "application/json", &job->answer);
+		timings_add(&req->worker->timings, TIMING_WRITE_PARSE, req->parsed_us - req->started_us);
+		front_request_note(req, TIMING_WRITE_WHOLE);
 		front_request_free(req);
 		break;
 	case WRITE_ERROR:
@@ -361,12 +384,16 @@ void front_request_read(struct front_request *req)
 						 .bytes_max = INLINE_BYTES_MAX,
 						 .deadline_ms = req->deadline_ms};
 	struct query_error error = {.statement = -1};
+	uint64_t began_us = clock_mono_us();
 
 	buf_clear(&w->answer);
 	switch (query_read(w->conn, req->query, &limits, NULL, req->started_us, &w->answer, &error)) {
 	case QUERY_ANSWERED:
 		atomic_fetch_add_explicit(&w->frontend->reads_inline, 1, memory_order_relaxed);
+		timings_add(&w->timings, TIMING_READ_EXECUTE, clock_mono_us() - began_us);
 		http_reply(req->http, 200, content_type_of(req->query), &w->answer);
+		timings_add(&w->timings, TIMING_READ_PARSE, req->parsed_us - req->started_us);
+		front_request_note(req, TIMING_READ_WHOLE);
 		front_request_free(req);
 		break;
 	case QUERY_OVER_BUDGET:
@@ -634,6 +661,7 @@ void frontend_on_query(struct http_request *http)
 	req->worker = w;
 	req->admin = admin;
 	req->started_us = http_request_started_us(http);
+	req->parsed_us = clock_mono_us();
 	req->deadline_ms = front_deadline_ms(config, query->timeout_ms, http);
 	if (federated_request_possible(query) && federated_request_scan(&req->federated, query, &error) != QUERY_OK)
 		reply_failure(req, &error);

@@ -20,6 +20,8 @@
 #include "node/admin.h"
 #include "node/lost_writes.h"
 #include "node/roles.h"
+#include "common/base/timings.h"
+#include "node/slow_log.h"
 #include "node/slow_pool.h"
 
 struct frontend;
@@ -36,7 +38,8 @@ struct frontend_options {
 	struct remote_pool *pool;
 	const struct cluster_config *config; /* these seven are borrowed */
 	const char *node_id;
-	unsigned node; /* from 1 */
+	unsigned node;             /* from 1 */
+	struct slow_log *slow_log; /* borrowed */
 };
 
 struct frontend_counters {
@@ -63,5 +66,7 @@ void frontend_on_role_change(struct frontend *f);
 void frontend_on_visible(struct frontend *f);
 
 void frontend_get_counters(struct frontend *f, struct frontend_counters *out);
+/* Adds what the workers have counted. */
+void frontend_collect_timings(struct frontend *f, struct timings *sum);
 
 #endif

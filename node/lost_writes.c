@@ -71,6 +71,9 @@ static enum db_err decode(struct lost_writes *l, const uint8_t *bytes, size_t le
 	size_t id_len;
 	uint64_t lsn;
 
+	if (len >= MAGIC_SIZE + 8 && memcmp(bytes, MAGIC, MAGIC_SIZE - 1) == 0 && bytes[MAGIC_SIZE - 1] > '1' &&
+	    bytes[MAGIC_SIZE - 1] <= '9' && load_u64le(bytes + len - 8) == XXH3_64bits(bytes, len - 8))
+		return errmsg_newer(em, l->path, (unsigned long)(bytes[MAGIC_SIZE - 1] - '0'), 1);
 	if (len < MAGIC_SIZE + 4 + 8 || memcmp(bytes, MAGIC, MAGIC_SIZE) != 0 ||
 	    load_u64le(bytes + len - 8) != XXH3_64bits(bytes, len - 8))
 		return errmsg_set(em, DB_CORRUPT, "\"%s\" is damaged", l->path);

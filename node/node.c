@@ -29,6 +29,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/audit.h"
 #include "common/base/clock.h"
 #include "common/base/config.h"
 #include "common/base/config_show.h"
@@ -49,6 +50,7 @@
 #include "node/disk_watch.h"
 #include "node/frontend.h"
 #include "node/last_words.h"
+#include "node/metrics.h"
 #include "node/no_master.h"
 #include "node/readable.h"
 #include "node/roles.h"
@@ -94,6 +96,8 @@ struct node {
 	struct http_server *server;
 	struct checkpointer *checkpointer;
 	struct archiver *archiver;
+	struct timings timings; /* of all threads but the HTTP workers, who have their own */
+	struct slow_log slow_log;
 	struct link_pull *replication, *acks;
 	struct control *control;
 };
@@ -119,8 +123,8 @@ static void worker_stop(void *arg, struct http_worker *worker, void *data)
 
 static struct status_sources sources_of(struct node *n)
 {
-	struct status_sources sources = {n->options.id, n->store,   n->roles,    n->frontend, n->server,
-					 n->started_ms, &n->config, n->archiver, n->pool,     n->tokens};
+	struct status_sources sources = {n->options.id, n->store,    n->roles, n->frontend, n->server,   n->started_ms,
+					 &n->config,    n->archiver, n->pool,  n->tokens,   &n->timings, &n->slow_log};
 
 	return sources;
 }
@@ -194,6 +198,7 @@ static void on_backup(void *arg, struct http_request *req)
 	else if (view.role == WIRE_ROLE_REPLICA && !view.lag_known)
 		query_error_set(&error, QUERY_NO_MASTER,
 				"this replica has not had all that its master has since it started");
+	audit_write(n->options.id, "backup", "", "a client", error.code == QUERY_OK ? "begun" : error.message);
 	if (error.code == QUERY_OK)
 		backups_on_request(n->backups, req);
 	else
@@ -205,7 +210,7 @@ static void on_metrics(void *arg, struct http_request *req)
 	struct status_sources sources = sources_of(arg);
 	struct buf body = {0};
 
-	status_put_metrics(&body, &sources);
+	metrics_put(&body, &sources);
 	http_reply(req, 200, "text/plain; version=0.0.4", &body);
 }
 
@@ -387,7 +392,8 @@ static enum db_err try_open(struct node *n, struct errmsg *em)
 					.checkpoint_bytes = n->config.store.checkpoint_bytes,
 					.transaction_bytes_max = n->config.store.transaction_bytes_max,
 					.low_space_bytes = n->config.store.low_space_bytes,
-					.pulse = disk_watch_pulse(n->disk)};
+					.pulse = disk_watch_pulse(n->disk),
+					.timings = &n->timings};
 	enum db_err err;
 
 	memcpy(options.cluster_id, n->config.cluster_id, sizeof(options.cluster_id));
@@ -598,18 +604,28 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 					    .node = n->options.node,
 					    .dir = n->dir,
 					    .rebuilding = !standing_counts(n->standing),
+					    .timings = &n->timings,
 					    .on_change = wake_main,
 					    .on_cut = on_cut,
 					    .arg = n};
+	struct remote_tables_env remote;
+	struct slow_pool_options slow_pool = {.store = n->store,
+					      .node_id = n->options.id,
+					      .thread_count = n->config.query.slow_threads,
+					      .queue_max = n->config.query.slow_queue_max,
+					      .timings = &n->timings,
+					      .slow_log = &n->slow_log};
 	const struct control_options control = {NULL, &n->config, n->options.id, &n->entry, n->tokens};
 	const struct backups_options backups = {
 	    .store = n->store, .node_id = n->options.id, .cluster_id = n->config.cluster_id};
 	struct archiver_options archiver = {.store = n->store, .config = &n->config, .node_id = n->options.id};
 	const struct remote_pool_options pool = {.max_connections = n->config.remote.max_connections};
 	struct control_options with_roles = control;
-	struct remote_tables_env remote;
-	struct frontend_options frontend = {
-	    .store = n->store, .config = &n->config, .node_id = n->options.id, .node = n->options.node};
+	struct frontend_options frontend = {.store = n->store,
+					    .config = &n->config,
+					    .node_id = n->options.id,
+					    .node = n->options.node,
+					    .slow_log = &n->slow_log};
 	enum db_err err;
 
 	err = lost_writes_create(&n->lost_writes, n->dir, em);
@@ -624,13 +640,12 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 	remote.access = n->access;
 	remote.pool = n->pool;
 	remote.tables = n->remote_tables;
+	slow_pool.remote = &remote;
 	if (err == DB_OK)
-		err = slow_pool_create(&n->slow_pool, n->store, n->options.id, &remote, n->config.query.slow_threads,
-				       n->config.query.slow_queue_max, em);
+		err = slow_pool_create(&n->slow_pool, &slow_pool, em);
 	if (err ==
 	    DB_OK) /* threads of their own: they wait for other nodes, whose queries may wait for reads of ours */
-		err = slow_pool_create(&n->federated_pool, n->store, n->options.id, &remote,
-				       n->config.query.slow_threads, n->config.query.slow_queue_max, em);
+		err = slow_pool_create(&n->federated_pool, &slow_pool, em);
 	if (err == DB_OK)
 		err = backups_create(&n->backups, &backups, em);
 	if (err == DB_OK)
@@ -701,6 +716,7 @@ static enum db_err load_configuration(struct node *n, struct errmsg *em)
 	err = config_load(&n->config, n->options.config_path, em);
 	if (err == DB_OK)
 		log_set(n->config.logging.level, n->config.logging.format);
+	slow_log_set(&n->slow_log, n->config.logging.slow_query_ms);
 	if (err == DB_OK)
 		err = find_place(n, em);
 	if (err == DB_OK)
@@ -806,11 +822,14 @@ static void reload(struct node *n)
 	struct cluster_config running = n->config;
 	struct buf waiting = {0};
 	struct errmsg em = {0};
+	enum db_err err = config_reload(&running, n->options.config_path, &waiting, &em);
 
-	if (config_reload(&running, n->options.config_path, &waiting, &em) == DB_OK)
+	if (err == DB_OK)
 		log_info("reloaded \"logging\" (level %s)", log_level_name(running.logging.level));
 	else
 		log_error("nothing is reloaded: %s", em.text);
+	if (err == DB_OK)
+		slow_log_set(&n->slow_log, running.logging.slow_query_ms);
 	buf_fini(&waiting);
 }
 

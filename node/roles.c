@@ -160,6 +160,7 @@ static enum db_err start_master(struct roles *r, uint64_t term, const struct mem
 					       .on_ready = on_ready,
 					       .on_deposed = on_deposed,
 					       .on_failed = on_failed,
+					       .timings = r->options.timings,
 					       .arg = r};
 
 	/* What was heard while we were master of an older term, or were told by somebody who made it up, does not concern

@@ -34,6 +34,7 @@ struct roles_options {
 	bool rebuilding;                     /* its log may lack what it acknowledged: see roles_take_news() */
 	void (*on_cut)(void *arg,
 		       uint64_t keep_lsn); /* the records after keep_lsn are about to be cut; an NNG thread */
+	struct timings *timings;           /* as writer_options.timings; borrowed */
 	void (*on_change)(void *arg);      /* the view changed or work for roles_settle() waits; any thread */
 	void *arg;
 };

@@ -8,6 +8,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/timings.h"
 #include "common/query/exec.h"
 
 #define CHUNK_BYTES  ((size_t)64 << 10)
@@ -32,11 +33,10 @@ struct slow_thread {
 };
 
 struct slow_pool {
-	struct store *store;
+	struct slow_pool_options options;
 	struct remote_tables_env remote;
 	struct slow_thread *threads;
 	unsigned thread_count;
-	unsigned queue_max;
 	pthread_mutex_t mutex; /* guards everything below */
 	pthread_cond_t work;
 	struct slow_job *head, **tail;
@@ -157,6 +157,8 @@ static void answer_expired(struct slow_pool *p, struct slow_job *job)
 
 static void run_job(struct slow_thread *t, struct slow_job *job)
 {
+	uint64_t began_us, ended_us;
+
 	if (is_expired(job, clock_mono_ms())) {
 		answer_expired(t->pool, job);
 		return;
@@ -165,7 +167,13 @@ static void run_job(struct slow_thread *t, struct slow_job *job)
 		run_fill(t, job);
 		return;
 	}
+	began_us = clock_mono_us();
+	timings_add(t->pool->options.timings, TIMING_SLOW_WAIT, began_us - job->started_us);
 	run_read(t, job);
+	ended_us = clock_mono_us();
+	timings_add(t->pool->options.timings, TIMING_SLOW_EXECUTE, ended_us - began_us);
+	timings_add(t->pool->options.timings, TIMING_SLOW_WHOLE, ended_us - job->started_us);
+	slow_log_note(t->pool->options.slow_log, t->conn, job->request, "slow_read", ended_us - job->started_us);
 	free_job(job);
 }
 
@@ -238,7 +246,7 @@ enum db_err slow_pool_submit(struct slow_pool *p, struct query_request *request,
 	job->started_us = started_us;
 	job->deadline_ms = deadline_ms;
 	pthread_mutex_lock(&p->mutex);
-	if (p->queued >= p->queue_max || p->stopping) {
+	if (p->queued >= p->options.queue_max || p->stopping) {
 		err = DB_BUSY;
 	} else {
 		*p->tail = job;
@@ -262,7 +270,7 @@ enum db_err slow_pool_submit_fill(struct slow_pool *p, struct slow_fill *fill)
 	job->fill = fill;
 	job->deadline_ms = fill->deadline_ms;
 	pthread_mutex_lock(&p->mutex);
-	if (p->queued >= p->queue_max || p->stopping || atomic_load(&p->fills_stopped)) {
+	if (p->queued >= p->options.queue_max || p->stopping || atomic_load(&p->fills_stopped)) {
 		err = DB_BUSY;
 	} else {
 		*p->tail = job;
@@ -288,14 +296,14 @@ void slow_pool_stop_fills(struct slow_pool *p)
 	pthread_mutex_unlock(&p->mutex);
 }
 
-static enum db_err start_thread(struct slow_thread *t, const char *node_id, struct errmsg *em)
+static enum db_err start_thread(struct slow_thread *t, struct errmsg *em)
 {
 	const struct query_conn_options options = {
-	    .node_id = node_id, .statement_cache_max = 32, .snapshot_lsn = store_snapshot_lsn};
+	    .node_id = t->pool->options.node_id, .statement_cache_max = 32, .snapshot_lsn = store_snapshot_lsn};
 	sqlite3 *db;
 	enum db_err err;
 
-	err = store_open_reader(t->pool->store, &db, em);
+	err = store_open_reader(t->pool->options.store, &db, em);
 	if (err != DB_OK)
 		return err;
 	err = query_conn_create(&t->conn, db, &options, em);
@@ -309,9 +317,7 @@ static enum db_err start_thread(struct slow_thread *t, const char *node_id, stru
 	return DB_OK;
 }
 
-enum db_err slow_pool_create(struct slow_pool **out, struct store *store, const char *node_id,
-			     const struct remote_tables_env *remote, unsigned thread_count, unsigned queue_max,
-			     struct errmsg *em)
+enum db_err slow_pool_create(struct slow_pool **out, const struct slow_pool_options *options, struct errmsg *em)
 {
 	struct slow_pool *p = calloc(1, sizeof(*p));
 	enum db_err err = DB_OK;
@@ -320,20 +326,19 @@ enum db_err slow_pool_create(struct slow_pool **out, struct store *store, const 
 	*out = NULL;
 	if (p == NULL)
 		return errmsg_set(em, DB_NOMEM, "out of memory");
-	p->store = store;
-	p->remote = *remote;
-	p->queue_max = queue_max;
+	p->options = *options;
+	p->remote = *options->remote;
 	p->tail = &p->head;
 	pthread_mutex_init(&p->mutex, NULL);
 	pthread_cond_init(&p->work, NULL);
 	pthread_cond_init(&p->no_fills, NULL);
-	p->threads = calloc(thread_count, sizeof(*p->threads));
+	p->threads = calloc(options->thread_count, sizeof(*p->threads));
 	if (p->threads == NULL)
 		err = errmsg_set(em, DB_NOMEM, "out of memory");
-	for (i = 0; i < thread_count && err == DB_OK; i++) {
+	for (i = 0; i < options->thread_count && err == DB_OK; i++) {
 		p->threads[i].pool = p;
 		p->thread_count = i + 1;
-		err = start_thread(&p->threads[i], node_id, em);
+		err = start_thread(&p->threads[i], em);
 	}
 	if (err != DB_OK) {
 		slow_pool_free(p);

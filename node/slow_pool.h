@@ -15,13 +15,21 @@
 #include "common/query/request.h"
 #include "common/remote/remote_tables.h"
 #include "common/store/store.h"
+#include "node/slow_log.h"
 
 struct slow_pool;
 
-/* remote: what requests with tables of other nodes need; copied. */
-enum db_err slow_pool_create(struct slow_pool **out, struct store *store, const char *node_id,
-			     const struct remote_tables_env *remote, unsigned thread_count, unsigned queue_max,
-			     struct errmsg *em);
+struct slow_pool_options {
+	struct store *store;
+	const char *node_id;
+	unsigned thread_count;
+	unsigned queue_max;
+	const struct remote_tables_env *remote; /* what requests with tables of other nodes need; copied */
+	struct timings *timings;                /* these are borrowed; NULL: nobody counts */
+	struct slow_log *slow_log;              /* not NULL */
+};
+
+enum db_err slow_pool_create(struct slow_pool **out, const struct slow_pool_options *options, struct errmsg *em);
 /* Jobs under way are cancelled and answered, waiting ones too. NULL is fine. */
 void slow_pool_free(struct slow_pool *p);
 

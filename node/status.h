@@ -1,5 +1,5 @@
 /*
- * status.h - what a node tells about itself: GET /health, /ready, /status and /metrics.
+ * status.h - what a node tells about itself: GET /status; where GET /metrics (node/metrics.h) finds its figures, too.
  */
 #ifndef GRIZZLY_NODE_STATUS_H
 #define GRIZZLY_NODE_STATUS_H
@@ -24,9 +24,10 @@ struct status_sources {
 	struct archiver *archiver;
 	struct remote_pool *pool;
 	struct tokens *tokens;
+	struct timings *timings; /* those that the HTTP workers do not keep themselves */
+	struct slow_log *slow_log;
 };
 
 void status_put_json(struct buf *out, const struct status_sources *sources);
-void status_put_metrics(struct buf *out, const struct status_sources *sources);
 
 #endif

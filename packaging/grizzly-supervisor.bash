@@ -3,7 +3,7 @@ _grizzly_supervisor()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} i dir='' ids=''
 	local commands="run status switchover add-replica remove-replica replicas backup restore stop reload
-		check-config selftest events salvage recover --help --version"
+		check-config selftest events salvage recover token --help --version"
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
 		mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur")
@@ -31,6 +31,14 @@ _grizzly_supervisor()
 		;;
 	esac
 	local options=--data-dir
+	if [ "$command" = token ]; then
+		if [ "$COMP_CWORD" -eq 2 ]; then
+			mapfile -t COMPREPLY < <(compgen -W "add list revoke --data-dir --role --expires --json" -- "$cur")
+			return
+		fi
+		[ "$prev" != --role ] || options="read write admin"
+		[ "$prev" = --role ] || options+=" --role --expires --json"
+	fi
 	case $command in
 	run) options+=" --config --replicas --http-port --bind --daemon" ;;
 	status) options+=" --json --watch" ;;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/audit.h"
 #include "common/base/clock.h"
 #include "supervisor/addresses.h"
 #include "supervisor/status_json.h"
@@ -156,6 +157,29 @@ static void answer_reload(struct answers *a, struct buf *reply)
 	buf_fini(&said);
 }
 
+/* What changes something leaves a line, whatever came of it; what only looks, and asks how it goes on, does not. */
+static void audit(const char *command, json_t *json, const struct buf *reply)
+{
+	static const char *const audited[] = {"switchover", "add-replica", "remove-replica", "reload", "stop"};
+	const char *by = json_string_value(json_object_get(json, "by"));
+	const char *detail = json_string_value(json_object_get(json, "address"));
+	json_t *answer = json_loadb((const char *)reply->data, reply->len, 0, NULL);
+	const char *status = json_string_value(json_object_get(answer, "status"));
+	const char *message = json_string_value(json_object_get(answer, "message"));
+	char outcome[CLUSTER_TEXT_MAX + 32];
+	size_t i;
+
+	if (detail == NULL)
+		detail = json_string_value(json_object_get(json, "to"));
+	snprintf(outcome, sizeof(outcome), "%s%s%s", status == NULL ? "no answer" : status,
+		 message != NULL && message[0] != '\0' ? ": " : "", message == NULL ? "" : message);
+	for (i = 0; i < sizeof(audited) / sizeof(audited[0]); i++)
+		if (strcmp(command, audited[i]) == 0)
+			audit_write("supervisor", command, detail == NULL ? "" : detail, by == NULL ? "unknown" : by,
+				    outcome);
+	json_decref(answer);
+}
+
 void answers_command(void *arg, const char *text, size_t len, struct buf *reply)
 {
 	const struct cluster_event stop = {.type = CLUSTER_STOP};
@@ -191,6 +215,8 @@ void answers_command(void *arg, const char *text, size_t len, struct buf *reply)
 	} else {
 		put_result(reply, "error", "BAD_REQUEST", "there is no such command", 0);
 	}
+	if (command != NULL)
+		audit(command, json, reply);
 	json_decref(json);
 }
 

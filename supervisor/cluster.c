@@ -444,7 +444,7 @@ static void describe_exit(const struct cluster *c, unsigned n, const struct clus
 		snprintf(out, size, "killed: %.200s", m->reason);
 	else if (ev->u.exited.signal != 0)
 		snprintf(out, size, "ended by signal %d", ev->u.exited.signal);
-	else if (ev->u.exited.code == EXIT_CODE_CONFIG)
+	else if (ev->u.exited.code == EXIT_CODE_CONFIG && ev->u.exited.said == NULL)
 		snprintf(out, size, "configuration error (exit code 2), see log/" NODE_NAME_FMT ".log", NODE_NAME(n));
 	else if (ev->u.exited.code > 0 && ev->u.exited.said != NULL)
 		snprintf(out, size, "exit code %d: %.200s", ev->u.exited.code, ev->u.exited.said);

@@ -22,9 +22,11 @@
 #define PACKAGE_VERSION "unknown"
 #endif
 
-#define PORT_MAX     65535u
-#define REPLICAS_MAX (CONFIG_NODES_MAX - 1)
-#define DAYS_MAX     36500u
+#define PORT_MAX             65535u
+#define REPLICAS_MAX         (CONFIG_NODES_MAX - 1)
+#define DAYS_MAX             36500u
+#define SELFTEST_SECONDS     30u
+#define SELFTEST_SECONDS_MAX (7 * 86400u)
 
 static const char usage_text[] =
     "usage: grizzly-supervisor COMMAND --data-dir D [OPTION]...\n"
@@ -63,6 +65,11 @@ static const char usage_text[] =
     "  reload      take up what can be of a changed D/cluster.json (the section logging), and say what cannot\n"
     "  check-config  check D/cluster.json, or a file, and print the effective values\n"
     "      --config F      this file; --data-dir may be left out\n"
+    "  selftest    try this machine: a scratch cluster in a directory below D, writes under kills, a verdict\n"
+    "      --seconds N     how long (30)\n"
+    "      --replicas N    replicas beside the master (2)\n"
+    "      --json          as JSON\n"
+    "      --keep          leave the scratch directory behind\n"
     "  events      show what has happened; needs no running supervisor\n"
     "      --json          as JSON, one object a line\n"
     "      --last N        only the last N events (all)\n"
@@ -93,6 +100,8 @@ enum option_id {
 	OPT_READONLY,
 	OPT_TO,
 	OPT_LAST,
+	OPT_SECONDS,
+	OPT_KEEP,
 	OPT_FOLLOW,
 	OPT_ACCEPT_LOSS,
 	OPT_NODE,
@@ -115,6 +124,8 @@ struct arguments {
 	bool readonly;
 	const char *to;
 	unsigned last;
+	unsigned seconds;
+	bool keep;
 	bool follow;
 	bool accept_loss;
 	const char *node;
@@ -127,7 +138,7 @@ struct arguments {
 	bool offline;
 	const char *address; /* or name: what the command is about */
 	enum auth_role role;
-	uint64_t expires_us; /* 0: never */
+	uint64_t expires_us;    /* 0: never */
 	bool data_dir_optional; /* for a command that was given --config */
 };
 
@@ -221,6 +232,11 @@ static bool take_option(struct arguments *a, int id, const char *value)
 		return true;
 	case OPT_LAST:
 		return parse_number(value, 1, UINT_MAX, &a->last);
+	case OPT_SECONDS:
+		return parse_number(value, 1, SELFTEST_SECONDS_MAX, &a->seconds);
+	case OPT_KEEP:
+		a->keep = true;
+		return true;
 	case OPT_FOLLOW:
 		a->follow = true;
 		return true;
@@ -430,6 +446,24 @@ static enum exit_code check_config_command(const struct arguments *a)
 	return command_check_config(a->run.data_dir, a->run.config.config_path);
 }
 
+static const struct option selftest_options[] = {COMMON_OPTIONS,
+						 {"seconds", required_argument, NULL, OPT_SECONDS},
+						 {"replicas", required_argument, NULL, OPT_REPLICAS},
+						 {"json", no_argument, NULL, OPT_JSON},
+						 {"keep", no_argument, NULL, OPT_KEEP},
+						 END_OF_OPTIONS};
+
+static enum exit_code selftest_command(const struct arguments *a)
+{
+	const struct selftest_options o = {.data_dir = a->run.data_dir,
+					   .seconds = a->seconds > 0 ? a->seconds : SELFTEST_SECONDS,
+					   .replicas = a->run.config.has_replicas ? a->run.config.replicas : 2,
+					   .json = a->json,
+					   .keep = a->keep};
+
+	return command_selftest(&o);
+}
+
 static const struct option recover_options[] = {
     COMMON_OPTIONS, {"accept-loss", no_argument, NULL, OPT_ACCEPT_LOSS}, END_OF_OPTIONS};
 
@@ -488,6 +522,9 @@ static const struct command {
     {"token list", token_list_options, token_list_command, NULL},
     {"token revoke", token_revoke_options, token_revoke_command, wants_name},
     {"reload", stop_options, reload_command, NULL},
+    {"check-config", check_config_options, check_config_command, NULL},
+    {"reload", stop_options, reload_command, NULL},
+    {"selftest", selftest_options, selftest_command, NULL},
     {"check-config", check_config_options, check_config_command, NULL},
 };
 

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/audit.h"
 #include "common/base/buf.h"
 #include "common/base/clock.h"
 #include "common/wire/link.h"
@@ -48,13 +49,31 @@ static enum exit_code unreachable(const char *data_dir, enum db_err err, const s
 	return EXIT_UNREACHABLE;
 }
 
+/* The request with who asks, for log/audit.jsonl; the caller frees it. NULL: out of memory. */
+static char *signed_request(const char *request)
+{
+	char by[AUDIT_BY_MAX];
+	json_t *json = json_loads(request, 0, NULL);
+	char *text = NULL;
+
+	audit_user(by, sizeof(by));
+	if (json != NULL && json_object_set_new(json, "by", json_string(by)) == 0)
+		text = json_dumps(json, JSON_COMPACT);
+	json_decref(json);
+	return text;
+}
+
 /* Sends one request; *answer is the text of the reply, in memory owned by reply. */
 static enum db_err ask(const char *request, struct buf *reply, struct wire_text *answer, struct errmsg *em)
 {
 	char url[LINK_URL_MAX];
+	char *text = signed_request(request);
 	enum db_err err = link_ipc_url(url, DATADIR_CONTROL, em);
 
-	return err == DB_OK ? link_cli_call(url, "command", request, CALL_TIMEOUT_MS, reply, answer, em) : err;
+	if (err == DB_OK)
+		err = link_cli_call(url, "command", text != NULL ? text : request, CALL_TIMEOUT_MS, reply, answer, em);
+	free(text);
+	return err;
 }
 
 static enum exit_code enter(const char *data_dir)

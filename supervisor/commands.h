@@ -1,6 +1,6 @@
 /*
  * commands.h - the command line: run, status, switchover, add-replica, remove-replica, replicas, backup, restore, stop, events,
- * salvage, recover, token, check-config, reload. Each returns the exit code of the program.
+ * salvage, recover, token, check-config, reload, selftest. Each returns the exit code of the program.
  *
  * Messages for people go to stderr, results to stdout. Main thread.
  */
@@ -39,6 +39,14 @@ struct restore_options {
 	struct datadir_options config; /* of the new cluster */
 };
 
+struct selftest_options {
+	const char *data_dir;
+	unsigned seconds;
+	unsigned replicas;
+	bool json;
+	bool keep; /* the scratch directory */
+};
+
 /* command_line.c: the whole program */
 int command_line(int argc, char **argv);
 
@@ -71,6 +79,9 @@ enum exit_code command_check_config(const char *data_dir, const char *config_pat
 
 /* salvage.c */
 enum exit_code command_salvage(const char *data_dir, bool json);
+
+/* selftest.c */
+enum exit_code command_selftest(const struct selftest_options *options);
 
 /* recover.c */
 enum exit_code command_recover(const char *data_dir, bool accept_loss);

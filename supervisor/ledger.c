@@ -52,6 +52,8 @@ static enum db_err decode(struct ledger_book *book, const uint8_t *bytes, size_t
 	memset(book, 0, sizeof(*book));
 	if (len == 0)
 		return DB_OK;
+	if (len >= 4 && load_u32le(bytes) > LEDGER_VERSION)
+		return errmsg_newer(em, LEDGER_PATH, load_u32le(bytes), LEDGER_VERSION);
 	if (len < 8 || load_u32le(bytes) != LEDGER_VERSION || load_u32le(bytes + 4) > CONFIG_NODES_MAX ||
 	    len != 8 + load_u32le(bytes + 4) * ENTRY_SIZE)
 		return errmsg_set(em, DB_CORRUPT, "\"%s\" is not understood", LEDGER_PATH);

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/audit.h"
 #include "common/base/clock.h"
 #include "common/store/dirs.h"
 #include "node/standing.h"
@@ -188,6 +189,9 @@ static bool has_quorum(const struct survey *s, const struct cluster_config *conf
 static enum db_err decide(const struct survey *s, const struct cluster_config *config, bool accept, bool *accepted,
 			  struct errmsg *em)
 {
+	char by[AUDIT_BY_MAX];
+	enum db_err err;
+
 	*accepted = false;
 	if (s->best == s->node_count)
 		return errmsg_set(em, DB_NOTFOUND, "there is nothing to go on with");
@@ -201,7 +205,10 @@ static enum db_err decide(const struct survey *s, const struct cluster_config *c
 		    "too few nodes survive to know that nothing is lost. If the others will never come back, "
 		    "and what may be missing is to be given up: grizzly-supervisor recover --accept-loss");
 	*accepted = true;
-	return accept_loss(s, em);
+	err = accept_loss(s, em);
+	audit_user(by, sizeof(by));
+	audit_write("recover", "recover", "--accept-loss", by, err == DB_OK ? "ok" : em->text);
+	return err;
 }
 
 enum exit_code command_recover(const char *data_dir, bool accept)

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/base/audit.h"
 #include "common/base/log.h"
 #include "supervisor/supervisor.h"
 #include "supervisor/timeline.h"
@@ -89,7 +90,7 @@ static enum exit_code run_here(const struct run_options *o, int original_dir, in
 {
 	char text[CONFIG_ADDRESS_MAX + PATH_MAX + 64];
 	char endpoint[CONFIG_ADDRESS_MAX];
-	char data_dir[PATH_MAX];
+	char data_dir[PATH_MAX], by[AUDIT_BY_MAX];
 	struct cluster_config config;
 	struct supervisor *s = NULL;
 	struct errmsg em = {0};
@@ -124,6 +125,8 @@ static enum exit_code run_here(const struct run_options *o, int original_dir, in
 	snprintf(text, sizeof(text), "supervisor started, pid %d, endpoint %s, data directory %s", (int)getpid(),
 		 endpoint, data_dir);
 	log_info("%s", text);
+	audit_user(by, sizeof(by));
+	audit_write("supervisor", "run", data_dir, by, "ok");
 	report(report_fd, EXIT_OK, text);
 	code = serve(s);
 	supervisor_free(s);

@@ -31,7 +31,8 @@ struct service_manager {
 	struct event *timer;
 };
 
-static void tell(struct service_manager *m, const char *text)
+/* False: not sent. The manager has not read what was told before, for example. */
+static bool tell(struct service_manager *m, const char *text)
 {
 	bool failed = sendto(m->fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT,
 			     (const struct sockaddr *)&m->address, m->address_len) < 0;
@@ -39,6 +40,7 @@ static void tell(struct service_manager *m, const char *text)
 	if (failed && !m->failing)
 		log_warn("the service manager cannot be told \"%.40s\": %s", text, strerror(errno));
 	m->failing = failed;
+	return !failed;
 }
 
 static void tell_status(struct service_manager *m)
@@ -49,9 +51,9 @@ static void tell_status(struct service_manager *m)
 	m->options.describe(m->options.arg, status, sizeof(status));
 	if (strcmp(status, m->told) == 0)
 		return;
-	memcpy(m->told, status, sizeof(m->told));
 	snprintf(line, sizeof(line), "STATUS=%s", status);
-	tell(m, line);
+	if (tell(m, line))
+		memcpy(m->told, status, sizeof(m->told));
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/audit.h"
 #include "common/base/clock.h"
 #include "common/base/config_show.h"
 #include "common/base/log.h"
@@ -31,6 +32,7 @@
 #include "supervisor/mailbox.h"
 #include "supervisor/managed.h"
 #include "supervisor/membership.h"
+#include "supervisor/metrics.h"
 #include "supervisor/recovery_mark.h"
 #include "supervisor/roster.h"
 #include "supervisor/service_manager.h"
@@ -67,6 +69,7 @@ struct supervisor {
 	size_t queue_count;
 	struct cluster_event queue[QUEUE_MAX];
 	struct housekeeping *housekeeping;
+	struct metrics *metrics;
 	struct timeline *timeline; /* NULL: it cannot be written */
 	struct answers answers;
 	struct cluster_actions actions; /* of the step under way */
@@ -343,6 +346,7 @@ static void carry_out(struct supervisor *s)
 			break;
 		case CLUSTER_NOTE:
 			timeline_append(s->timeline, &a->u.note, a->node, a->text);
+			metrics_note(s->metrics, &a->u.note);
 			if (a->u.note.kind == TIMELINE_MASTER_READY)
 				recovery_mark_end(&s->recovery);
 			break;
@@ -420,6 +424,7 @@ static void on_stop_signal(evutil_socket_t sig, short what, void *arg)
 
 	(void)what;
 	log_info("signal %d: stopping", (int)sig);
+	audit_write("supervisor", "stop", "", sig == SIGTERM ? "SIGTERM" : "SIGINT", "ok: stopping");
 	service_manager_stopping(((struct supervisor *)arg)->service_manager);
 	feed(arg, &ev);
 }
@@ -463,7 +468,7 @@ static void on_reload_signal(evutil_socket_t sig, short what, void *arg)
 
 	(void)sig;
 	(void)what;
-	reload(arg, &said);
+	audit_write("supervisor", "reload", "", "SIGHUP", reload(arg, &said) ? "ok" : "error");
 	buf_fini(&said);
 }
 
@@ -593,7 +598,10 @@ static enum db_err create_housekeeping(struct supervisor *s, struct errmsg *em)
 					       .node_count = CLUSTER_NODES_MAX,
 					       .endpoint_fd = s->endpoint_fd};
 
-	return housekeeping_create(&s->housekeeping, &o, em);
+	const struct metrics_options metrics = {.base = s->base, .cluster = s->cluster};
+	enum db_err err = housekeeping_create(&s->housekeeping, &o, em);
+
+	return err == DB_OK ? metrics_create(&s->metrics, &metrics, em) : err;
 }
 
 static enum db_err create_cluster(struct supervisor *s, struct errmsg *em)
@@ -739,6 +747,7 @@ void supervisor_free(struct supervisor *s)
 		return;
 	control_free(s->control);
 	service_manager_free(s->service_manager);
+	metrics_free(s->metrics);
 	housekeeping_free(s->housekeeping);
 	for (n = 0; n < CLUSTER_NODES_MAX; n++)
 		managed_fini(&s->nodes[n]);

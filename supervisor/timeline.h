@@ -56,6 +56,7 @@ enum timeline_kind {
 #define X(kind, name) TIMELINE_##kind,
 	TIMELINE_KINDS(X)
 #undef X
+	    TIMELINE_KIND_COUNT
 };
 
 struct timeline_note {

@@ -41,10 +41,10 @@ enum db_err archive_header_decode(struct archive_header *h, const uint8_t bytes[
 {
 	if (load_u32le(bytes) != MAGIC)
 		return errmsg_set(em, DB_CORRUPT, "it is no archive file");
-	if (load_u16le(bytes + 4) != ARCHIVE_VERSION)
-		return errmsg_set(em, DB_INVALID, "it has format %u, this program knows %u", load_u16le(bytes + 4),
-				  ARCHIVE_VERSION);
-	if (load_u64le(bytes + 72) != XXH3_64bits(bytes, 72) || load_u16le(bytes + 6) != 0)
+	if (load_u16le(bytes + 4) > ARCHIVE_VERSION)
+		return errmsg_newer(em, "it", load_u16le(bytes + 4), ARCHIVE_VERSION);
+	if (load_u16le(bytes + 4) != ARCHIVE_VERSION || load_u64le(bytes + 72) != XXH3_64bits(bytes, 72) ||
+	    load_u16le(bytes + 6) != 0)
 		return errmsg_set(em, DB_CORRUPT, "its header is damaged");
 	memcpy(h->cluster_id, bytes + 8, 16);
 	h->first_lsn = load_u64le(bytes + 24);

@@ -83,3 +83,12 @@ enum db_err errmsg_context(struct errmsg *em, const char *fmt, ...)
 	snprintf(em->text + used, sizeof(em->text) - used, ": %s", inner);
 	return em->err;
 }
+
+enum db_err errmsg_newer(struct errmsg *em, const char *what, unsigned long version, unsigned long known)
+{
+	return errmsg_set(
+	    em, DB_INVALID,
+	    "%s was written by a newer version: it has format %lu, this program knows %lu; it is left as it "
+	    "is: run the newer program, or restore a backup",
+	    what, version, known);
+}

@@ -53,6 +53,10 @@ const char *db_err_text(enum db_err err);
  * `return errmsg_set(em, DB_CORRUPT, "record %" PRIu64 ": checksum mismatch", lsn);`. */
 enum db_err errmsg_set(struct errmsg *em, enum db_err err, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
+/* A file of a format that this program does not know yet: DB_INVALID, never DB_CORRUPT, for what is damaged is made anew and
+ * what is newer must be left alone. what: which file or part, as in a sentence. */
+enum db_err errmsg_newer(struct errmsg *em, const char *what, unsigned long version, unsigned long known);
+
 /* Like errmsg_set() for a failed system call: the error is derived from saved_errno (ENOSPC and EDQUOT: DB_FULL, ENOMEM:
  * DB_NOMEM, ENOENT: DB_NOTFOUND, EEXIST: DB_EXISTS, EADDRINUSE: DB_BUSY, everything else DB_IO), and ": " with its
  * description is appended. */

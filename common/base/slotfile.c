@@ -17,7 +17,8 @@
 
 #include "common/base/buf.h"
 
-#define SLOT_MAGIC       0x31537a47u /* "GzS1" */
+#define SLOT_MAGIC       0x31537a47u /* "GzS1"; another format has another digit, and the same header */
+#define SLOT_VERSION     1u
 #define SLOT_HEADER_SIZE 24u
 
 static uint64_t slot_checksum(const uint8_t *slot, size_t len)
@@ -34,6 +35,17 @@ static bool slot_is_intact(const uint8_t *slot, int index)
 
 	return load_u32le(slot) == SLOT_MAGIC && sequence % 2 == (uint64_t)(1 - index) && sequence != UINT64_MAX &&
 	       len <= SLOTFILE_DATA_MAX && load_u64le(slot + 16) == slot_checksum(slot, len);
+}
+
+/* 0: it is none, or damaged: the checksum covers the magic. */
+static unsigned newer_version(const uint8_t *slot)
+{
+	uint32_t len = load_u32le(slot + 4);
+
+	if (memcmp(slot, "GzS", 3) != 0 || slot[3] <= '0' + SLOT_VERSION || slot[3] > '9' || len > SLOTFILE_DATA_MAX ||
+	    load_u64le(slot + 16) != slot_checksum(slot, len))
+		return 0;
+	return slot[3] - '0';
 }
 
 static bool slot_is_blank(const uint8_t *slot)
@@ -86,6 +98,9 @@ static enum db_err read_newest(struct slotfile *f, void *data, size_t size, size
 	if (n < 0)
 		return errmsg_errno(em, errno, "cannot read \"%s\"", f->path);
 	for (i = 0; i < 2; i++)
+		if (newer_version(slots[i]) > 0)
+			return errmsg_newer(em, f->path, newer_version(slots[i]), SLOT_VERSION);
+	for (i = 0; i < 2; i++)
 		if (slot_is_intact(slots[i], i) && (best == NULL || load_u64le(slots[i] + 8) > load_u64le(best + 8)))
 			best = slots[i];
 	*len = 0;
@@ -98,7 +113,9 @@ static enum db_err read_newest(struct slotfile *f, void *data, size_t size, size
 	f->sequence = load_u64le(best + 8);
 	*len = load_u32le(best + 4);
 	if (*len > size)
-		return errmsg_set(em, DB_CORRUPT, "\"%s\": holds %zu bytes, at most %zu expected", f->path, *len, size);
+		return errmsg_set(em, DB_CORRUPT,
+				  "\"%s\": holds %zu bytes, at most %zu expected: is it of a newer version?", f->path,
+				  *len, size);
 	memcpy(data, best + SLOT_HEADER_SIZE, *len);
 	/* What was read may stand in the page cache alone: the sync after it failed, and its writer has ended for it. The same
 	 * bytes again, in their place: that needs no room, and a torn write of them changes nothing. */

@@ -24,7 +24,7 @@ struct slotfile {
 
 /* Opens path, creating an empty file (mode 0600, directory synced) when there is none. Copies the newest intact blob to
  * data and its length to *len; *len is 0 when nothing was ever written. DB_CORRUPT: both slots were written and neither
- * is intact, or the blob is longer than size. What is read is durable when this returns, whatever became of the sync of
+ * is intact, or the blob is longer than size. DB_INVALID: a newer format. What is read is durable when this returns, whatever became of the sync of
  * whoever wrote it. */
 enum db_err slotfile_open(struct slotfile *f, const char *path, void *data, size_t size, size_t *len,
 			  struct errmsg *em);

@@ -20,9 +20,10 @@ static enum db_err meta_decode(struct meta *m, const uint8_t *bytes, size_t len,
 	rd_u16le(&r);
 	if (r.bad || magic != META_MAGIC)
 		return errmsg_set(em, DB_CORRUPT, "\"%s\" is no store.meta", path);
+	if (version > META_VERSION)
+		return errmsg_newer(em, path, version, META_VERSION);
 	if (version != META_VERSION)
-		return errmsg_set(em, DB_INVALID, "\"%s\" has format %u, this program knows %u", path, version,
-				  META_VERSION);
+		return errmsg_set(em, DB_CORRUPT, "\"%s\" has format %u, which there is not", path, version);
 	id = rd_bytes(&r, sizeof(m->cluster_id));
 	if (id != NULL)
 		memcpy(m->cluster_id, id, sizeof(m->cluster_id));

@@ -22,6 +22,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/timings.h"
 #include "common/store/dirs.h"
 #include "common/store/store_internal.h"
 #include "common/store/vfs.h"
@@ -246,6 +247,7 @@ static struct store *store_alloc(const struct store_options *options)
 	    options->checkpoint_bytes == 0 ? STORE_CHECKPOINT_BYTES_DEFAULT : options->checkpoint_bytes;
 	s->transaction_bytes_max =
 	    options->transaction_bytes_max == 0 ? STORE_TRANSACTION_BYTES_MAX_DEFAULT : options->transaction_bytes_max;
+	s->timings = options->timings;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_mutex_init(&s->checkpoint_lock, NULL);
 	snapshots_init(&s->snapshots);
@@ -441,7 +443,12 @@ void store_set_term(struct store *s, uint64_t term)
 
 enum db_err store_sync(struct store *s, uint64_t *durable_lsn, struct errmsg *em)
 {
-	return wal_sync(s->wal, durable_lsn, em);
+	uint64_t began_us = clock_mono_us(), before_lsn = store_durable_lsn(s);
+	enum db_err err = wal_sync(s->wal, durable_lsn, em);
+
+	if (err == DB_OK && store_durable_lsn(s) != before_lsn) /* else there was nothing to sync */
+		timings_add(s->timings, TIMING_WRITE_SYNC, clock_mono_us() - began_us);
+	return err;
 }
 
 void store_set_committed(struct store *s, uint64_t lsn)

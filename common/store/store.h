@@ -32,6 +32,7 @@
 #define STORE_KEEP_BYTES_DEFAULT            ((uint64_t)256 << 20)
 
 struct store;
+struct timings;
 
 struct store_options {
 	const char *dir;                /* created when missing; borrowed during the call */
@@ -42,6 +43,7 @@ struct store_options {
 	uint64_t low_space_bytes;       /* the log does not grow when less would be left free on the disk; 0: no mark */
 	const struct wal_faults *faults; /* handed to wal_open(); NULL outside of tests */
 	struct disk_pulse *pulse;        /* told of what waits for the disk; outlives the store; NULL: nobody watches */
+	struct timings *timings;         /* counts how long syncs take; outlives the store; NULL: nobody does */
 };
 
 /* Once per process before any store_open(): configures SQLite (multi-thread mode, no memory statistics). */

@@ -52,8 +52,9 @@ struct applied {
 };
 
 struct store {
-	char *dir;     /* owned */
-	char *tmp_dir; /* owned; scratch files */
+	struct timings *timings; /* NULL: nobody counts */
+	char *dir;               /* owned */
+	char *tmp_dir;           /* owned; scratch files */
 	uint64_t checkpoint_bytes;
 	uint64_t transaction_bytes_max;
 	struct wal *wal;

@@ -72,6 +72,9 @@ enum db_err cut_intent_read(const struct wal_dir *d, struct cut_intent *out, str
 	close(fd);
 	if (n < 0)
 		return errmsg_errno(em, saved_errno, "cannot read \"" LOG_CUT_NAME "\"");
+	if (n == (ssize_t)CUT_SIZE && load_u32le(bytes) == CUT_MAGIC && load_u32le(bytes + 4) > CUT_VERSION &&
+	    load_u64le(bytes + 24) == XXH3_64bits(bytes, 24))
+		return errmsg_newer(em, "\"" LOG_CUT_NAME "\"", load_u32le(bytes + 4), CUT_VERSION);
 	if (n != (ssize_t)CUT_SIZE || load_u32le(bytes) != CUT_MAGIC || load_u32le(bytes + 4) != CUT_VERSION ||
 	    load_u64le(bytes + 24) != XXH3_64bits(bytes, 24))
 		return errmsg_set(em, DB_CORRUPT, "\"" LOG_CUT_NAME "\" is damaged");

@@ -33,7 +33,7 @@
 #define WAL_PAGE_SIZE          4096u
 #define WAL_RECORD_HEADER_SIZE 80u
 #define WAL_RECORD_MAGIC       0x31527a47u         /* "GzR1" read little-endian */
-#define WAL_FORMAT_VERSION     1u                  /* bump when a field changes meaning; keep the old reader */
+#define WAL_FORMAT_VERSION     1u                  /* bump with SEGMENT_VERSION, by which it is refused */
 #define WAL_LSN_MAX            ((uint64_t)1 << 62) /* no honest log gets there; so that lsn + 1 never wraps around */
 #define WAL_TERM_MAX           ((uint64_t)1 << 62) /* likewise */
 #define WAL_RECORD_BYTES_MAX   ((uint64_t)8 << 30) /* refuses absurd lengths before anything is allocated or read */

@@ -79,7 +79,10 @@ static enum db_err load_segment(struct wal *w, const char *name, struct errmsg *
 	if (err != DB_OK)
 		return err;
 	w->segments[w->segment_count++] = s;
-	if (segment_read_header(s, NULL) != DB_OK) { /* it depends on its place what that means: find_old() */
+	err = segment_read_header(s, em);
+	if (err == DB_INVALID)
+		return err; /* a newer version's: nothing here is ours to judge */
+	if (err != DB_OK) { /* it depends on its place what that means: find_old() */
 		s->first_lsn = strtoull(name, NULL, 10);
 		s->header_bad = true;
 	}

@@ -156,12 +156,16 @@ enum db_err segment_read_header(struct segment *s, struct errmsg *em)
 {
 	static const uint8_t zeros[16];
 	const uint8_t *h = s->map;
-	char name[SEGMENT_NAME_MAX];
+	char name[SEGMENT_NAME_MAX], what[SEGMENT_NAME_MAX + 16];
 
 	if (load_u32le(h) != SEGMENT_MAGIC)
 		return errmsg_set(em, DB_CORRUPT, "\"%s\" is not a log segment", s->name);
 	if (load_u64le(h + HEADER_CHECKSUM_AT) != XXH3_64bits(h, HEADER_CHECKSUM_AT))
 		return errmsg_set(em, DB_CORRUPT, "\"%s\": its header is damaged", s->name);
+	if (load_u16le(h + 4) > SEGMENT_VERSION) {
+		snprintf(what, sizeof(what), "log segment \"%s\"", s->name);
+		return errmsg_newer(em, what, load_u16le(h + 4), SEGMENT_VERSION);
+	}
 	if (load_u16le(h + 4) != SEGMENT_VERSION || load_u16le(h + 6) != 0 || memcmp(h + 40, zeros, 16) != 0)
 		return errmsg_set(em, DB_CORRUPT, "\"%s\": format version %u is not known", s->name, load_u16le(h + 4));
 	s->first_lsn = load_u64le(h + 8);

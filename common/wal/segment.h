@@ -33,7 +33,7 @@
 #include "common/wal/record.h"
 
 #define SEGMENT_HEADER_SIZE 64u
-#define SEGMENT_VERSION     1u /* bump when header or frame change; keep the old reader */
+#define SEGMENT_VERSION     1u /* bump when header, frame or record change; keep the old reader */
 #define FRAME_SIZE          16u
 #define SEGMENT_NAME_MAX    40
 
@@ -73,7 +73,7 @@ void segment_read_ahead(const struct segment *s);
  * Costs nobody a pointer. */
 void segment_release(const struct segment *s);
 
-/* Reads the header. DB_CORRUPT: it is damaged, of another version or not what the file's name says. */
+/* Reads the header. DB_CORRUPT: it is damaged or not what the file's name says. DB_INVALID: a newer version wrote it. */
 enum db_err segment_read_header(struct segment *s, struct errmsg *em);
 /* Turns a spare into the segment that begins with first_lsn: header, sync, rename. Its name is durable only after
  * wal_dir_sync(). On error the spare is of no further use. */

@@ -495,8 +495,11 @@ static enum db_err get_head(struct rd *r, struct wire_head *h, const uint8_t *cl
 	if (r->bad || magic != WIRE_MAGIC)
 		return errmsg_set(em, DB_INVALID, "not a message of this protocol");
 	if (version != WIRE_VERSION)
-		return errmsg_set(em, DB_INVALID, "the peer speaks protocol version %u, we speak %u", version,
-				  WIRE_VERSION);
+		return errmsg_set(
+		    em, DB_INVALID,
+		    "the peer speaks protocol version %u, we speak %u: nodes and supervisor must be of one "
+		    "version",
+		    version, WIRE_VERSION);
 	h->type = (enum wire_type)rd_u16le(r);
 	id = rd_bytes(r, sizeof(h->cluster_id));
 	h->term = rd_u64le(r);

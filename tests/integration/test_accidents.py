@@ -1,10 +1,12 @@
 """Accidents that befell other replicated databases, brought about here. docs/guarantees.md lists them with the rest."""
+import ctypes
 import os
 import shutil
 import signal
 import socket
 import sqlite3
 import stat
+import struct
 import subprocess
 import threading
 import time
@@ -363,3 +365,45 @@ def error_is_never_answered_with_status_200(c):
             assert not answer.ok and answer.http >= 400 and answer.json["status"] == "error", (sql, answer.text)
     c.thaw(supervisor)
     c.wait_writable()
+
+
+def newer_slot(slot):
+    """The slot of a slot file (common/base/slotfile.c) as a later format would begin it."""
+    hasher = ctypes.CDLL("libxxhash.so.0")
+    hasher.XXH3_64bits.restype = hasher.XXH3_64bits_withSeed.restype = ctypes.c_uint64
+    hasher.XXH3_64bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+    hasher.XXH3_64bits_withSeed.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
+    length = struct.unpack("<I", slot[4:8])[0]
+    head = b"GzS2" + slot[4:16]
+    seed = hasher.XXH3_64bits(head, 16)
+    return head + struct.pack("<Q", hasher.XXH3_64bits_withSeed(slot[24:24 + length], length, seed)) + slot[24:]
+
+
+@scenario(replicas=2, timeout_s=60)
+def files_of_a_newer_version_are_refused_and_left_alone(c):
+    """A node that was run by a newer program before: it says so, and nothing is set aside or made anew."""
+    c.ok("CREATE TABLE t(a)")
+    c.wait_converged()
+    victim = c.replicas()[0]
+    c.stop()
+    path = os.path.join(c.data_dir, victim, "store.meta")
+    with open(path, "rb") as f:
+        good = f.read()
+    assert good[:4] == b"GzS1", good[:4]
+    with open(path, "r+b") as f:
+        f.write(newer_slot(good[:4096]))
+    with open(path, "rb") as f:
+        before = f.read()
+    c.start(all_up=False)
+    said = c.wait(lambda: next((n["last_end"] for n in c.status()["nodes"]
+                                if n["id"] == victim and "newer version" in (n["last_end"] or "")), None),
+                  20, "the node to say why it does not start")
+    assert "exit code 2" in said and "store.meta" in said and "format 2, this program knows 1" in said, said
+    c.wait_writable()
+    with open(path, "rb") as f:
+        assert f.read() == before
+    assert not os.path.exists(os.path.join(c.data_dir, victim + ".damaged")), "it was taken for damage"
+    with open(path, "wb") as f:
+        f.write(good)
+    c.wait_all_up()
+    c.wait_converged()

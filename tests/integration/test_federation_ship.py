@@ -393,7 +393,7 @@ def million_rows_at_flat_memory(ctx):
 def in_flight(c):
     """Requests under way at c beside the one that asks."""
     text = c.client().request("GET", "/metrics").text
-    line = next(line for line in text.splitlines() if line.startswith("grizzly_http_requests_in_flight "))
+    line = next(line for line in text.splitlines() if line.startswith("grizzly_http_requests_in_flight{"))
     return int(line.split()[1]) - 1
 
 

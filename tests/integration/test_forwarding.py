@@ -46,7 +46,7 @@ def raw_query(c, node, sql, **more):
 
 def metric(c, node, name):
     text = c.client(node).request("GET", "/metrics").text
-    return int(next(line for line in text.splitlines() if line.startswith("grizzly_%s " % name)).split()[1])
+    return int(next(s for s in text.splitlines() if s.split("{")[0] == "grizzly_" + name).rsplit(" ", 1)[1])
 
 
 class FakeMaster:

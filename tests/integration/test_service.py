@@ -229,3 +229,33 @@ def completion_offers_every_command_and_option(ctx):
     for command, known in options.items():
         got = offered("grizzly-supervisor", command)
         assert known <= got, (command, known - got)
+
+
+@scenario(timeout_s=90, replicas=1)
+def administrators_leave_a_trace(c):
+    def audit():
+        with open(os.path.join(c.data_dir, "log", "audit.jsonl")) as f:
+            return [json.loads(line) for line in f]
+    target = c.replicas()[0]
+    assert c.command("switchover", "--to", target).returncode == 0
+    assert c.command("switchover", "--to", "node9").returncode == 2
+    assert c.command("reload").returncode == 0
+    c.command("status")
+    wrong = c.query("REMOVE REPLICA 127.0.0.1:1")
+    assert not wrong.ok, wrong.text
+    assert c.command("backup", "--to", os.path.join(c.ctx.directory, "copy.db")).returncode == 0
+    os.kill(c.supervisor.pid, signal.SIGHUP)
+    c.wait(lambda: audit()[-1]["by"] == "SIGHUP", 10, "the signal to be noted")
+    lines = audit()
+    assert [s["action"] for s in lines] == ["run", "switchover", "switchover", "reload", "remove-replica", "backup",
+                                            "reload"], lines
+    assert all(set(s) == {"time", "process", "action", "detail", "by", "outcome"} for s in lines), lines
+    assert lines[1]["detail"] == target and "(uid %d, pid " % os.getuid() in lines[1]["by"], lines[1]
+    assert lines[2]["outcome"].startswith("error: there is no node"), lines[2]
+    assert lines[4]["by"].startswith("a client of node") and lines[4]["detail"] == "127.0.0.1:1", lines[4]
+    assert lines[5]["process"].startswith("node") and lines[5]["outcome"] == "begun", lines[5]
+    with open(os.path.join(c.data_dir, "log", "audit.jsonl")) as f:
+        assert c.token not in f.read()
+    assert os.stat(os.path.join(c.data_dir, "log", "audit.jsonl")).st_mode & 0o777 == 0o600
+    c.stop()
+    assert audit()[-1]["action"] == "stop"

@@ -54,7 +54,7 @@ def nodes_of(c):
 
 def metric(c, node, name):
     text = get(c, c.token, "/metrics", node).text
-    return int(re.search(r"^grizzly_%s (\d+)$" % name, text, re.M).group(1))
+    return int(re.search(r"^grizzly_%s\{[^}]*\} (\d+)$" % name, text, re.M).group(1))
 
 
 # What each kind of request needs. {n} makes names unique, for some are done.

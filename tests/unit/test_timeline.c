@@ -190,7 +190,7 @@ static void a_ledger_of_nonsense_is_refused(void)
 	struct ledger_book book;
 	struct ledger *l;
 	struct errmsg em = {0};
-	uint8_t bytes[12] = {9};
+	uint8_t bytes[12] = {0};
 	size_t len;
 
 	enter();

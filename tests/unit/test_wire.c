@@ -411,7 +411,7 @@ static void strangers_are_refused_by_name(void)
 	uint8_t other[16] = {9};
 	struct buf b = {0};
 	struct errmsg em = {0};
-	char text[80];
+	char text[160];
 
 	encode(&b, WIRE_HEARTBEAT);
 	CU_ASSERT_EQUAL(wire_decode(&got, b.data, b.len, other, &em), DB_INVALID);
@@ -419,8 +419,10 @@ static void strangers_are_refused_by_name(void)
 	UNIT_OK(wire_decode(&got, b.data, b.len, NULL, &em), &em);
 	b.data[4] = WIRE_VERSION + 1;
 	CU_ASSERT_EQUAL(wire_decode(&got, b.data, b.len, cluster, &em), DB_INVALID);
-	snprintf(text, sizeof(text), "the peer speaks protocol version %u, we speak %u", WIRE_VERSION + 1,
-		 WIRE_VERSION);
+	snprintf(text, sizeof(text),
+		 "the peer speaks protocol version %u, we speak %u: nodes and supervisor must be of one "
+		 "version",
+		 WIRE_VERSION + 1, WIRE_VERSION);
 	CU_ASSERT_STRING_EQUAL(em.text, text);
 	b.data[4] = WIRE_VERSION;
 	b.data[6] = 99;

@@ -1,0 +1,57 @@
+/* audit.c - see audit.h. */
+#include "common/base/audit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+
+static bool append(const char *line)
+{
+	size_t len = strlen(line);
+	int fd = open(AUDIT_PATH, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+	bool good = fd >= 0 && write(fd, line, len) == (ssize_t)len;
+	int saved_errno = errno;
+
+	if (fd >= 0)
+		close(fd);
+	errno = saved_errno;
+	return good;
+}
+
+void audit_write(const char *process, const char *action, const char *detail, const char *by, const char *outcome)
+{
+	uint64_t now_us = clock_wall_us();
+	char stamp[32], time_text[48];
+	json_t *json;
+	char *text, *line = NULL;
+
+	clock_format(stamp, sizeof(stamp), now_us, "%Y-%m-%dT%H:%M:%S");
+	snprintf(time_text, sizeof(time_text), "%s.%03uZ", stamp, (unsigned)(now_us / 1000 % 1000));
+	json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "time", time_text, "process", process, "action", action,
+			 "detail", detail, "by", by, "outcome", outcome);
+	text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT | JSON_PRESERVE_ORDER);
+	if (text == NULL || asprintf(&line, "%s\n", text) < 0 || !append(line))
+		log_error("not in \"" AUDIT_PATH "\" (%s): %s %s by %s: %s", strerror(errno), action, detail, by,
+			  outcome);
+	free(line);
+	free(text);
+	json_decref(json);
+}
+
+void audit_user(char *out, size_t size)
+{
+	const char *sudo = getenv("SUDO_USER"), *user = getenv("USER");
+
+	if (sudo != NULL && geteuid() == 0)
+		snprintf(out, size, "%.60s by sudo (uid 0, pid %d)", sudo, (int)getpid());
+	else
+		snprintf(out, size, "%.60s (uid %u, pid %d)", user != NULL ? user : "user", (unsigned)getuid(),
+			 (int)getpid());
+}
