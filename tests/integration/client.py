@@ -129,6 +129,19 @@ class Client:
         return self.request("POST", "/query", json.dumps(request))
 
 
+def read_to_end(s):
+    """All bytes that come on a socket until the other side closes it."""
+    received = b""
+    while True:
+        try:
+            piece = s.recv(1 << 20)
+        except ConnectionResetError:
+            return received
+        if not piece:
+            return received
+        received += piece
+
+
 def raw_exchange(host, port, pieces, timeout_s=10.0):
     """Sends bytes pieces as they are and reads until the peer closes or timeout_s passes in silence."""
     received = b""

@@ -325,6 +325,15 @@ class Cluster:
     def ok(self, sql=None, params=None, statements=None, node=None, **more):
         return self.query(sql, params, statements, node, **more).must()
 
+    def open_query(self, sql, node=None, **more):
+        """A socket on which the query was sent, and nothing was read. The server closes it behind the answer."""
+        body = json.dumps(dict({"sql": sql}, **more)).encode()
+        port = self.port if node is None else self.node_port(node)
+        s = socket.create_connection(("127.0.0.1", port), timeout=60 * self.ctx.slow)
+        s.sendall(b"POST /query HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %s\r\n"
+                  b"Content-Length: %d\r\n\r\n%s" % (self.token.encode(), len(body), body))
+        return s
+
     def node_status(self, node_id):
         return self.client(node_id, timeout_s=5).request("GET", "/status").json
 

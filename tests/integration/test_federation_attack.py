@@ -1,6 +1,6 @@
 """Federation under attack: other nodes that lie, stall, break and go round in circles, and crowds that ask.
 
-A asks, B has tables; a FakeNode (test_federation_ship.py) stands in for a B that misbehaves. Whatever the other node
+A asks, B has tables; a FakeNode stands in for a B that misbehaves. Whatever the other node
 does: an answer is whole or says that it is not, in bounded memory and time, and nobody else here is held up.
 """
 import json
@@ -8,9 +8,10 @@ import os
 import threading
 
 from cluster import rss_kb
-from client import Client
+from client import Client, read_to_end
+from fakes import FakeNode
 from harness import scenario
-from test_federation_ship import ROWS, FakeNode, at, dechunk, http_answer, open_query, read_to_end, two
+from test_federation_ship import ROWS, at, dechunk, http_answer, two
 
 GOOD = b'"columns":["a"],"types":[""],"rows":[[1],[2]],"row_count":2,"lsn":1,"node":"n","time_ms":1.0'
 
@@ -186,7 +187,7 @@ def answers_that_stall(ctx):
     rows = b",".join(b"[%d]" % i for i in range(100000))
     fake = FakeNode(stalls([b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9999999\r\n\r\n"
                             b'{"status":"ok","columns":["a"],"types":[""],"rows":[' + rows]))
-    with open_query(a, "SELECT a FROM %s@t" % fake.address, timeout_ms=1500 * ctx.slow) as s:
+    with a.open_query("SELECT a FROM %s@t" % fake.address, timeout_ms=1500 * ctx.slow) as s:
         body, whole = dechunk(read_to_end(s))
     error = json.loads(body)
     assert not whole and error["status"] == "error" and error["code"] == "REMOTE_ERROR", error["code"]
@@ -237,7 +238,7 @@ def schema_changes_there_are_seen_at_once(ctx):
     # In the middle of a stream: what was begun is one state, to its end.
     b.ok("CREATE TABLE orders(id INTEGER PRIMARY KEY, name TEXT, amount REAL, grp INTEGER)")
     b.ok(ROWS % (200000, "orders"), timeout_ms=60000)
-    with open_query(a, "SELECT id FROM %s" % at(b), timeout_ms=60000) as s:
+    with a.open_query("SELECT id FROM %s" % at(b), timeout_ms=60000) as s:
         received = s.recv(1000)
         b.ok("DELETE FROM orders WHERE id > 100000; ALTER TABLE orders RENAME COLUMN id TO number")
         body, whole = dechunk(received + read_to_end(s))

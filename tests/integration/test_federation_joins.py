@@ -10,9 +10,10 @@ import socket
 import threading
 
 from cluster import rss_kb, wait_until
-from client import Client
+from client import Client, read_to_end
+from fakes import Listener
 from harness import scenario
-from test_federation_ship import ROWS, address, at, dechunk, in_flight, knows, open_query, read_to_end
+from test_federation_ship import ROWS, address, at, dechunk, in_flight, knows
 
 BIG = "CREATE TABLE big(id INTEGER PRIMARY KEY, name TEXT, amount REAL, grp INTEGER)"
 JOIN = "SELECT b.id, l.word FROM %s b JOIN little l ON l.grp = b.grp"
@@ -33,34 +34,22 @@ def fill_little(a):
          "SELECT i + 1 FROM n WHERE i < 99) INSERT INTO little SELECT i, 'word ' || i FROM n")
 
 
-class Relay:
-    """A TCP connection passed on to port, whose answers break at a byte: limit None passes all on. then: "close", or
+class Relay(Listener):
+    """A TCP connection passed on to far_port, whose answers break at a byte: limit None passes all on. then: "close", or
     "stall" until close(). Counts connections."""
 
     def __init__(self, port):
-        self.port, self.limit, self.then = port, None, "close"
+        self.far_port, self.limit, self.then = port, None, "close"
         self.open, self.peak, self.total = 0, 0, 0
         self.lock, self.closed = threading.Lock(), threading.Event()
-        self.listener = socket.socket()
-        self.listener.bind(("127.0.0.1", 0))
-        self.listener.listen(128)
-        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                near, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(near,), daemon=True).start()
+        super().__init__()
 
     def serve(self, near):
         with self.lock:
             self.open, self.total = self.open + 1, self.total + 1
             self.peak = max(self.peak, self.open)
         try:
-            with near, socket.create_connection(("127.0.0.1", self.port)) as far:
+            with near, socket.create_connection(("127.0.0.1", self.far_port)) as far:
                 threading.Thread(target=self.pump_requests, args=(near, far), daemon=True).start()
                 self.pump_answers(far, near)
         except OSError:
@@ -99,7 +88,7 @@ class Relay:
 
     def close(self):
         self.closed.set()
-        self.listener.close()
+        super().close()
 
 
 def through_relay(ctx, rows):
@@ -125,7 +114,7 @@ def node_that_dies_in_a_join_breaks_the_answer(ctx):
     a, b = joined(ctx, 300000)
     for form in ("rows", "ndjson"):
         pid = b.pid("node1")
-        with open_query(a, JOIN % at(b, "big"), format=form, timeout_ms=30000 * ctx.slow) as s:
+        with a.open_query(JOIN % at(b, "big"), format=form, timeout_ms=30000 * ctx.slow) as s:
             received = s.recv(1000)
             frozen = b.freeze("supervisor")  # nobody starts it again yet
             os.kill(pid, signal.SIGKILL)
@@ -286,7 +275,7 @@ def million_rows_are_joined_at_flat_memory(ctx):
     pid = a.pid("node1")
     a.ok(JOIN % at(b, "big") + " LIMIT 10")
     idle, peak, received, tail = rss_kb(pid), 0, 0, b""
-    with open_query(a, JOIN % at(b, "big"), timeout_ms=100000) as s:
+    with a.open_query(JOIN % at(b, "big"), timeout_ms=100000) as s:
         while True:
             piece = s.recv(1 << 20)
             if not piece:
@@ -336,7 +325,7 @@ def nobody_works_for_clients_that_left(ctx):
     b.ok("CREATE VIEW endless AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
          "SELECT i FROM n WHERE i < 0")
     sql = "SELECT count(*) AS n FROM little l JOIN %s e ON e.i = l.grp" % at(b, "endless")
-    with open_query(a, sql, timeout_ms=60000):
+    with a.open_query(sql, timeout_ms=60000):
         wait_until(lambda: in_flight(b) >= 1, 10 * ctx.slow, "the query to reach the other node")
     wait_until(lambda: in_flight(b) == 0 and in_flight(a) == 0, 10 * ctx.slow, "the work to end on both sides")
     message = remote_error(a.query(sql, timeout_ms=400 * ctx.slow), at(b, "endless"))

@@ -6,7 +6,8 @@ import time
 from client import Client
 from cluster import wait_until
 from harness import scenario
-from test_federation_ship import FakeNode, at, http_answer, two
+from fakes import FakeNode
+from test_federation_ship import at, http_answer, two
 
 GOOD = (b'{"status":"ok","columns":["a"],"types":[""],"rows":[[1]],"row_count":1,"lsn":7,"node":"x","time_ms":1.0}')
 

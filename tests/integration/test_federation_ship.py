@@ -8,10 +8,10 @@ import re
 import signal
 import socket
 import threading
-import time
 
 from cluster import Ports, rss_kb, wait_until
-from client import Client
+from client import Client, read_to_end
+from fakes import FakeNode
 from harness import scenario
 
 ROWS = ("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < %d) "
@@ -48,54 +48,6 @@ def check_remote(answer, c, rows, requests=1):
     assert len(remote) == 1 and remote[0]["node"] == address(c), remote
     assert remote[0]["rows"] == rows and remote[0]["requests"] == requests, remote
     assert remote[0]["bytes"] > 0 and remote[0]["ms"] >= 0, remote
-
-
-class FakeNode:
-    """Answers what the test says: answer(request number, socket) after a whole request has come. Keeps the requests."""
-
-    def __init__(self, answer):
-        self.answer = answer
-        self.requests = []
-        self.listener = socket.socket()
-        self.listener.bind(("127.0.0.1", 0))
-        self.listener.listen(64)
-        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                s, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(s,), daemon=True).start()
-
-    def serve(self, s):
-        try:
-            self.serve_requests(s)
-        except OSError:
-            pass  # whoever asked has gone
-
-    def serve_requests(self, s):
-        with s:
-            while True:
-                received = b""
-                while b"\r\n\r\n" not in received:
-                    piece = s.recv(65536)
-                    if not piece:
-                        return
-                    received += piece
-                head, body = received.split(b"\r\n\r\n", 1)
-                length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n")
-                              if line.lower().startswith(b"content-length"))
-                while len(body) < length:
-                    body += s.recv(65536)
-                self.requests.append((head.decode(), json.loads(body)))
-                if not self.answer(len(self.requests), s):
-                    return
-
-    def close(self):
-        self.listener.close()
 
 
 def http_answer(status, body, content_type="application/json"):
@@ -154,13 +106,13 @@ def every_spelling_of_a_reference(ctx):
 
 @scenario(start=False)
 def ipv6_addresses(ctx):
-    with socket.socket(socket.AF_INET6) as s:
-        try:
-            s.bind(("::1", 0))
-        except OSError:
-            ctx.skip("there is no IPv6 loopback address here")
-    fake = FakeNodeV6(http_answer(200, b'{"status":"ok","columns":["a"],"types":[""],"rows":[[1]],"row_count":1,'
-                                       b'"lsn":7,"node":"x","time_ms":1.0}'))
+    listener = socket.socket(socket.AF_INET6)
+    try:
+        listener.bind(("::1", 0))
+    except OSError:
+        ctx.skip("there is no IPv6 loopback address here")
+    fake = FakeNode(http_answer(200, b'{"status":"ok","columns":["a"],"types":[""],"rows":[[1]],"row_count":1,'
+                                     b'"lsn":7,"node":"x","time_ms":1.0}'), listener)
     a = ctx.cluster(replicas=0).start()
     answer = a.ok("SELECT a FROM [0:0::1]:%d@t" % fake.port)
     assert answer["rows"] == [[1]] and answer["lsn"] == 7 and answer["node"] == "node1"
@@ -168,16 +120,6 @@ def ipv6_addresses(ctx):
     assert "authorization" not in fake.requests[0][0].lower(), fake.requests
     assert fake.requests[0][1]["sql"] == 'SELECT a FROM main."t"'
     fake.close()
-
-
-class FakeNodeV6(FakeNode):
-    def __init__(self, answer):
-        self.answer, self.requests = answer, []
-        self.listener = socket.socket(socket.AF_INET6)
-        self.listener.bind(("::1", 0))
-        self.listener.listen(8)
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
 
 
 @scenario(start=False)
@@ -364,7 +306,7 @@ def million_rows_at_flat_memory(ctx):
     idle = rss_kb(pid)
     for form in ("rows", "ndjson"):
         peak, received, tail = 0, 0, b""
-        with open_query(a, "SELECT * FROM %s" % at(b, "big"), format=form, timeout_ms=100000) as s:
+        with a.open_query("SELECT * FROM %s" % at(b, "big"), format=form, timeout_ms=100000) as s:
             while True:
                 piece = s.recv(1 << 20)
                 if not piece:
@@ -383,7 +325,7 @@ def million_rows_at_flat_memory(ctx):
         ctx.note("%s: %d KiB above idle" % (form, peak - idle))
         assert ctx.sanitizer or peak - idle < 20000, "%d KiB above idle" % (peak - idle)
     # A client that reads nothing holds up nobody, and costs no more.
-    with open_query(a, "SELECT * FROM %s" % at(b, "big"), timeout_ms=100000):
+    with a.open_query("SELECT * FROM %s" % at(b, "big"), timeout_ms=100000):
         assert a.ok("SELECT count(*) FROM %s" % at(b, "big"))["rows"] == [[rows]]
         assert ctx.sanitizer or rss_kb(pid) - idle < 20000
     # One that leaves ends the work there.
@@ -395,26 +337,6 @@ def in_flight(c):
     text = c.client().request("GET", "/metrics").text
     line = next(line for line in text.splitlines() if line.startswith("grizzly_http_requests_in_flight{"))
     return int(line.split()[1]) - 1
-
-
-def open_query(c, sql, **more):
-    body = json.dumps(dict({"sql": sql}, **more)).encode()
-    s = socket.create_connection(("127.0.0.1", c.port), timeout=60 * c.ctx.slow)
-    s.sendall(b"POST /query HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %s\r\n"
-              b"Content-Length: %d\r\n\r\n%s" % (c.token.encode(), len(body), body))
-    return s
-
-
-def read_to_end(s):
-    received = b""
-    while True:
-        try:
-            piece = s.recv(1 << 20)
-        except ConnectionResetError:
-            return received
-        if not piece:
-            return received
-        received += piece
 
 
 def dechunk(raw):
@@ -438,7 +360,7 @@ def node_that_dies_midway_breaks_the_answer(ctx):
     b.ok(ROWS % (300000, "big"), timeout_ms=60000)
     for form in ("rows", "objects", "ndjson"):
         pid = b.pid("node1")
-        with open_query(a, "SELECT * FROM %s" % at(b, "big"), format=form) as s:
+        with a.open_query("SELECT * FROM %s" % at(b, "big"), format=form) as s:
             received = s.recv(1000)
             frozen = b.freeze("supervisor")  # nobody starts it again yet
             os.kill(pid, signal.SIGKILL)
@@ -460,12 +382,12 @@ def node_that_dies_midway_breaks_the_answer(ctx):
         assert ids == list(range(1, len(ids) + 1)) and 0 < len(ids) < 300000, len(ids)
     # The same when it goes wrong there by itself, midway.
     sql = "SELECT id, name, CASE WHEN id < 299999 THEN 1 ELSE abs(-9223372036854775807 - 1) END FROM %s" % at(b, "big")
-    with open_query(a, sql) as s:
+    with a.open_query(sql) as s:
         body, whole = dechunk(read_to_end(s))
     error = json.loads(body)
     assert not whole and error["status"] == "error" and "overflow" in error["message"], error["message"]
     assert error["message"].startswith(at(b, "big")), error["message"]
-    with open_query(a, sql, format="ndjson") as s:
+    with a.open_query(sql, format="ndjson") as s:
         body, whole = dechunk(read_to_end(s))
     error = json.loads(body.splitlines()[-1])
     assert not whole and error["status"] == "error" and error["message"].startswith(at(b, "big")), error
@@ -475,14 +397,14 @@ def node_that_dies_midway_breaks_the_answer(ctx):
 def clients_that_leave_end_the_work_there(ctx):
     a, b = two(ctx)
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT count(*) FROM n, %s" % at(b)
-    with open_query(a, endless, timeout_ms=60000):
+    with a.open_query(endless, timeout_ms=60000):
         wait_until(lambda: in_flight(b) == 1, 10 * ctx.slow, "the query to reach the other node")
     wait_until(lambda: in_flight(b) == 0, 10 * ctx.slow, "the query to be ended there")
     # A slow other node holds up nobody here: more such queries than there are threads of any kind.
     release = threading.Event()
     fake = FakeNode(lambda n, s: release.wait(60) and http_answer(
         200, b'{"status":"ok","columns":[],"types":[],"rows":[],"row_count":0}')(n, s))
-    open_ones = [open_query(a, "SELECT * FROM %s@t" % fake.address) for _ in range(8)]
+    open_ones = [a.open_query("SELECT * FROM %s@t" % fake.address) for _ in range(8)]
     wait_until(lambda: len(fake.requests) == 8, 10 * ctx.slow, "all to wait there")
     assert a.ok("SELECT count(*) FROM %s" % at(b))["rows"] == [[3]] and a.ok("SELECT 1")["rows"] == [[1]]
     release.set()
@@ -497,7 +419,7 @@ def node_stops_in_order_while_clients_stall(ctx):
     a, b = two(ctx)
     b.ok("CREATE TABLE big(id INTEGER PRIMARY KEY, name TEXT, amount REAL, grp INTEGER)")
     b.ok(ROWS % (300000, "big"), timeout_ms=60000)
-    with open_query(a, "SELECT * FROM %s" % at(b, "big")) as s:
+    with a.open_query("SELECT * FROM %s" % at(b, "big")) as s:
         received = s.recv(1000)
         a.stop()
         _, whole = dechunk(received + read_to_end(s))
@@ -505,7 +427,7 @@ def node_stops_in_order_while_clients_stall(ctx):
     # The same when all had come, and only the client was waited for.
     a.start()
     fake = FakeNode(http_answer(200, b'{"columns":["a"],"rows":[[1]' + b",[2]" * 2000000 + b'],"status":"ok"}'))
-    with open_query(a, "SELECT a FROM %s@t" % fake.address) as s:
+    with a.open_query("SELECT a FROM %s@t" % fake.address) as s:
         received = s.recv(1000)
         a.stop()
         _, whole = dechunk(received + read_to_end(s))

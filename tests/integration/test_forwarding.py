@@ -6,11 +6,12 @@ believe in that address.
 import json
 import os
 import signal
-import socket
 import threading
 import time
 
+from client import read_to_end
 from cluster import ByHand, alive, rss_kb, wait_until
+from fakes import FakeMaster
 from harness import scenario
 
 SHARED = {"replicas": 2, "settings": {"query": {"timeout_ms": 120000, "timeout_max_ms": 600000}}}
@@ -19,95 +20,14 @@ TEXT = "a row of some eighty bytes, which makes the whole result far larger than
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT count(*) FROM n"
 
 
-def open_query(c, node, sql, **more):
-    body = json.dumps(dict({"sql": sql}, **more)).encode()
-    s = socket.create_connection(("127.0.0.1", c.node_port(node)), timeout=60 * c.ctx.slow)
-    s.sendall(b"POST /query HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %s\r\n"
-              b"Content-Length: %d\r\n\r\n%s" % (c.token.encode(), len(body), body))
-    return s
-
-
-def read_to_end(s):
-    received = b""
-    while True:
-        try:
-            piece = s.recv(1 << 20)
-        except ConnectionResetError:
-            return received
-        if not piece:
-            return received
-        received += piece
-
-
 def raw_query(c, node, sql, **more):
-    with open_query(c, node, sql, **more) as s:
+    with c.open_query(sql, node, **more) as s:
         return read_to_end(s)
 
 
 def metric(c, node, name):
     text = c.client(node).request("GET", "/metrics").text
     return int(next(s for s in text.splitlines() if s.split("{")[0] == "grizzly_" + name).rsplit(" ", 1)[1])
-
-
-class FakeMaster:
-    """Answers what the test says at the address of a master that is no more: answer(request, socket) per request."""
-
-    def __init__(self, c, answer):
-        self.answer = answer
-        self.requests = []
-        self.master, self.node = c.master(), c.replicas()[0]
-        c.ok("CREATE TABLE IF NOT EXISTS fake(v)")
-        c.query("SELECT 1", node=self.node).must()
-        c.wait_converged()
-        self.c = c
-        self.frozen = c.freeze("supervisor")
-        os.kill(c.last_pids[self.master], signal.SIGKILL)
-        self.listener = socket.socket()
-        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        wait_until(self.bind, 10, "the master's port to be free")
-        self.listener.listen(64)
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def bind(self):
-        self.listener.bind(("127.0.0.1", self.c.node_port(self.master)))
-        return True
-
-    def accept(self):
-        while True:
-            try:
-                s, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(s,), daemon=True).start()
-
-    def serve(self, s):
-        with s:
-            data = b""
-            while True:
-                while b"\r\n\r\n" not in data:
-                    piece = s.recv(65536)
-                    if not piece:
-                        return
-                    data += piece
-                head, data = data.split(b"\r\n\r\n", 1)
-                headers = {k.strip().lower(): v.strip() for k, v in
-                           (line.split(":", 1) for line in head.decode().split("\r\n")[1:])}
-                while len(data) < int(headers["content-length"]):
-                    data += s.recv(65536)
-                self.requests.append(headers)
-                data = data[int(headers["content-length"]):]
-                if not self.answer(len(self.requests), s):
-                    return
-
-    def close(self):
-        self.listener.close()
-        self.c.thaw(self.frozen)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
 
 def send_json(s, status, text):
@@ -127,7 +47,7 @@ def large_answers_pass_at_flat_memory(c):
     pid = c.pid(node)
     first = highest = rss_kb(pid)
     total, last = 0, b""
-    with open_query(c, node, ROWS % (rows, TEXT), format="ndjson") as s:
+    with c.open_query(ROWS % (rows, TEXT), node, format="ndjson") as s:
         time.sleep(0.5)  # meanwhile the master must not be able to push it all into the node
         while True:
             piece = s.recv(1 << 20)
@@ -159,11 +79,11 @@ def answers_of_every_size_come_back_whole(c):
 def clients_that_leave_a_forwarded_answer_free_everything(c):
     node = c.replicas()[0]
     for i in range(20):
-        with open_query(c, node, ROWS % (3000000, TEXT), format="ndjson") as s:
+        with c.open_query(ROWS % (3000000, TEXT), node, format="ndjson") as s:
             if i % 2:
                 s.recv(1000)
     for _ in range(8):  # more than there are threads for long reads: gone clients must not hold them
-        open_query(c, node, ENDLESS).close()
+        c.open_query(ENDLESS, node).close()
     c.wait(lambda: metric(c, node, "http_requests_in_flight") <= 1, 10, "the node to forget them")
     c.wait(lambda: metric(c, c.master(), "http_requests_in_flight") <= 1, 10, "the master to forget them")
     assert c.query("SELECT count(*) FROM (%s)" % (ROWS % (100000, "x")), node=node, timeout_ms=20000).value == 100000
@@ -172,7 +92,7 @@ def clients_that_leave_a_forwarded_answer_free_everything(c):
 @scenario(shared=True, timeout_s=60)
 def reader_that_stops_does_not_stop_others(c):
     node = c.replicas()[0]
-    with open_query(c, node, ROWS % (300000, TEXT), format="ndjson") as s:
+    with c.open_query(ROWS % (300000, TEXT), node, format="ndjson") as s:
         s.recv(1000)
         client = c.client(node, keep_alive=True)
         give_up = time.monotonic() + 1
@@ -196,7 +116,7 @@ def failure_midway_reaches_the_client_of_a_replica(c):
 def master_that_dies_midway_breaks_the_answer(c):
     node, master = c.replicas()[0], c.master()
     before = metric(c, node, "requests_forwarded_total")
-    with open_query(c, node, ROWS % (3000000, TEXT), format="ndjson") as s:
+    with c.open_query(ROWS % (3000000, TEXT), node, format="ndjson") as s:
         received = s.recv(1000)
         c.kill(master)
         received += read_to_end(s)
@@ -252,7 +172,7 @@ def master_that_is_silent_times_out_in_fitting_words(c):
         assert "write" not in error["message"], error
         error = c.query("INSERT INTO fake VALUES (1)", node=fake.node, timeout_ms=300).must_fail(504, "TIMEOUT")
         assert "may have been committed" in error["message"], error
-        left = [int(r["grizzly-timeout-ms"]) for r in fake.requests]
+        left = [int(fake.headers(i)["grizzly-timeout-ms"]) for i in range(len(fake.requests))]
         assert len(left) == 2 and all(200 <= ms <= 300 for ms in left), left
         done.set()
 
@@ -288,7 +208,7 @@ def node_stops_in_time_whatever_it_forwards(c):
         time.sleep(40)
     with FakeMaster(c, answer) as fake:
         pid = c.last_pids[fake.node]
-        asked = [open_query(c, fake.node, sql, timeout_ms=30000, **more) for _ in range(4) for sql, more in (
+        asked = [c.open_query(sql, fake.node, timeout_ms=30000, **more) for _ in range(4) for sql, more in (
             ("SELECT 1", {}), ("INSERT INTO fake VALUES (1)", {}),
             ("SELECT 1", {"consistency": "session", "min_lsn": 1 << 40}))]
         c.wait(lambda: len(fake.requests) == 8, 10, "the forwarded ones to arrive")
@@ -361,7 +281,7 @@ def ready_says_in_the_usual_shape_why_not(c):
 @scenario(shared=True, timeout_s=60)
 def reads_waiting_for_an_lsn_hold_up_nobody(c):
     node = c.replicas()[0]
-    waiting = [open_query(c, node, "SELECT 1", consistency="session", min_lsn=1 << 40, timeout_ms=3000 * c.ctx.slow)
+    waiting = [c.open_query("SELECT 1", node, consistency="session", min_lsn=1 << 40, timeout_ms=3000 * c.ctx.slow)
                for _ in range(50)]
     started = time.monotonic()
     long_read = "SELECT count(*) FROM (%s)" % (ROWS % (200000, "x"))
@@ -396,7 +316,7 @@ def reads_with_an_lsn_to_come_are_answered_when_it_comes(c):
     c.ok("DROP TABLE IF EXISTS w; CREATE TABLE w(v)")
     for target in (node, c.master()):
         lsn = c.ok("INSERT INTO w VALUES (1)")["lsn"]
-        waiting = [open_query(c, target, "SELECT 'got it'", consistency="session", min_lsn=lsn + 1 + i)
+        waiting = [c.open_query("SELECT 'got it'", target, consistency="session", min_lsn=lsn + 1 + i)
                    for i in range(5)]
         for _ in range(5):
             c.ok("INSERT INTO w VALUES (1)")
@@ -408,7 +328,7 @@ def reads_with_an_lsn_to_come_are_answered_when_it_comes(c):
 @scenario(shared=True, timeout_s=60)
 def queued_long_reads_end_at_their_own_deadline(c):
     node = c.replicas()[0]
-    busy = [open_query(c, node, ENDLESS, consistency="stale", timeout_ms=60000) for _ in range(4)]
+    busy = [c.open_query(ENDLESS, node, consistency="stale", timeout_ms=60000) for _ in range(4)]
     c.wait(lambda: metric(c, node, "reads_slow_total") >= 4, 10, "the threads to be busy")
     started = time.monotonic()
     c.query(ENDLESS, node=node, consistency="stale", timeout_ms=500).must_fail(504, "TIMEOUT")
@@ -422,7 +342,7 @@ def queued_long_reads_end_at_their_own_deadline(c):
 @scenario(shared=True, timeout_s=60)
 def reader_that_stops_holds_its_thread_no_longer_than_its_timeout(c):
     node = c.replicas()[0]
-    stuck = [open_query(c, node, ROWS % (3000000, TEXT), consistency="stale", timeout_ms=1000) for _ in range(4)]
+    stuck = [c.open_query(ROWS % (3000000, TEXT), node, consistency="stale", timeout_ms=1000) for _ in range(4)]
     time.sleep(0.3)
     count = c.query("SELECT count(*) FROM (%s)" % (ROWS % (100000, "x")), node=node, consistency="stale",
                     timeout_ms=10000 * c.ctx.slow)

@@ -1,6 +1,5 @@
 """Results larger than memory should hold: streamed, with back-pressure, at flat memory, never silently cut."""
 import json
-import socket
 import time
 
 from cluster import rss_kb
@@ -10,14 +9,6 @@ SHARED = {"replicas": 1, "settings": {"query": {"timeout_ms": 120000, "timeout_m
 ROWS = 1000000
 MILLION = ("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < %d) "
            "SELECT i, 'a row of some eighty bytes, which makes the whole result far larger than any buffer' AS t FROM n")
-
-
-def open_stream(c, sql, **more):
-    body = json.dumps(dict({"sql": sql}, **more)).encode()
-    s = socket.create_connection(("127.0.0.1", c.port), timeout=60 * c.ctx.slow)
-    s.sendall(b"POST /query HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %s\r\n"
-              b"Content-Length: %d\r\n\r\n%s" % (c.token.encode(), len(body), body))
-    return s
 
 
 class Memory:
@@ -76,7 +67,7 @@ def million_rows_as_json_is_whole_and_says_ok_last(c):
 @scenario(shared=True, timeout_s=90)
 def client_that_reads_nothing_costs_little_memory_and_blocks_nobody(c):
     memory = Memory(c)
-    s = open_stream(c, MILLION % rows_of(c), format="ndjson")
+    s = c.open_query(MILLION % rows_of(c), format="ndjson")
     with s:
         give_up = time.monotonic() + 1.5
         while time.monotonic() < give_up:
@@ -100,7 +91,7 @@ def streams_that_fail_midway_say_so_and_close(c):
            "SELECT i, CASE WHEN i < 299999 THEN 'some text to fill the buffers with' "
            "ELSE abs(-9223372036854775807 - 1) END FROM n")
     for form in ("rows", "objects", "ndjson"):
-        with open_stream(c, sql, format=form) as s:
+        with c.open_query(sql, format=form) as s:
             received = b""
             while True:
                 try:
@@ -121,7 +112,7 @@ def streams_are_one_snapshot_while_writes_go_on(c):
     c.ok("DROP TABLE IF EXISTS s; CREATE TABLE s(v INTEGER, pad TEXT)")
     c.ok("INSERT INTO s WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 50000) "
          "SELECT 1, hex(randomblob(40)) FROM n")
-    with open_stream(c, "SELECT v, pad FROM s", format="ndjson") as s:
+    with c.open_query("SELECT v, pad FROM s", format="ndjson") as s:
         received = s.recv(1000)
         for _ in range(5):
             c.ok("UPDATE s SET v = v + 1")
@@ -139,6 +130,6 @@ def streams_are_one_snapshot_while_writes_go_on(c):
 @scenario(shared=True, timeout_s=60)
 def clients_that_leave_a_stream_free_its_thread(c):
     for _ in range(20):
-        with open_stream(c, MILLION % ROWS, format="ndjson") as s:
+        with c.open_query(MILLION % ROWS, format="ndjson") as s:
             s.recv(1000)
     assert c.query("SELECT count(*) FROM (%s)" % (MILLION % 100000), timeout_ms=20000).value == 100000
