@@ -118,10 +118,10 @@ def failovers_and_roles_are_told(c):
     c.wait_ready()
     c.wait(lambda: told("grizzly_supervisor_failovers_total") == 1, 10, "the failover to be shown")
     c.wait_all_up()
-    assert told("grizzly_supervisor_outage_seconds_count", 'cause="failover"') == 1
+    c.wait(lambda: told("grizzly_supervisor_outage_seconds_count", 'cause="failover"') == 1, 10, "the outage")
     assert 0 < told("grizzly_supervisor_outage_seconds_sum", 'cause="failover"') < 20 * c.ctx.slow
     c.wait(lambda: told("grizzly_supervisor_node_restarts_total", 'member="%s"' % old) == 1, 10, "the restart")
-    assert told("grizzly_supervisor_events_total", 'event="master-lost"') == 1
+    c.wait(lambda: told("grizzly_supervisor_events_total", 'event="master-lost"') == 1, 10, "the event")
     new = c.master()
     assert new != old and list(metrics(c, new)["grizzly_is_master"].values()) == [1]
     lags = metrics(c, new)["grizzly_replica_lag_records"]
