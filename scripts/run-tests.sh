@@ -12,10 +12,10 @@ filter=
 passed=0
 failed=0
 unit_limit_s=300 # one test program
-# The scenarios run under ThreadSanitizer: a start, a load with replicas, each kind of takeover, an orderly stop.
+# The scenarios run under ThreadSanitizer: a start, a load with replicas, each kind of takeover, an orderly stop, joins.
 tsan_scenarios=(replication/replicas_are_equal_after_load failover/killed_master_loses_no_acknowledged_insert_on_fresh
 	switchover/switchover_under_load_fails_no_request_on_kept restart/orderly_stop streaming/streams_are_one_snapshot
-	query/runaway_query)
+	query/runaway_query federation_joins/crowds_join_at_once)
 # Programs of one thread that take long under it: nothing can race there.
 tsan_skips=(test_cluster_random test_federation)
 
@@ -203,7 +203,7 @@ case ${GRIZZLY_TESTS_STAGE:-} in
 asan)
 	build_for_tests "$top_dir/build-asan" --enable-asan --enable-werror CFLAGS='-O1 -g' || finish
 	unit_tests "$top_dir/build-asan" asan
-	scenarios "$top_dir/build-asan" asan --quick --jobs 3 "${scenario_options[@]}"
+	scenarios "$top_dir/build-asan" asan --quick --jobs 4 "${scenario_options[@]}"
 	chaos "$top_dir/build-asan" asan 12
 	;;
 tsan)
@@ -214,7 +214,7 @@ tsan)
 			scenario_options+=(--filter "$name")
 		done
 	fi
-	scenarios "$top_dir/build-tsan" tsan --jobs 1 "${scenario_options[@]}"
+	scenarios "$top_dir/build-tsan" tsan --jobs 2 "${scenario_options[@]}"
 	chaos "$top_dir/build-tsan" tsan 12
 	;;
 esac
