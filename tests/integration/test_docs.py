@@ -207,7 +207,7 @@ def normal(text):
     text = re.sub(r"/\S*/build[\w-]*/", "build/", text)
     text = re.sub(r"/\S*/(?=grizzly-)", "build/", text)
     text = re.sub(r"/\S*/scripts/", "scripts/", text)
-    text = re.sub(r'"(lsn|time_ms)":[\d.]+', r'"\1":N', text)
+    text = re.sub(r'"(lsn|time_ms|bytes|ms)":[\d.]+', r'"\1":N', text)
     text = re.sub(r"pid \d+", "pid N", text)
     text = re.sub(r"time=[\dTZ:.-]+", "time=T", text)
     text = re.sub(r"/\S*/(\w+(\.db)?)$", r"DIR/\1", text, flags=re.M)
