@@ -131,12 +131,16 @@ void http_conn_close(struct http_conn *c)
 
 /* --- Taken away from evhttp: last words, then the end. --- */
 
+/* Somebody who goes on sending is let read the answer, not let send for ever. */
 static void on_last_read(struct bufferevent *bev, void *arg)
 {
 	struct evbuffer *input = bufferevent_get_input(bev);
+	struct http_conn *c = arg;
 
-	(void)arg;
+	c->lingered += evbuffer_get_length(input);
 	evbuffer_drain(input, evbuffer_get_length(input));
+	if (c->lingered > HTTP_LINGER_BYTES_MAX)
+		http_conn_close(c);
 }
 
 /* The last words are with the kernel. Closing now, with bytes of the client unread, would send a reset that can
@@ -179,16 +183,19 @@ void http_conn_end_output(struct http_conn *c, bool reset)
 
 void http_conn_refuse(struct http_conn *c, const struct query_error *error)
 {
-	int status = query_code_http_status(error->code);
+	int status = c->frame.head_too_large ? 431 : query_code_http_status(error->code);
+	struct evbuffer *input = bufferevent_get_input(c->bev);
 	struct buf body = {0};
 
+	evbuffer_drain(input, evbuffer_get_length(input));
 	http_count(&c->worker->counts.requests_total);
 	http_count(&c->worker->counts.replies_by_class[status / 100]);
 	answer_put_error(&body, error);
 	evbuffer_add_printf(bufferevent_get_output(c->bev),
 			    "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
-			    "Connection: close\r\n\r\n",
-			    status, query_code_name(error->code), body.len);
+			    "%sConnection: close\r\n\r\n",
+			    status, query_code_name(error->code), body.len,
+			    status == 429 ? "Retry-After: " HTTP_RETRY_AFTER_S "\r\n" : "");
 	evbuffer_add(bufferevent_get_output(c->bev), body.data, body.len);
 	buf_fini(&body);
 	http_conn_end_output(c, false);

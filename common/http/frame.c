@@ -290,7 +290,8 @@ static size_t feed_line(struct http_frame *f, const uint8_t *bytes, size_t len)
 	size_t line_len = used;
 
 	if (used > line_bytes_max(f) - f->line.len) {
-		if (f->state == FRAME_START || f->state == FRAME_HEAD)
+		f->head_too_large = f->state == FRAME_START || f->state == FRAME_HEAD;
+		if (f->head_too_large)
 			refuse(f, QUERY_TOO_LARGE, "the request's headers are too large");
 		else
 			refuse(f, QUERY_BAD_REQUEST, "a line of the chunked body is too long");

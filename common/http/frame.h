@@ -47,6 +47,7 @@ struct http_frame {
 	bool has_connection; /* a Connection header other than "close" */
 	bool has_authorization;
 	bool has_host;
+	bool head_too_large; /* why it is bad: 431, not 413 */
 	uint64_t content_length;
 	struct query_error error;
 };

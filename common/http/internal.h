@@ -23,7 +23,9 @@
 #define HTTP_HOLD               SIZE_MAX /* read watermark that keeps evhttp from its input */
 #define HTTP_STREAM_PENDING_MAX (256u * 1024u)
 #define HTTP_COPY_MAX           2048u /* replies up to this are copied, longer ones referenced */
-#define HTTP_LINGER_MS          2000u /* how long a refused client's bytes are thrown away */
+#define HTTP_LINGER_MS          2000u /* how long a refused client's bytes are thrown away… */
+#define HTTP_LINGER_BYTES_MAX   (64u << 20) /* …and how many of them */
+#define HTTP_RETRY_AFTER_S      "1"   /* with each 429 */
 
 enum http_conn_state {
 	CONN_READING, /* waiting for a request, or in the middle of one; the frame says which */
@@ -52,6 +54,7 @@ struct http_conn {
 	enum http_conn_state state;
 	bool is_held;
 	bool wrote_bad;       /* our last words break off: close with a reset */
+	size_t lingered;      /* bytes thrown away since it was refused */
 	bool saw_eof;         /* the client has sent all it will, but may still be reading our last words */
 	uint64_t since_ms;    /* of state, or of the request's first byte */
 	size_t output_seen;   /* bytes of output that waited at the last sweep */

@@ -59,6 +59,8 @@ void http_request_put_headers(struct http_request *req, int status, const char *
 	evhttp_add_header(headers, "Content-Type", content_type);
 	if (!req->conn->frame.version_1_0)
 		evhttp_add_header(headers, "Date", date_header(w));
+	if (status == 429)
+		evhttp_add_header(headers, "Retry-After", HTTP_RETRY_AFTER_S);
 	if (w->draining)
 		evhttp_add_header(headers, "Connection", "close");
 }

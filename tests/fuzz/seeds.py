@@ -70,6 +70,31 @@ def request():
         yield "body%d" % i, bytes([2]) + body
 
 
+def http():
+    get = b"GET /get?a=b HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"
+    post = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+    chunked = b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    bearer = b"Authorization: Bearer 0123456789abcdef0123456789abcdef\r\n"
+    requests = {
+        "get": get, "post": post, "chunked": chunked, "pipelined": get + post + chunked + get,
+        "head": b"HEAD /get HTTP/1.1\r\nHost: a\r\n\r\n" + post, "old": b"GET /stream HTTP/1.0\r\n\r\n",
+        "old_kept": b"GET /get HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + get,
+        "streams": b"GET /stream HTTP/1.1\r\n\r\nHEAD /stream HTTP/1.1\r\n\r\n" * 2,
+        "later": b"GET /later/x HTTP/1.1\r\n\r\n" * 3 + b"POST /later HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi",
+        "close": b"GET /get HTTP/1.1\r\nConnection: close\r\n\r\n" + get,
+        "secret": b"GET /secret HTTP/1.1\r\n" + bearer + b"\r\n", "wrong": b"GET /secret HTTP/1.1\r\n\r\n" * 3,
+        "mixed": b"POST /mixed HTTP/1.1\r\nContent-Length: 32\r\n\r\n0123456789abcdef0123456789abcdef",
+        "lines": b"\r\n\r\n" + get + b"\n" + post, "long_head": b"GET /get HTTP/1.1\r\nX: " + b"x" * 1500,
+        "long_body": b"POST /echo HTTP/1.1\r\nContent-Length: 601\r\n\r\n" + b"x" * 601,
+        "long_chunks": b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"ff\r\n" + b"y" * 255 + b"\r\nfff\r\n",
+        "cut": post[:-3], "method": b"BREW /get HTTP/1.1\r\n\r\n", "options": b"OPTIONS /get HTTP/1.1\r\n\r\n",
+        "absent": b"GET /nowhere HTTP/1.1\r\n\r\n", "target": b"GET http://a/get HTTP/1.1\r\n\r\n",
+    }
+    for name, content in requests.items():
+        for how in (0, 4, 7, 8 + 1, 24 + 4):
+            yield "%s_%d" % (name, how), bytes([how]) + content
+
+
 def federation():
     texts = (
         b"SELECT * FROM db1:8080@orders o JOIN [::1]:80@\"my table\" USING (id), 10.0.0.7:1@[t] WHERE x IN h:1@u",
@@ -243,7 +268,7 @@ def files():
             yield "copy%x_%d" % (how, at), bytes([6, how & 9]) + bytes(3) + struct.pack("<HBB", at, 0, 4) + b"\1\xff\x80\7"
 
 
-TARGETS = {"cluster": cluster, "federation": federation, "files": files, "sql": sql, "stream": stream, "wal": wal, "wire": wire, "request": request, "rows": rows}
+TARGETS = {"cluster": cluster, "federation": federation, "files": files, "http": http, "sql": sql, "stream": stream, "wal": wal, "wire": wire, "request": request, "rows": rows}
 
 
 def main():

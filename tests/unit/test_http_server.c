@@ -305,7 +305,7 @@ static void test_body_over_the_limit_is_told_so(void)
 	client_open(&c, &site);
 	client_say(&c, "GET /get HTTP/1.1\r\nA: ");
 	client_send(&c, bytes, 4000);
-	expect(&c, 413, "TOO_LARGE");
+	expect(&c, 431, "TOO_LARGE");
 	expect_end(&c);
 	client_close(&c);
 	free(bytes);
@@ -338,6 +338,27 @@ static void test_slow_request_is_ended_by_its_deadline(void)
 	client_open(&c, &site);
 	expect_end(&c);
 	client_close(&c);
+	site_close(&site);
+}
+
+/* A client that is refused and sends on is read for a while, so that it gets to the answer, but not for ever. */
+static void test_refused_client_cannot_send_for_ever(void)
+{
+	const size_t size = 1u << 20;
+	char *bytes = calloc(1, size);
+	struct site site;
+	struct client c;
+	size_t sent = 0;
+
+	site_open(&site, (struct http_options){.body_bytes_max = 1000});
+	client_open(&c, &site);
+	client_say(&c, "POST /echo HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n");
+	while (sent < (size_t)1 << 30 && client_send(&c, bytes, size))
+		sent += size;
+	CU_ASSERT(sent < (size_t)1 << 30); /* 64 MiB, or what passes in 2 s */
+	client_close(&c);
+	AWAIT(counters_of(&site).connections_open == 0);
+	free(bytes);
 	site_close(&site);
 }
 
@@ -469,6 +490,7 @@ int main(void)
 	    {"unknown paths and methods keep the connection", test_unknown_paths_and_methods_keep_the_connection},
 	    {"body over the limit is told so", test_body_over_the_limit_is_told_so},
 	    {"slow request is ended by its deadline", test_slow_request_is_ended_by_its_deadline},
+	    {"refused client cannot send for ever", test_refused_client_cannot_send_for_ever},
 	    {"mutations never reach evhttp's own answers", test_mutated_requests_never_reach_evhttps_own_answers},
 	    {"tokens open only what they should", test_tokens_open_only_what_they_should},
 	    {"wrong tokens wait, and nobody else does", test_wrong_tokens_wait},
