@@ -382,7 +382,10 @@ void front_request_read(struct front_request *req)
 	struct front_worker *w = req->worker;
 	const struct query_read_limits limits = {.ops_max = w->frontend->options.config->query.inline_ops,
 						 .bytes_max = INLINE_BYTES_MAX,
-						 .deadline_ms = req->deadline_ms};
+						 .deadline_ms = req->deadline_ms,
+						 .result_rows_max = w->frontend->options.config->query.result_rows_max,
+						 .result_bytes_max =
+						     w->frontend->options.config->query.result_bytes_max};
 	struct query_error error = {.statement = -1};
 	uint64_t began_us = clock_mono_us();
 

@@ -29,6 +29,10 @@ static void put_http(struct metrics_text *m, struct http_server *server)
 	http_server_get_counters(server, &http);
 	metrics_one(m, "http_connections", "gauge", "Open client connections.", http.connections_open);
 	metrics_one(m, "http_connections_total", "counter", "Client connections accepted.", http.connections_total);
+	metrics_one(m, "http_connections_evicted_total", "counter",
+		    "Idle or slow client connections closed to make room for others.", http.connections_evicted_total);
+	metrics_one(m, "http_connections_refused_total", "counter",
+		    "Client connections refused, for their address had too many.", http.connections_refused_total);
 	metrics_one(m, "http_requests_total", "counter", "HTTP requests received.", http.requests_total);
 	metrics_one(m, "http_requests_in_flight", "gauge", "HTTP requests being answered.", http.requests_in_flight);
 	metrics_one(m, "http_auth_failures_total", "counter", "Requests without a valid token.",

@@ -229,6 +229,8 @@ static enum db_err start_http(struct node *n, struct errmsg *em)
 	const struct http_options options = {.worker_count = n->config.http.workers,
 					     .body_bytes_max = n->config.http.body_bytes_max,
 					     .connections_max = n->config.http.connections_max,
+					     .address_connections_max = n->config.http.address_connections_max,
+					     .requests_bytes_max = n->config.http.requests_bytes_max,
 					     .request_timeout_ms = n->config.http.request_timeout_ms,
 					     .idle_timeout_ms = n->config.http.idle_timeout_ms,
 					     .auth = tokens_auth(n->tokens),
@@ -613,6 +615,8 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 					      .node_id = n->options.id,
 					      .thread_count = n->config.query.slow_threads,
 					      .queue_max = n->config.query.slow_queue_max,
+					      .result_rows_max = n->config.query.result_rows_max,
+					      .result_bytes_max = n->config.query.result_bytes_max,
 					      .timings = &n->timings,
 					      .slow_log = &n->slow_log};
 	const struct control_options control = {NULL, &n->config, n->options.id, &n->entry, n->tokens};
@@ -749,6 +753,8 @@ static void fit_descriptors(struct node *n)
 		 ", and %" PRIu64 " are for the log and the like",
 		 left, c->http.connections_max, (uint64_t)limit.rlim_cur, needed);
 	n->config.http.connections_max = (unsigned)left;
+	if (c->http.address_connections_max > left / 2)
+		n->config.http.address_connections_max = (unsigned)(left / 2);
 }
 
 static enum db_err start(struct node *n, struct errmsg *em)

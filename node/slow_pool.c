@@ -90,6 +90,8 @@ static enum query_outcome read_job(struct slow_thread *t, struct slow_job *job, 
 static void run_read(struct slow_thread *t, struct slow_job *job)
 {
 	const struct query_read_limits limits = {.deadline_ms = job->deadline_ms,
+						 .result_rows_max = t->pool->options.result_rows_max,
+						 .result_bytes_max = t->pool->options.result_bytes_max,
 						 .cancelled = http_stream_gone(job->stream)};
 	const struct query_sink sink = {flush_to_stream, job, CHUNK_BYTES};
 	struct query_error error = {.statement = -1};

@@ -24,6 +24,8 @@ struct slow_pool_options {
 	const char *node_id;
 	unsigned thread_count;
 	unsigned queue_max;
+	uint64_t result_rows_max;               /* of an answer; 0: no limit */
+	uint64_t result_bytes_max;              /* likewise */
 	const struct remote_tables_env *remote; /* what requests with tables of other nodes need; copied */
 	struct timings *timings;                /* these are borrowed; NULL: nobody counts */
 	struct slow_log *slow_log;              /* not NULL */

@@ -56,7 +56,12 @@ static const struct number_key number_keys[] = {
      "a disk that completes no write, or a writer that stands still, for so long: hung"},
     {"http", "workers", WIDTH_UNSIGNED, AT(http.workers), 1, 64, "event-loop threads"},
     {"http", "body_bytes_max", WIDTH_SIZE, AT(http.body_bytes_max), 1024, GIB, "of a request"},
-    {"http", "connections_max", WIDTH_UNSIGNED, AT(http.connections_max), 1, 1000000, "further ones wait"},
+    {"http", "connections_max", WIDTH_UNSIGNED, AT(http.connections_max), 1, 1000000,
+     "then idle ones make room, or further ones wait"},
+    {"http", "address_connections_max", WIDTH_UNSIGNED, AT(http.address_connections_max), 0, 1000000,
+     "of one client address; 0: no limit of its own"},
+    {"http", "requests_bytes_max", WIDTH_SIZE, AT(http.requests_bytes_max), 65536, 64 * GIB,
+     "of large request bodies in memory; then OVERLOADED"},
     {"http", "request_timeout_ms", WIDTH_U64, AT(http.request_timeout_ms), 10, DAY_MS,
      "from a request's first byte to its last"},
     {"http", "idle_timeout_ms", WIDTH_U64, AT(http.idle_timeout_ms), 10, DAY_MS, "of a kept-alive connection"},
@@ -68,6 +73,9 @@ static const struct number_key number_keys[] = {
      "SQLite steps of a read before it moves to a slow-query thread"},
     {"query", "slow_threads", WIDTH_UNSIGNED, AT(query.slow_threads), 1, 256, "for long reads"},
     {"query", "slow_queue_max", WIDTH_UNSIGNED, AT(query.slow_queue_max), 1, 1000000, "long reads waiting"},
+    {"query", "result_rows_max", WIDTH_U64, AT(query.result_rows_max), 0, INT64_MAX,
+     "of the answer to a request that reads; 0: no limit"},
+    {"query", "result_bytes_max", WIDTH_U64, AT(query.result_bytes_max), 0, INT64_MAX, "likewise"},
     {"query", "write_queue_max", WIDTH_UNSIGNED, AT(query.write_queue_max), 1, 1000000, "writes waiting"},
     {"store", "segment_size_bytes", WIDTH_SIZE, AT(store.segment_size_bytes), 65536, GIB, "of the log"},
     {"store", "checkpoint_bytes", WIDTH_U64, AT(store.checkpoint_bytes), 65536, 1024 * GIB,
@@ -137,6 +145,8 @@ void config_init(struct cluster_config *c)
 	c->http.workers = 2;
 	c->http.body_bytes_max = (size_t)16 << 20;
 	c->http.connections_max = 4096;
+	c->http.address_connections_max = 2048;
+	c->http.requests_bytes_max = (size_t)256 << 20;
 	c->http.request_timeout_ms = 10000;
 	c->http.idle_timeout_ms = 60000;
 	c->query.timeout_ms = 30000;

@@ -40,21 +40,25 @@ struct cluster_config {
 		uint64_t stall_ms; /* 3000: a disk that completes no write for so long, or a writer that stands still */
 	} heartbeat;
 	struct {
-		unsigned workers;            /* 2 */
-		size_t body_bytes_max;       /* 16 MiB */
-		unsigned connections_max;    /* 4096 */
-		uint64_t request_timeout_ms; /* 10000 */
-		uint64_t idle_timeout_ms;    /* 60000 */
+		unsigned workers;                 /* 2 */
+		size_t body_bytes_max;            /* 16 MiB */
+		unsigned connections_max;         /* 4096 */
+		unsigned address_connections_max; /* 2048; 0: no limit of its own */
+		size_t requests_bytes_max;        /* 256 MiB */
+		uint64_t request_timeout_ms;      /* 10000 */
+		uint64_t idle_timeout_ms;         /* 60000 */
 	} http;
 	struct {
 		uint64_t timeout_ms; /* 30000: of a request without timeout_ms; also the most a request may ask for… */
-		uint64_t timeout_max_ms;  /* …unless this is set higher: 300000 */
-		size_t sql_length_max;    /* 1 MiB */
-		size_t statements_max;    /* 10000 */
-		uint64_t inline_ops;      /* 20000: VM steps of a read before it moves to a slow-query thread */
-		unsigned slow_threads;    /* 4 */
-		unsigned slow_queue_max;  /* 256 waiting; beyond: OVERLOADED */
-		unsigned write_queue_max; /* 4096 waiting; beyond: OVERLOADED */
+		uint64_t timeout_max_ms;   /* …unless this is set higher: 300000 */
+		size_t sql_length_max;     /* 1 MiB */
+		size_t statements_max;     /* 10000 */
+		uint64_t inline_ops;       /* 20000: VM steps of a read before it moves to a slow-query thread */
+		unsigned slow_threads;     /* 4 */
+		uint64_t result_rows_max;  /* of a request that reads; 0: no limit */
+		uint64_t result_bytes_max; /* likewise */
+		unsigned slow_queue_max;   /* 256 waiting; beyond: OVERLOADED */
+		unsigned write_queue_max;  /* 4096 waiting; beyond: OVERLOADED */
 	} query;
 	struct {
 		size_t segment_size_bytes;      /* 16 MiB */

@@ -2,9 +2,10 @@
  * accept.c - who accepts, and when: one worker's listeners, and how all workers agree on them.
  *
  * Every worker has an evconnlistener of its own over each shared listening socket. It accepts one connection a turn of
- * its loop and then looks around: a worker with more connections than another lets that one go first for a moment, and
- * at connections_max all stop until a connection is closed. As workers accept independently, up to worker_count - 1
- * connections more than the limit may be taken.
+ * its loop and then looks around: a worker with more connections than another lets that one go first for a moment. At
+ * connections_max it closes a connection of its own that is of no use (conn.c says which) for each one that it takes;
+ * when there is none, all stop until a connection is closed or has become of no use, and new ones wait in the backlog.
+ * As workers accept independently, up to worker_count connections more than the limit may be taken.
  *
  * What is wanted of each listener is kept in the server under accept_lock with a generation; each worker applies it on
  * its own thread and notes the generation. A worker that waits for the others keeps applying itself, so that two
@@ -91,7 +92,7 @@ void http_accept_after(struct http_worker *w)
 {
 	struct http_server *s = w->server;
 
-	if (atomic_load(&s->connections) >= s->options.connections_max) {
+	if (atomic_load(&s->connections) >= s->options.connections_max && !http_conn_can_evict(w)) {
 		atomic_store(&w->full, true);
 		/* A connection may have been closed between the two; whoever resets the flag resumes. */
 		if (atomic_load(&s->connections) >= s->options.connections_max || !atomic_exchange(&w->full, false))
@@ -100,6 +101,13 @@ void http_accept_after(struct http_worker *w)
 	if (atomic_load_explicit(&w->connections, memory_order_relaxed) > least_connections(s) + 1)
 		resume_after(w, GIVE_WAY_US);
 	else
+		resume(w);
+}
+
+/* Time has passed: who was busy may be idle now, and make room for whoever comes. */
+void http_accept_make_room(struct http_worker *w)
+{
+	if (atomic_load(&w->full) && http_conn_can_evict(w) && atomic_exchange(&w->full, false))
 		resume(w);
 }
 

@@ -31,8 +31,10 @@
 
 #include "common/base/clock.h"
 
-#define PEEK_VECS    16
-#define IO_BYTES_MAX (256u * 1024u) /* of one connection in one turn of the loop */
+#define PEEK_VECS           16
+#define IO_BYTES_MAX        (256u * 1024u) /* of one connection in one turn of the loop */
+#define EVICT_LOOKS         64             /* connections looked at to find one to close */
+#define ADDRESS_REFUSED_MAX 64             /* of one address, beyond its limit, that are told so */
 
 static void set_state(struct http_conn *c, enum http_conn_state state)
 {
@@ -52,12 +54,42 @@ static void wake_soon(struct http_worker *w)
 	event_active(w->fresh_event, EV_TIMEOUT, 0);
 }
 
-/* In the loop's next turn, after the other connections. */
+/* In the loop's next turn, after the other connections. While fresh ones wait for the event in this turn it is coming
+ * anyway, and must not be put off: their own events would be first. */
 static void wake_later(struct http_worker *w)
 {
 	static const struct timeval at_once = {0, 0};
 
-	event_add(w->fresh_event, &at_once);
+	if (!w->accepted)
+		event_add(w->fresh_event, &at_once);
+}
+
+/* The list is in the order of the last answer, or of birth: who has been idle for the longest is last. */
+static void list_first(struct http_conn *c)
+{
+	struct http_worker *w = c->worker;
+
+	c->prev = NULL;
+	c->next = w->conns;
+	if (c->next != NULL)
+		c->next->prev = c;
+	else
+		w->conns_last = c;
+	w->conns = c;
+}
+
+static void unlist(struct http_conn *c)
+{
+	struct http_worker *w = c->worker;
+
+	if (c->prev != NULL)
+		c->prev->next = c->next;
+	else
+		w->conns = c->next;
+	if (c->next != NULL)
+		c->next->prev = c->prev;
+	else
+		w->conns_last = c->prev;
 }
 
 static void remove_held(struct http_conn *c)
@@ -86,8 +118,12 @@ static void remove_flush(struct http_conn *c)
 
 static void conn_free(struct http_conn *c)
 {
+	struct http_server *s = c->worker->server;
+
 	remove_flush(c);
 	remove_held(c);
+	atomic_fetch_sub(&s->body_bytes, c->body_bytes);
+	http_addresses_leave(s->addresses, c->address);
 	http_frame_fini(&c->frame);
 	if (c->held != NULL)
 		evbuffer_free(c->held);
@@ -104,12 +140,7 @@ static void on_close(struct evhttp_connection *evcon, void *arg)
 	evbuffer_remove_cb_entry(bufferevent_get_input(c->bev), c->input_cb);
 	if (c->output_cb != NULL)
 		evbuffer_remove_cb_entry(bufferevent_get_output(c->bev), c->output_cb);
-	if (c->prev != NULL)
-		c->prev->next = c->next;
-	else
-		w->conns = c->next;
-	if (c->next != NULL)
-		c->next->prev = c->prev;
+	unlist(c);
 	if (w->ready == c)
 		w->ready = NULL;
 	if (c->req != NULL)
@@ -188,6 +219,8 @@ void http_conn_refuse(struct http_conn *c, const struct query_error *error)
 	struct buf body = {0};
 
 	evbuffer_drain(input, evbuffer_get_length(input));
+	atomic_fetch_sub(&c->worker->server->body_bytes, c->body_bytes);
+	c->body_bytes = 0;
 	http_count(&c->worker->counts.requests_total);
 	http_count(&c->worker->counts.replies_by_class[status / 100]);
 	answer_put_error(&body, error);
@@ -247,6 +280,30 @@ static void feed_added(struct http_conn *c, struct evbuffer *input, size_t added
 	}
 }
 
+/* Bodies are kept in memory until they are answered. Large ones together have a limit, small ones are bounded by the number
+ * of connections, so that a crowd of large ones shuts out nobody else. False: there is no room for this one. */
+static bool count_body(struct http_conn *c, size_t len)
+{
+	struct http_server *s = c->worker->server;
+	size_t more, before;
+
+	if (len <= HTTP_SMALL_BODY_MAX || len <= c->body_bytes)
+		return true;
+	more = len - c->body_bytes;
+	before = atomic_fetch_add(&s->body_bytes, more);
+	c->body_bytes = len;
+	return before + more <= s->options.requests_bytes_max;
+}
+
+static void refuse_overload(struct http_conn *c, const char *why)
+{
+	struct query_error error = {.statement = -1};
+
+	query_error_set(&error, QUERY_OVERLOADED, "%s; try again later", why);
+	error.statement = -1;
+	http_conn_refuse(c, &error);
+}
+
 /* Bytes came in: before evhttp hears of them. */
 static void on_input(struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg)
 {
@@ -273,6 +330,8 @@ static void on_input(struct evbuffer *input, const struct evbuffer_cb_info *info
 		send_continue(c);
 	if (f->state == FRAME_BAD) {
 		http_conn_refuse(c, &f->error);
+	} else if (!count_body(c, evbuffer_get_length(input))) {
+		refuse_overload(c, "the bodies of other requests fill the memory that is set aside for them");
 	} else if (f->state == FRAME_COMPLETE) {
 		if (f->skipped > 0)
 			evbuffer_drain(input, f->skipped);
@@ -290,6 +349,8 @@ static void on_reply_sent(struct evhttp_request *ereq, void *arg)
 
 	(void)ereq;
 	set_state(c, CONN_READING);
+	unlist(c);
+	list_first(c);
 	http_frame_reset(&c->frame);
 	if (evbuffer_get_length(input) == 0)
 		return;
@@ -335,6 +396,8 @@ void http_conn_set_pending(struct http_conn *c, struct http_request *req)
 	assert(c->state == CONN_READY);
 	c->worker->ready = NULL;
 	c->req = req;
+	req->body_bytes = c->body_bytes;
+	c->body_bytes = 0;
 	set_state(c, CONN_PENDING);
 	hold(c, true);
 	evhttp_request_set_on_complete_cb(req->ereq, on_reply_sent, c);
@@ -392,6 +455,77 @@ void http_conn_flush_all(struct http_worker *w)
 	}
 }
 
+/* --- Making room. --- */
+
+static bool is_idle(const struct http_conn *c)
+{
+	return c->state == CONN_READING && !c->is_held && c->frame.state == FRAME_START && c->frame.line.len == 0;
+}
+
+/* Whoever asks for nothing, is not done asking, or has had its refusal; and not only just now: a client may be about to
+ * use a connection again that it has used a moment ago. */
+static bool is_of_no_use(const struct http_conn *c)
+{
+	if (c->state != CONN_LINGER && (c->state != CONN_READING || c->is_held))
+		return false;
+	return c->worker->now_ms >= c->since_ms + HTTP_EVICT_MS;
+}
+
+static void evict(struct http_conn *c)
+{
+	http_count(&c->worker->counts.connections_evicted_total);
+	http_conn_close(c);
+}
+
+/* Among those that have been of no use for the longest: of the address with the most connections, an idle one before one
+ * that is sending. NULL: there is none. */
+static struct http_conn *find_useless(struct http_worker *w)
+{
+	struct http_conn *c, *best = NULL;
+	unsigned looked = 0, count, best_count = 0;
+
+	for (c = w->conns_last; c != NULL && (looked < EVICT_LOOKS || best == NULL); c = c->prev, looked++) {
+		if (!is_of_no_use(c))
+			continue;
+		count = http_address_connections(c->address);
+		if (best == NULL || count > best_count || (count == best_count && is_idle(c) && !is_idle(best))) {
+			best = c;
+			best_count = count;
+		}
+	}
+	return best;
+}
+
+bool http_conn_can_evict(struct http_worker *w)
+{
+	return find_useless(w) != NULL;
+}
+
+/* A connection has come that is one too many. */
+static void make_room(struct http_worker *w)
+{
+	struct http_conn *c;
+
+	if (atomic_load(&w->server->connections) <= w->server->options.connections_max)
+		return;
+	c = find_useless(w);
+	if (c != NULL)
+		evict(c);
+}
+
+/* The same, but only of one address. */
+static bool evict_of(struct http_worker *w, const struct http_address *address)
+{
+	struct http_conn *c, *best = NULL;
+
+	for (c = w->conns_last; c != NULL && (best == NULL || !is_idle(best)); c = c->prev)
+		if (c->address == address && is_of_no_use(c) && (best == NULL || is_idle(c)))
+			best = c;
+	if (best != NULL)
+		evict(best);
+	return best != NULL;
+}
+
 /* --- Birth. --- */
 
 /* evhttp's bufferevent callback: a connection was accepted; evhttp has not made its own object yet. */
@@ -432,6 +566,27 @@ struct bufferevent *http_conn_create(struct event_base *base, void *worker)
 	return c->bev;
 }
 
+/* A flood from one address makes room for itself, or is told so; one that goes on all the same is told nothing. */
+static void check_address(struct http_conn *c)
+{
+	struct http_worker *w = c->worker;
+	unsigned max = w->server->options.address_connections_max;
+	struct sockaddr_storage address = {0};
+	socklen_t len = sizeof(address);
+	unsigned count;
+
+	if (getpeername(bufferevent_getfd(c->bev), (struct sockaddr *)&address, &len) == 0)
+		c->address = http_addresses_enter(w->server->addresses, (struct sockaddr *)&address);
+	count = http_address_connections(c->address);
+	if (max == 0 || count <= max || evict_of(w, c->address))
+		return;
+	http_count(&w->counts.connections_refused_total);
+	if (count > max + ADDRESS_REFUSED_MAX)
+		http_conn_close(c);
+	else
+		refuse_overload(c, "your address has as many connections as it may have");
+}
+
 /* The accept callback has returned and no event of the new connections has run yet: find their evhttp_connection, which
  * is what evhttp set as its callbacks' argument; NULL when it gave up and freed the bufferevent. */
 void http_conn_settle_fresh(struct http_worker *w)
@@ -454,19 +609,13 @@ void http_conn_settle_fresh(struct http_worker *w)
 		bufferevent_decref(bev);
 		c->evcon = evcon;
 		evhttp_connection_set_closecb(c->evcon, on_close, c);
-		c->next = w->conns;
-		if (c->next != NULL)
-			c->next->prev = c;
-		w->conns = c;
+		list_first(c);
+		check_address(c);
+		make_room(w);
 	}
 }
 
 /* --- Deadlines and the end. --- */
-
-static bool is_idle(const struct http_conn *c)
-{
-	return c->state == CONN_READING && !c->is_held && c->frame.state == FRAME_START && c->frame.line.len == 0;
-}
 
 static void sweep_reading(struct http_conn *c, uint64_t now_ms)
 {
@@ -483,12 +632,12 @@ static void sweep_reading(struct http_conn *c, uint64_t now_ms)
 	}
 }
 
-/* A client that takes nothing of its answer is given as long as one that asks nothing. */
+/* A client that takes nothing of its answer is given as long as one that asks nothing; and a few bytes are nothing. */
 static void sweep_writing(struct http_conn *c, uint64_t now_ms)
 {
 	size_t waiting = evbuffer_get_length(bufferevent_get_output(c->bev));
 
-	if (waiting != c->output_seen) {
+	if (waiting > c->output_seen || waiting + HTTP_TAKE_MIN <= c->output_seen) {
 		c->output_seen = waiting;
 		c->progress_ms = now_ms;
 	} else if (now_ms - c->progress_ms >= c->worker->server->options.idle_timeout_ms) {

@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 
 #include "common/auth/throttle.h"
+#include "common/http/addresses.h"
 #include "common/http/frame.h"
 #include "common/http/inbox.h"
 #include "common/http/server.h"
@@ -22,10 +23,13 @@
 #define HTTP_LISTENERS_MAX      4
 #define HTTP_HOLD               SIZE_MAX /* read watermark that keeps evhttp from its input */
 #define HTTP_STREAM_PENDING_MAX (256u * 1024u)
-#define HTTP_COPY_MAX           2048u /* replies up to this are copied, longer ones referenced */
-#define HTTP_LINGER_MS          2000u /* how long a refused client's bytes are thrown away… */
+#define HTTP_COPY_MAX           2048u       /* replies up to this are copied, longer ones referenced */
+#define HTTP_LINGER_MS          2000u       /* how long a refused client's bytes are thrown away… */
 #define HTTP_LINGER_BYTES_MAX   (64u << 20) /* …and how many of them */
-#define HTTP_RETRY_AFTER_S      "1"   /* with each 429 */
+#define HTTP_SMALL_BODY_MAX     65536u      /* smaller bodies are not counted: connections_max bounds them */
+#define HTTP_EVICT_MS           1000u       /* who has been idle or sending for less is not closed to make room */
+#define HTTP_TAKE_MIN           65536u      /* what a client must take of its answer in idle_timeout_ms */
+#define HTTP_RETRY_AFTER_S      "1"         /* with each 429 */
 
 enum http_conn_state {
 	CONN_READING, /* waiting for a request, or in the middle of one; the frame says which */
@@ -43,7 +47,8 @@ struct http_conn {
 	struct evhttp_connection *evcon; /* NULL while fresh */
 	struct evbuffer_cb_entry *input_cb;
 	struct evbuffer_cb_entry *output_cb; /* while a stream is being written */
-	struct http_conn *next, *prev;       /* the worker's connections */
+	struct http_conn *next, *prev;       /* the worker's connections, idle for the longest last */
+	struct http_address *address;        /* NULL: not known */
 	struct http_conn *next_fresh;
 	struct http_conn *next_held;
 	struct http_conn *next_flush, **at_flush; /* worker's list of replies to write; at_flush NULL: not on it */
@@ -54,11 +59,12 @@ struct http_conn {
 	enum http_conn_state state;
 	bool is_held;
 	bool wrote_bad;       /* our last words break off: close with a reset */
+	size_t body_bytes;    /* of the request that is arriving, as counted in the server's body_bytes */
 	size_t lingered;      /* bytes thrown away since it was refused */
 	bool saw_eof;         /* the client has sent all it will, but may still be reading our last words */
 	uint64_t since_ms;    /* of state, or of the request's first byte */
-	size_t output_seen;   /* bytes of output that waited at the last sweep */
-	uint64_t progress_ms; /* when output_seen last changed */
+	size_t output_seen;   /* bytes of output that waited at progress_ms */
+	uint64_t progress_ms; /* when HTTP_TAKE_MIN had been taken for the last time */
 };
 
 struct http_listener {
@@ -69,6 +75,7 @@ struct http_listener {
 struct http_counts {
 	atomic_uint_fast64_t connections_open, connections_total, requests_total, requests_in_flight;
 	atomic_uint_fast64_t replies_by_class[6];
+	atomic_uint_fast64_t connections_evicted_total, connections_refused_total;
 	atomic_uint_fast64_t auth_failures_total, auth_delayed_total, auth_refused_total;
 };
 
@@ -101,6 +108,7 @@ struct http_worker {
 	uint64_t applied_generation; /* under server->accept_lock */
 	bool drained;                /* under server->accept_lock: no connection is left after a stop */
 	struct http_conn *conns;     /* all but fresh ones */
+	struct http_conn *conns_last;
 	struct http_conn *fresh;
 	struct http_conn *held, **held_last;
 	struct http_conn *flush; /* replies written at the end of this turn */
@@ -121,6 +129,8 @@ struct http_server {
 	unsigned worker_count;
 	struct http_worker *workers;
 	atomic_uint connections;
+	atomic_size_t body_bytes; /* of large bodies, arriving or being worked on */
+	struct http_addresses *addresses;
 	pthread_mutex_t accept_lock;
 	pthread_cond_t accept_cond; /* a worker applied a generation, drained, or started */
 	struct http_listener listeners[HTTP_LISTENERS_MAX];
@@ -146,7 +156,8 @@ struct http_request {
 	struct http_request *next_delayed;   /* worker's list of those whose 401 waits */
 	uint64_t due_ms;
 	struct throttle_address delayed_address;
-	bool head; /* the method is HEAD: a reply without its body */
+	size_t body_bytes; /* as counted in the server's */
+	bool head;         /* the method is HEAD: a reply without its body */
 	uint64_t started_us;
 	struct http_stream *stream;
 	atomic_bool gone;
@@ -174,7 +185,8 @@ enum db_err http_accept_init(struct http_worker *w, struct errmsg *em);
 void http_accept_fini(struct http_worker *w);
 void http_accept_show(struct http_worker *w); /* turns the listeners on or off, as wanted and possible */
 void http_accept_pause(struct http_worker *w);
-void http_accept_after(struct http_worker *w); /* decides whether to go on after a connection came */
+void http_accept_after(struct http_worker *w);     /* decides whether to go on after a connection came */
+void http_accept_make_room(struct http_worker *w); /* now and then, while connections_max is reached */
 void http_accept_slot_freed(struct http_server *s);
 void http_accept_sync(struct http_server *s); /* accept_lock held: returns when every worker does what is wanted */
 
@@ -183,6 +195,7 @@ struct bufferevent *http_conn_create(struct event_base *base, void *worker); /* 
 void http_conn_settle_fresh(struct http_worker *w);
 void http_conn_run_held(struct http_worker *w);
 void http_conn_sweep(struct http_worker *w);
+bool http_conn_can_evict(struct http_worker *w); /* there is a connection of no use, to be closed when one comes */
 void http_conn_close(struct http_conn *c);
 void http_conn_refuse(struct http_conn *c, const struct query_error *error);
 void http_conn_end_output(struct http_conn *c, bool reset); /* sends what waits, then closes */

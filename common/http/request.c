@@ -29,6 +29,8 @@ void http_request_client_gone(struct http_request *req)
 void http_request_forget(struct http_request *req)
 {
 	http_uncount(&req->worker->counts.requests_in_flight);
+	if (req->body_bytes > 0)
+		atomic_fetch_sub(&req->worker->server->body_bytes, req->body_bytes);
 	free(req);
 }
 
@@ -59,7 +61,7 @@ void http_request_put_headers(struct http_request *req, int status, const char *
 	evhttp_add_header(headers, "Content-Type", content_type);
 	if (!req->conn->frame.version_1_0)
 		evhttp_add_header(headers, "Date", date_header(w));
-	if (status == 429)
+	if (status == 429 && evhttp_find_header(headers, "Retry-After") == NULL)
 		evhttp_add_header(headers, "Retry-After", HTTP_RETRY_AFTER_S);
 	if (w->draining)
 		evhttp_add_header(headers, "Connection", "close");
@@ -120,6 +122,8 @@ void http_reply(struct http_request *req, int status, const char *content_type, 
 	http_request_put_headers(req, status, content_type);
 	if (req->head) /* the length that a GET would have had */
 		put_content_length(req, body->len);
+	/* A client that is slow to read its answer keeps no body in memory. */
+	evbuffer_drain(evhttp_request_get_input_buffer(ereq), SIZE_MAX);
 	http_request_forget(req);
 	http_conn_set_writing(c);
 	evhttp_send_reply(ereq, status, NULL, NULL);

@@ -28,6 +28,8 @@ static void fill_defaults(struct http_options *o)
 		o->header_bytes_max = 16u << 10;
 	if (o->connections_max == 0)
 		o->connections_max = 4096;
+	if (o->requests_bytes_max == 0)
+		o->requests_bytes_max = (size_t)256 << 20;
 	if (o->request_timeout_ms == 0)
 		o->request_timeout_ms = 10000;
 	if (o->idle_timeout_ms == 0)
@@ -50,6 +52,7 @@ static void destroy(struct http_server *s)
 	pthread_mutex_destroy(&s->accept_lock);
 	pthread_mutex_destroy(&s->throttle_lock);
 	throttle_free(s->throttle);
+	http_addresses_free(s->addresses);
 	free(s->workers);
 	free(s);
 }
@@ -57,7 +60,7 @@ static void destroy(struct http_server *s)
 enum db_err http_server_create(struct http_server **out, const struct http_options *options, struct errmsg *em)
 {
 	struct http_server *s = calloc(1, sizeof(*s));
-	uint64_t seed;
+	uint64_t seed = 0;
 	enum db_err err;
 	unsigned i;
 
@@ -72,7 +75,8 @@ enum db_err http_server_create(struct http_server **out, const struct http_optio
 	s->workers = calloc(s->options.worker_count, sizeof(*s->workers));
 	if (getentropy(&seed, sizeof(seed)) == 0)
 		s->throttle = throttle_create(seed);
-	if (s->workers == NULL || s->throttle == NULL) {
+	s->addresses = http_addresses_create(seed);
+	if (s->workers == NULL || s->throttle == NULL || s->addresses == NULL) {
 		err = errmsg_set(em, DB_NOMEM, "HTTP server: out of memory");
 		goto destroy;
 	}
@@ -207,6 +211,10 @@ void http_server_get_counters(struct http_server *s, struct http_counters *out)
 		out->connections_total += atomic_load_explicit(&c->connections_total, memory_order_relaxed);
 		out->requests_total += atomic_load_explicit(&c->requests_total, memory_order_relaxed);
 		out->requests_in_flight += atomic_load_explicit(&c->requests_in_flight, memory_order_relaxed);
+		out->connections_evicted_total +=
+		    atomic_load_explicit(&c->connections_evicted_total, memory_order_relaxed);
+		out->connections_refused_total +=
+		    atomic_load_explicit(&c->connections_refused_total, memory_order_relaxed);
 		out->auth_failures_total += atomic_load_explicit(&c->auth_failures_total, memory_order_relaxed);
 		out->auth_delayed_total += atomic_load_explicit(&c->auth_delayed_total, memory_order_relaxed);
 		out->auth_refused_total += atomic_load_explicit(&c->auth_refused_total, memory_order_relaxed);

@@ -42,13 +42,15 @@ struct http_route {
 };
 
 struct http_options {
-	unsigned worker_count;           /* 0: 2 */
-	size_t body_bytes_max;           /* 0: 16 MiB; more: TOO_LARGE 413 */
-	size_t header_bytes_max;         /* 0: 16 KiB */
-	unsigned connections_max;        /* all workers together; 0: 4096; beyond it new ones wait in the backlog */
-	uint64_t request_timeout_ms;     /* from the first byte of a request to its last; 0: 10 s */
-	uint64_t idle_timeout_ms;        /* kept-alive connection without a request; 0: 60 s */
-	struct auth *auth;               /* borrowed, outlives the server; NULL: no token is valid */
+	unsigned worker_count;            /* 0: 2 */
+	size_t body_bytes_max;            /* 0: 16 MiB; more: TOO_LARGE 413 */
+	size_t header_bytes_max;          /* 0: 16 KiB */
+	unsigned connections_max;         /* all workers together; 0: 4096; beyond it see accept.c */
+	unsigned address_connections_max; /* of one client address; 0: no limit but the one above */
+	size_t requests_bytes_max;   /* of bodies larger than 64 KiB that are here; 0: 256 MiB; more: OVERLOADED 429 */
+	uint64_t request_timeout_ms; /* from the first byte of a request to its last; 0: 10 s */
+	uint64_t idle_timeout_ms;    /* kept-alive connection without a request; 0: 60 s */
+	struct auth *auth;           /* borrowed, outlives the server; NULL: no token is valid */
 	const struct http_route *routes; /* borrowed; ends with path NULL */
 	void *arg;                       /* handed to handlers and hooks */
 	/* Called on the worker's thread when it starts and ends; *data is then http_worker_data(). NULL: none. */
@@ -71,10 +73,12 @@ void http_server_free(struct http_server *s);
 
 struct http_counters {
 	uint64_t connections_open, connections_total, requests_total, requests_in_flight;
-	uint64_t replies_by_class[6]; /* index 2: 2xx … 5: 5xx */
-	uint64_t auth_failures_total; /* requests without a valid token */
-	uint64_t auth_delayed_total;  /* of these: answered late, for there were many from that address */
-	uint64_t auth_refused_total;  /* of these: answered with 429, for too many were waiting */
+	uint64_t replies_by_class[6];       /* index 2: 2xx … 5: 5xx */
+	uint64_t connections_evicted_total; /* idle or slow ones, closed to make room for others */
+	uint64_t connections_refused_total; /* with 429, for their address had too many */
+	uint64_t auth_failures_total;       /* requests without a valid token */
+	uint64_t auth_delayed_total;        /* of these: answered late, for there were many from that address */
+	uint64_t auth_refused_total;        /* of these: answered with 429, for too many were waiting */
 };
 void http_server_get_counters(struct http_server *s, struct http_counters *out);
 

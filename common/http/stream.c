@@ -24,6 +24,7 @@
 #include "common/base/clock.h"
 
 #define ROOM_BYTES (HTTP_STREAM_PENDING_MAX / 2) /* a producer is called back when no more than this waits */
+#define TAKE_MIN   4096u /* less than this taken is nothing taken, unless it is all that waits */
 
 struct piece {
 	struct piece *next;
@@ -48,6 +49,7 @@ struct http_stream {
 	struct piece *first, **last;
 	size_t queued;        /* bytes in pieces */
 	size_t in_output;     /* bytes that wait for the socket */
+	size_t taken;         /* bytes taken since progress_ms */
 	uint64_t progress_ms; /* when the client took something, or there was nothing to take */
 	bool posted;          /* task is on its way */
 	bool stalled;         /* the producer gave up on the client */
@@ -132,8 +134,11 @@ void http_stream_on_output(struct evbuffer *output, const struct evbuffer_cb_inf
 
 	pthread_mutex_lock(&st->lock);
 	st->in_output = evbuffer_get_length(output);
-	if (info->n_deleted > 0 || info->orig_size == 0)
+	st->taken += info->n_deleted;
+	if (st->taken >= TAKE_MIN || st->in_output == 0 || info->orig_size == 0) {
 		st->progress_ms = clock_mono_ms();
+		st->taken = 0;
+	}
 	if (info->n_deleted > 0 && st->queued + st->in_output <= HTTP_STREAM_PENDING_MAX)
 		pthread_cond_signal(&st->room);
 	post_wakeup(st);

@@ -100,6 +100,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	w->now_ms = clock_mono_ms();
 	http_conn_sweep(w);
+	http_accept_make_room(w);
 	http_accept_show(w); /* a listener whose accept() failed tries again */
 }
 

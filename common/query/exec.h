@@ -58,6 +58,8 @@ struct query_read_limits {
 	uint64_t ops_max;             /* SQLite virtual-machine steps, about; 0: no limit */
 	size_t bytes_max;             /* answer bytes without a sink; 0: no limit */
 	uint64_t deadline_ms;         /* clock_mono_ms(); 0: none. Past it: TIMEOUT */
+	uint64_t result_rows_max;     /* of the whole request; 0: no limit. More: TOO_LARGE */
+	uint64_t result_bytes_max;    /* of the whole answer; 0: no limit. More: TOO_LARGE */
 	const atomic_bool *cancelled; /* set by another thread when the client has gone; NULL: never */
 };
 

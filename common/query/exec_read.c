@@ -72,6 +72,8 @@ enum query_outcome query_read(struct query_conn *c, const struct query_request *
 	    .out = out,
 	    .sink = sink,
 	    .bytes_max = limits->bytes_max,
+	    .result_rows_max = limits->result_rows_max,
+	    .result_bytes_max = limits->result_bytes_max,
 	    .reading = true,
 	    .typed = request->typed && request->format == QUERY_ROWS,
 	    .start = out->len,

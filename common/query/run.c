@@ -7,6 +7,7 @@
 #include "common/query/run.h"
 
 #include <assert.h>
+#include <inttypes.h>
 
 #include "common/query/bind.h"
 #include "common/query/sql_text.h"
@@ -81,6 +82,7 @@ static void mark_whole(struct run *r, enum run_open open)
 
 static enum query_outcome flush(struct run *r)
 {
+	r->flushed_bytes += r->out->len;
 	if (!r->sink->flush(r->sink->arg, r->out))
 		return QUERY_GONE;
 	buf_clear(r->out);
@@ -91,6 +93,22 @@ static enum query_outcome flush(struct run *r)
 	return guard_check(&r->c->guard) == GUARD_GO ? QUERY_ANSWERED : guard_stopped(r);
 }
 
+/* What the operator allows an answer to be, wherever it is made. */
+static enum query_outcome check_result(struct run *r)
+{
+	if (r->result_rows_max != 0 && r->rows > r->result_rows_max)
+		return fail(r, query_error_set(r->error, QUERY_TOO_LARGE,
+					       "the answer has more than %" PRIu64
+					       " rows, the most that this cluster allows (query.result_rows_max)",
+					       r->result_rows_max));
+	if (r->result_bytes_max != 0 && r->flushed_bytes + (r->out->len - r->start) > r->result_bytes_max)
+		return fail(r, query_error_set(r->error, QUERY_TOO_LARGE,
+					       "the answer is larger than %" PRIu64
+					       " bytes, the most that this cluster allows (query.result_bytes_max)",
+					       r->result_bytes_max));
+	return QUERY_ANSWERED;
+}
+
 /* A row or a result is complete: hands it on when enough has gathered, or checks that it may stay. */
 static enum query_outcome piece_done(struct run *r, enum run_open open)
 {
@@ -98,6 +116,8 @@ static enum query_outcome piece_done(struct run *r, enum run_open open)
 
 	if (r->out->failed)
 		return run_out_of_memory(r);
+	if (check_result(r) != QUERY_ANSWERED)
+		return QUERY_FAILED;
 	mark_whole(r, open);
 	if (r->sink != NULL)
 		return waiting >= r->sink->chunk_bytes ? flush(r) : QUERY_ANSWERED;
@@ -125,6 +145,7 @@ static enum query_outcome put_row(struct run *r, struct statement *s, uint64_t r
 	}
 	if (!ok)
 		return run_out_of_memory(r);
+	r->rows++;
 	return piece_done(r, r->open);
 }
 

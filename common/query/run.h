@@ -16,6 +16,8 @@ struct run {
 	struct buf *out;
 	const struct query_sink *sink; /* NULL: the whole answer stays in out */
 	size_t bytes_max;              /* of the answer without a sink; 0: no limit */
+	uint64_t result_rows_max;      /* of all statements; 0: no limit */
+	uint64_t result_bytes_max;     /* flushed or not; 0: no limit */
 	bool reading;                  /* statements that write are refused */
 	bool typed;                    /* in the form of typed_rows.h; while reading only */
 	bool wrote;                    /* some statement was one that writes */
@@ -23,9 +25,11 @@ struct run {
 
 	size_t start; /* out->len before the answer; 0 once flushed */
 	bool flushed;
-	bool results; /* the answer has `results`, one of each statement */
-	bool several; /* errors say which statement */
-	size_t index; /* of the current statement */
+	uint64_t flushed_bytes;
+	uint64_t rows; /* of all statements */
+	bool results;  /* the answer has `results`, one of each statement */
+	bool several;  /* errors say which statement */
+	size_t index;  /* of the current statement */
 	/* Where the answer could be broken off with valid JSON, and what is open there. */
 	size_t whole;
 	enum run_open {

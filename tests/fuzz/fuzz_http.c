@@ -9,6 +9,7 @@
  * that has ended. Every input comes from an address of its own in 127/8, for wrong tokens make an address wait.
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
@@ -246,8 +247,12 @@ static void read_more(struct client *c)
 {
 	struct pollfd pfd = {c->fd, POLLIN, 0};
 	ssize_t n;
+	int rc;
 
-	FUZZ_CHECK(poll(&pfd, 1, WAIT_MS) == 1); /* else somebody waits for ever */
+	do /* libFuzzer's clock is a signal */
+		rc = poll(&pfd, 1, WAIT_MS);
+	while (rc == -1 && errno == EINTR);
+	FUZZ_CHECK(rc == 1); /* else somebody waits for ever */
 	FUZZ_CHECK(buf_reserve(&c->in, 65536));
 	n = recv(c->fd, c->in.data + c->in.len, 65536, 0);
 	if (n > 0)

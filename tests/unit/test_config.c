@@ -75,9 +75,11 @@ static void every_key_reaches_its_field(void)
 	    "\"durability\": \"all\", \"commit_timeout_ms\": 1, \"heartbeat\": {\"interval_ms\": 50, \"misses\": 5,"
 	    "\"probe_ms\": 60, \"stall_ms\": 700},"
 	    "\"http\": {\"workers\": 8, \"body_bytes_max\": 1048576, \"connections_max\": 10,"
+	    "\"address_connections_max\": 5, \"requests_bytes_max\": 70000,"
 	    "\"request_timeout_ms\": 11, \"idle_timeout_ms\": 12},"
 	    "\"query\": {\"timeout_ms\": 13, \"timeout_max_ms\": 14, \"sql_length_max\": 2048, \"statements_max\": 15,"
-	    "\"inline_ops\": 1600, \"slow_threads\": 17, \"slow_queue_max\": 18, \"write_queue_max\": 19},"
+	    "\"inline_ops\": 1600, \"slow_threads\": 17, \"slow_queue_max\": 18, \"result_rows_max\": 20, "
+	    "\"result_bytes_max\": 21, \"write_queue_max\": 19},"
 	    "\"store\": {\"segment_size_bytes\": 131072, \"checkpoint_bytes\": 262144,"
 	    "\"transaction_bytes_max\": 524288, \"keep_bytes\": 3221225472, \"low_space_bytes\": 0},"
 	    "\"remote\": {\"max_connections\": 20, \"nodes\": {\"h:1\": {\"token_file\": \"t\"}}}}";
@@ -91,6 +93,8 @@ static void every_key_reaches_its_field(void)
 	CU_ASSERT_TRUE(c.heartbeat.interval_ms == 50 && c.heartbeat.misses == 5);
 	CU_ASSERT_TRUE(c.heartbeat.probe_ms == 60 && c.heartbeat.stall_ms == 700 && c.store.low_space_bytes == 0);
 	CU_ASSERT_TRUE(c.http.workers == 8 && c.http.body_bytes_max == 1048576 && c.http.connections_max == 10);
+	CU_ASSERT_TRUE(c.http.address_connections_max == 5 && c.http.requests_bytes_max == 70000);
+	CU_ASSERT_TRUE(c.query.result_rows_max == 20 && c.query.result_bytes_max == 21);
 	CU_ASSERT_TRUE(c.http.request_timeout_ms == 11 && c.http.idle_timeout_ms == 12);
 	CU_ASSERT_TRUE(c.query.timeout_ms == 13 && c.query.timeout_max_ms == 14 && c.query.sql_length_max == 2048);
 	CU_ASSERT_TRUE(c.query.statements_max == 15 && c.query.inline_ops == 1600 && c.query.slow_threads == 17);

@@ -536,6 +536,38 @@ static void test_a_deadline_during_a_stream_breaks_it(void)
 	fixture_fini(&b);
 }
 
+/* Rows and bytes are those of all statements, flushed or not. */
+static void test_a_result_is_no_larger_than_allowed(void)
+{
+	const struct query_read_limits rows = {.result_rows_max = 100}, bytes = {.result_bytes_max = 1000};
+	struct gatherer g = {0};
+	const struct query_sink sink = {.flush = gather, .arg = &g, .chunk_bytes = 100};
+	struct query_fixture b;
+	json_t *v;
+
+	fixture_init(&b);
+	CU_ASSERT_EQUAL(fixture_read_with(&b, "{\"sql\":\"" SERIES(100) "SELECT x FROM s\"}", &rows, NULL),
+			QUERY_ANSWERED);
+	CU_ASSERT_EQUAL(fixture_read_with(&b, "{\"sql\":\"" SERIES(101) "SELECT x FROM s\"}", &rows, NULL),
+			QUERY_FAILED);
+	CU_ASSERT_EQUAL(b.error.code, QUERY_TOO_LARGE);
+	CU_ASSERT_PTR_NOT_NULL(strstr(b.error.message, "query.result_rows_max"));
+	CU_ASSERT_EQUAL(fixture_read_with(&b, "{\"sql\":\"SELECT 1; " SERIES(100) "SELECT x FROM s\"}", &rows, NULL),
+			QUERY_FAILED);
+	CU_ASSERT_EQUAL(b.error.code, QUERY_TOO_LARGE);
+	CU_ASSERT_EQUAL(b.error.statement, 1);
+	CU_ASSERT_EQUAL(fixture_read_with(&b, "{\"sql\":\"SELECT zeroblob(1000)\"}", &bytes, NULL), QUERY_FAILED);
+	CU_ASSERT_PTR_NOT_NULL(strstr(b.error.message, "query.result_bytes_max"));
+	CU_ASSERT_EQUAL(fixture_read_with(&b, "{\"sql\":\"" SERIES(1000) "SELECT x FROM s\"}", &bytes, &sink),
+			QUERY_BROKEN);
+	buf_put(&g.all, b.out.data, b.out.len);
+	CU_ASSERT(g.all.len > 900 && g.all.len < 1500);
+	v = gathered_json(&g);
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(v, "code")), "TOO_LARGE");
+	json_decref(v);
+	fixture_fini(&b);
+}
+
 static void test_a_read_sees_one_snapshot(void)
 {
 	struct query_fixture b;
@@ -567,6 +599,7 @@ int main(void)
 	    {"ndjson is one object a line and nothing else", test_ndjson_is_one_object_a_line_and_nothing_else},
 	    {"statements answer results even for one", test_statements_answer_results_even_for_one},
 	    {"SQL errors pass through and name the statement", test_sql_errors_pass_through_and_name_the_statement},
+	    {"a result is no larger than allowed", test_a_result_is_no_larger_than_allowed},
 	    {"EXPLAIN and PRAGMAs that read are reads", test_explain_and_pragmas_that_read_are_reads},
 	    {"a changed schema changes the cached columns", test_a_changed_schema_changes_the_cached_columns},
 	    {"plans are those of the present schema", test_plans_are_those_of_the_present_schema},
