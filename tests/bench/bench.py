@@ -21,6 +21,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import behind  # noqa: E402
 import federation  # noqa: E402
+import flood  # noqa: E402
 from cluster import BenchError, Client, Cluster, cpu_seconds, memory_kib  # noqa: E402
 
 ROWS = 100000
@@ -55,8 +56,9 @@ class Bench:
             raise BenchError("%s: exit %d: %s" % (name, done.returncode, done.stderr.decode()))
         return json.loads(done.stdout)
 
-    def load(self, address, body, connections, *more, duration_ms=None, checked=True):
-        result = self.run_json("load", "--address", address, "--token-file", self.cluster.token_file, "--body", body,
+    def load(self, address, body, connections, *more, duration_ms=None, checked=True, token_file=None):
+        result = self.run_json("load", "--address", address, "--token-file", token_file or self.cluster.token_file,
+                               "--body", body,
                                "--connections", connections, "--duration-ms", duration_ms or self.duration_ms,
                                "--sequence", self.sequence, "--ids", ROWS, "--expect", '"status":"ok"', *more)
         self.sequence = result["next_sequence"]
@@ -97,13 +99,17 @@ class Bench:
     # -- the measurements
 
     def fill(self):
-        client = self.cluster.client()
+        self.fill_tables(self.cluster)
+
+    @staticmethod
+    def fill_tables(cluster):
+        client = cluster.client()
         client.query("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, name TEXT, amount REAL)")
         client.query("CREATE TABLE IF NOT EXISTS w(id INTEGER PRIMARY KEY, name TEXT, amount REAL)")
         client.query("INSERT INTO t WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < %d) "
                      "SELECT n, 'name of row ' || n, n * 0.25 FROM c" % ROWS)
         client.close()
-        self.cluster.wait_whole()
+        cluster.wait_whole()
 
     def worker_threads(self):
         """HTTP workers of a node: the yardstick gets as many threads."""
@@ -467,9 +473,12 @@ class Bench:
     def federation(self):
         federation.federation(self)
 
+    def flood(self):
+        flood.flood(self, {"point SELECT": POINT_READ, "durable INSERT": INSERT})
+
     # -- all of it
 
-    STANDALONE = ("disk", "store", "pipeline", "catchup", "snapshot", "add-replica", "federation")
+    STANDALONE = ("disk", "store", "pipeline", "catchup", "snapshot", "add-replica", "federation", "flood")
     CLUSTERED = ("memory", "reads", "writes", "bulk", "lag", "failover", "restart")
 
     def run(self):
