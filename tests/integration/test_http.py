@@ -268,3 +268,33 @@ def connections_over_the_cap_wait_and_are_served(ctx):
     for t in threads:
         t.join()
     assert not errors and sorted(results) == list(range(60)), (errors[:3], len(results))
+
+
+@scenario(start=False, timeout_s=60)
+def overloaded_writes_and_too_large_results_are_told_so(ctx):
+    c = ctx.cluster(replicas=1, settings={
+        "commit_timeout_ms": 3000, "commit_pipeline_depth": 0,
+        "query": {"write_queue_max": 2, "result_rows_max": 1000, "result_bytes_max": 100000}})
+    c.start()
+    c.query("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+    rows = "WITH RECURSIVE s(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM s WHERE x < %d) SELECT x FROM s"
+    assert len(c.query(rows % 1000).rows) == 1000
+    c.query(rows % 1001).must_fail(413, "TOO_LARGE")
+    c.query("SELECT hex(zeroblob(60000))").must_fail(413, "TOO_LARGE")
+    answers = []
+
+    def write(i):
+        answers.append(c.client().query("INSERT INTO t VALUES (?)", [i]))
+    replica = next(n["id"] for n in c.status()["nodes"] if n["id"] != c.status()["master"])
+    pid = c.freeze(replica)
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(12)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    c.thaw(pid)
+    refused = [a for a in answers if a.http == 429]
+    assert len(answers) == 12 and refused, [a.text for a in answers]
+    for a in refused:
+        assert a.code == "OVERLOADED" and a.headers["Retry-After"] == "1", (a.text, dict(a.headers))
+    assert all(a.http in (200, 429, 503) for a in answers), [a.text for a in answers]
