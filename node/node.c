@@ -93,6 +93,7 @@ struct node {
 	struct admin *admin;
 	struct frontend *frontend;
 	struct backups *backups;
+	struct tls_server *tls; /* NULL: plain HTTP */
 	struct http_server *server;
 	struct checkpointer *checkpointer;
 	struct archiver *archiver;
@@ -233,6 +234,7 @@ static enum db_err start_http(struct node *n, struct errmsg *em)
 					     .requests_bytes_max = n->config.http.requests_bytes_max,
 					     .request_timeout_ms = n->config.http.request_timeout_ms,
 					     .idle_timeout_ms = n->config.http.idle_timeout_ms,
+					     .tls = n->tls,
 					     .auth = tokens_auth(n->tokens),
 					     .routes = routes,
 					     .arg = n,
@@ -710,6 +712,19 @@ static enum db_err find_place(struct node *n, struct errmsg *em)
 	return DB_OK;
 }
 
+static enum db_err start_tls(struct node *n, struct errmsg *em)
+{
+	char text[TLS_TEXT_MAX];
+	enum db_err err = tls_server_create(&n->tls, &n->config, em);
+
+	if (err != DB_OK)
+		return err;
+	tls_server_describe(n->tls, text);
+	log_info("https: %s; client certificates: %s", text,
+		 config_client_certificates_name(n->config.tls.client_certificates));
+	return DB_OK;
+}
+
 static enum db_err load_configuration(struct node *n, struct errmsg *em)
 {
 	enum db_err err;
@@ -725,6 +740,8 @@ static enum db_err load_configuration(struct node *n, struct errmsg *em)
 		err = find_place(n, em);
 	if (err == DB_OK)
 		err = tokens_create(&n->tokens, n->config.cluster_id, n->options.token_path, em);
+	if (err == DB_OK && config_has_tls(&n->config))
+		err = start_tls(n, em);
 	return err;
 }
 
@@ -822,6 +839,20 @@ static enum db_err follow_role(struct node *n, struct errmsg *em)
 	return DB_OK;
 }
 
+/* Connections keep the certificate that they began with; new ones get the new one. */
+static void reload_tls(struct node *n)
+{
+	char text[TLS_TEXT_MAX];
+	struct errmsg em = {0};
+
+	if (n->tls == NULL)
+		return;
+	if (tls_server_reload(n->tls, &n->config, &em) != DB_OK)
+		log_error("the certificate stays what it is: %s", em.text);
+	tls_server_describe(n->tls, text);
+	log_info("https: %s", text);
+}
+
 /* Settings that cannot be taken up are the supervisor's to tell: it has read the same file. */
 static void reload(struct node *n)
 {
@@ -836,6 +867,7 @@ static void reload(struct node *n)
 		log_error("nothing is reloaded: %s", em.text);
 	if (err == DB_OK)
 		slow_log_set(&n->slow_log, running.logging.slow_query_ms);
+	reload_tls(n);
 	buf_fini(&waiting);
 }
 
@@ -919,6 +951,7 @@ static void stop(struct node *n, bool failed, uint64_t grace_ms)
 	close_fd(n->http_fd);
 	close_fd(n->wake_fd);
 	close_fd(n->signal_fd);
+	tls_server_free(n->tls);
 	tokens_free(n->tokens);
 }
 

@@ -7,7 +7,7 @@
 
 top_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build_packages=(build-essential autoconf automake pkg-config libevent-dev libnng-dev libjansson-dev libsqlite3-dev
-	libcurl4-openssl-dev libxxhash-dev libssl-dev libcunit1-dev curl)
+	libcurl4-openssl-dev libxxhash-dev libssl-dev libcunit1-dev curl openssl)
 
 say() {
 	printf '%s\n' "$*"

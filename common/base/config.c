@@ -19,6 +19,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/config_remote.h"
+#include "common/base/config_tls.h"
 
 #define CONFIG_FILE_BYTES_MAX ((size_t)1 << 20)
 #define PORT_SPREAD           200 /* acks are http_port + 200 + node */
@@ -100,8 +101,8 @@ static const struct number_key number_keys[] = {
 
 #define NUMBER_KEY_COUNT (sizeof(number_keys) / sizeof(number_keys[0]))
 
-static const char *const section_names[] = {"heartbeat", "http",    "query",  "store",  "retries",
-					    "log",       "archive", "remote", "logging"};
+static const char *const section_names[] = {"heartbeat", "http",    "query", "store",  "retries",
+					    "log",       "archive", "tls",   "remote", "logging"};
 #define SECTION_COUNT (sizeof(section_names) / sizeof(section_names[0]))
 
 static const char *const durability_names[] = {"quorum", "all", "async"};
@@ -475,12 +476,16 @@ static enum db_err read_key(struct cluster_config *c, const char *section, const
 		return read_archive_dir(c, value, path, em);
 	if (strcmp(section, "logging") == 0 && (strcmp(name, "level") == 0 || strcmp(name, "format") == 0))
 		return read_logging(c, name, value, path, em);
+	if (strcmp(section, "tls") == 0 && config_is_tls_key(name))
+		return config_read_tls(c, name, value, path, em);
 	if (section[0] != '\0')
 		return unknown_key(section, name, path, em);
 	if (strcmp(name, "cluster") == 0)
 		return read_cluster_id(c, value, path, em);
 	if (strcmp(name, "bind") == 0)
 		return read_bind(c, value, path, em);
+	if (strcmp(name, "insecure") == 0)
+		return config_read_insecure(c, value, path, em);
 	if (strcmp(name, "durability") == 0)
 		return read_durability(c, value, path, em);
 	if (!is_section(name))
@@ -544,7 +549,9 @@ enum db_err config_parse(struct cluster_config *c, const char *text, size_t len,
 	else
 		err = errmsg_set(em, DB_INVALID, "%s: expected an object, found %s", path, type_name(root));
 	json_decref(root);
-	return err == DB_OK ? check_whole(c, path, em) : err;
+	if (err == DB_OK)
+		err = check_whole(c, path, em);
+	return err == DB_OK ? config_check_tls(c, path, em) : err;
 }
 
 /* Reads a whole small file; the caller frees *text. */
@@ -596,6 +603,8 @@ static void put_section(struct buf *out, const struct cluster_config *c, const c
 	if (strcmp(section, "archive") == 0)
 		buf_printf(out, "\t//\t\"dir\": \"%s\", // committed log is copied there; none: it is not\n",
 			   c->archive.dir);
+	if (strcmp(section, "tls") == 0)
+		config_put_tls_help(out);
 	if (strcmp(section, "logging") == 0)
 		buf_puts(out, "\t//\t\"level\": \"info\", // debug, info, warn, error\n"
 			      "\t//\t\"format\": \"text\", // text or json\n");

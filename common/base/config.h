@@ -23,12 +23,19 @@
 #define CONFIG_REMOTE_NODES_MAX   64
 #define CONFIG_REMOTE_ADDRESS_MAX 272 /* 253 of a name, its port, and the NUL */
 
+enum client_certificates {
+	CLIENT_CERTIFICATES_NONE,     /* none is asked for */
+	CLIENT_CERTIFICATES_OPTIONAL, /* one that is shown must be good */
+	CLIENT_CERTIFICATES_REQUIRED,
+};
+
 enum durability { DURABILITY_QUORUM, DURABILITY_ALL, DURABILITY_ASYNC };
 
 struct cluster_config {
 	uint8_t cluster_id[16];     /* "cluster": 32 hex digits; all zero when absent */
 	unsigned replicas;          /* "replicas": 0..30; in the beginning: see common/base/members.h */
 	char bind[CONFIG_HOST_MAX]; /* "bind": address that every socket binds to; "127.0.0.1" */
+	bool insecure;              /* "insecure": false; true: bind may be reached from outside without TLS */
 	unsigned http_port; /* "http_port": 8080; node i: http_port + i, replication + 100 + i, acks + 200 + i */
 	enum durability durability;     /* "durability": "quorum" | "all" | "async" */
 	uint64_t commit_timeout_ms;     /* "commit_timeout_ms": 5000 */
@@ -81,6 +88,14 @@ struct cluster_config {
 		uint64_t interval_ms;      /* 10000: the most that commits wait to be archived */
 	} archive;
 	struct {
+		/* Files in PEM form, relative to the data directory; all "": HTTP without TLS. */
+		char cert_file[CONFIG_PATH_MAX]; /* the nodes' certificate, and those between it and its CA */
+		char key_file[CONFIG_PATH_MAX];
+		char ca_file[CONFIG_PATH_MAX]; /* whom members trust to be members; "": cert_file itself alone */
+		char client_ca_file[CONFIG_PATH_MAX];
+		enum client_certificates client_certificates; /* "none" | "optional" | "required" */
+	} tls;
+	struct {
 		unsigned max_connections; /* 10 */
 		/* "nodes": {"host:port or pattern": {"token_file": "path"}} */
 		struct config_remote_node {
@@ -122,6 +137,10 @@ bool config_number(const struct cluster_config *c, size_t i, const char **sectio
 		   bool *hidden);
 /* As the file says it: "quorum". */
 const char *config_durability_name(enum durability durability);
+const char *config_client_certificates_name(enum client_certificates which);
+bool config_has_tls(const struct cluster_config *c);
+/* Whether only this machine can reach what is bound to bind. */
+bool config_is_loopback(const char *bind);
 /* Writes a new commented file (mode 0600, temp file, fsync, rename). DB_EXISTS: there is one already. */
 enum db_err config_write_new(const struct cluster_config *c, const char *path, struct errmsg *em);
 

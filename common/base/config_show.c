@@ -35,7 +35,8 @@ static bool put_top(json_t *root, const struct cluster_config *c)
 	for (i = 0; i < sizeof(c->cluster_id); i++)
 		snprintf(id + 2 * i, 3, "%02x", c->cluster_id[i]);
 	return set(root, "", "cluster", json_string(id)) && set(root, "", "bind", json_string(c->bind)) &&
-	       set(root, "", "durability", json_string(config_durability_name(c->durability)));
+	       set(root, "", "durability", json_string(config_durability_name(c->durability))) &&
+	       set(root, "", "insecure", json_boolean(c->insecure));
 }
 
 static bool put_numbers(json_t *root, const struct cluster_config *c)
@@ -68,6 +69,17 @@ static bool put_remote(json_t *root, const struct cluster_config *c)
 	return set(root, "remote", "allow", allow) && good;
 }
 
+static bool put_tls(json_t *root, const struct cluster_config *c)
+{
+	const char *clients = config_client_certificates_name(c->tls.client_certificates);
+
+	return set(root, "tls", "cert_file", json_string(c->tls.cert_file)) &&
+	       set(root, "tls", "key_file", json_string(c->tls.key_file)) &&
+	       set(root, "tls", "ca_file", json_string(c->tls.ca_file)) &&
+	       set(root, "tls", "client_ca_file", json_string(c->tls.client_ca_file)) &&
+	       set(root, "tls", "client_certificates", json_string(clients));
+}
+
 static bool put_names(json_t *root, const struct cluster_config *c)
 {
 	const char *format = c->logging.format == LOG_FORMAT_JSON ? "json" : "text";
@@ -82,7 +94,8 @@ static json_t *to_json(const struct cluster_config *c)
 {
 	json_t *root = json_object();
 
-	if (root != NULL && put_top(root, c) && put_numbers(root, c) && put_remote(root, c) && put_names(root, c))
+	if (root != NULL && put_top(root, c) && put_numbers(root, c) && put_remote(root, c) && put_tls(root, c) &&
+	    put_names(root, c))
 		return root;
 	json_decref(root);
 	return NULL;

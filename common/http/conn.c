@@ -137,6 +137,8 @@ static void on_close(struct evhttp_connection *evcon, void *arg)
 	struct http_worker *w = c->worker;
 
 	(void)evcon;
+	if (c->ssl != NULL)
+		http_tls_shut_down(c);
 	evbuffer_remove_cb_entry(bufferevent_get_input(c->bev), c->input_cb);
 	if (c->output_cb != NULL)
 		evbuffer_remove_cb_entry(bufferevent_get_output(c->bev), c->output_cb);
@@ -182,6 +184,8 @@ static void on_last_written(struct bufferevent *bev, void *arg)
 
 	if (c->state != CONN_REFUSED)
 		return;
+	if (c->ssl != NULL)
+		http_tls_shut_down(c);
 	if (c->wrote_bad || c->saw_eof || shutdown(bufferevent_getfd(bev), SHUT_WR) != 0) {
 		http_conn_close(c);
 		return;
@@ -193,7 +197,10 @@ static void on_last_event(struct bufferevent *bev, short what, void *arg)
 {
 	struct http_conn *c = arg;
 
-	if ((what & BEV_EVENT_EOF) != 0 && c->state == CONN_REFUSED &&
+	if ((what & BEV_EVENT_CONNECTED) != 0)
+		return;
+	/* Under TLS libevent writes no more after a client's last word. */
+	if ((what & BEV_EVENT_EOF) != 0 && c->state == CONN_REFUSED && c->ssl == NULL &&
 	    evbuffer_get_length(bufferevent_get_output(bev)) > 0)
 		c->saw_eof = true;
 	else
@@ -240,9 +247,15 @@ void http_conn_refuse(struct http_conn *c, const struct query_error *error)
 static void send_continue(struct http_conn *c)
 {
 	static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
-	ssize_t n = send(bufferevent_getfd(c->bev), line, sizeof(line) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	ssize_t n;
 
 	c->frame.expect_continue = false;
+	if (c->ssl != NULL) {
+		if (!http_tls_send_now(c, line, sizeof(line) - 1))
+			http_conn_end_output(c, true);
+		return;
+	}
+	n = send(bufferevent_getfd(c->bev), line, sizeof(line) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n == (ssize_t)sizeof(line) - 1 || n == -1)
 		return; /* not sent: clients go on without it after a moment; a broken socket is reported elsewhere */
 	query_error_set(&c->frame.error, QUERY_INTERNAL, "the connection is stuck");
@@ -328,6 +341,8 @@ static void on_input(struct evbuffer *input, const struct evbuffer_cb_info *info
 	feed_added(c, input, info->n_added);
 	if (f->expect_continue && f->state != FRAME_COMPLETE && f->state != FRAME_BAD && f->state > FRAME_HEAD)
 		send_continue(c);
+	if (c->state != CONN_READING)
+		return;
 	if (f->state == FRAME_BAD) {
 		http_conn_refuse(c, &f->error);
 	} else if (!count_body(c, evbuffer_get_length(input))) {
@@ -380,9 +395,11 @@ void http_conn_run_held(struct http_worker *w)
 		c = w->held;
 		remove_held(c);
 		input = bufferevent_get_input(c->bev);
-		evbuffer_unfreeze(input, 0);
+		if (c->ssl == NULL)
+			evbuffer_unfreeze(input, 0);
 		evbuffer_add_buffer(input, c->held);
-		evbuffer_freeze(input, 0);
+		if (c->ssl == NULL)
+			evbuffer_freeze(input, 0);
 		bufferevent_trigger(c->bev, EV_READ, 0);
 	}
 	if (w->held != NULL)
@@ -419,6 +436,10 @@ void http_conn_flush(struct http_conn *c)
 {
 	struct evbuffer *output = bufferevent_get_output(c->bev);
 
+	if (c->ssl != NULL) {
+		http_tls_flush(c);
+		return;
+	}
 	evbuffer_unfreeze(output, 1);
 	if (evbuffer_get_length(output) > 0)
 		evbuffer_write(output, bufferevent_getfd(c->bev)); /* an error comes again through the bufferevent */
@@ -538,7 +559,10 @@ struct bufferevent *http_conn_create(struct event_base *base, void *worker)
 	http_accept_pause(w);
 	w->accepted = true;
 	if (c != NULL) {
-		c->bev = bufferevent_socket_new(base, -1, 0);
+		if (options->tls != NULL)
+			c->bev = http_tls_bufferevent(c, base, options->tls);
+		else
+			c->bev = bufferevent_socket_new(base, -1, 0);
 		if (c->bev != NULL)
 			c->input_cb = evbuffer_add_cb(bufferevent_get_input(c->bev), on_input, c);
 	}
@@ -601,6 +625,8 @@ void http_conn_settle_fresh(struct http_worker *w)
 		bufferevent_getcb(bev, NULL, NULL, NULL, &evcon);
 		if (evcon == NULL) {
 			evbuffer_remove_cb_entry(bufferevent_get_input(bev), c->input_cb);
+			if (c->ssl != NULL)
+				http_tls_forget_socket(c);
 			bufferevent_decref(bev);
 			conn_free(c);
 			http_worker_conn_closed(w);
@@ -622,7 +648,10 @@ static void sweep_reading(struct http_conn *c, uint64_t now_ms)
 	const struct http_options *options = &c->worker->server->options;
 	struct query_error error = {.statement = -1};
 
-	if (is_idle(c)) {
+	if (c->ssl != NULL && !http_tls_is_open(c)) {
+		if (now_ms > c->since_ms && now_ms - c->since_ms >= options->request_timeout_ms)
+			http_conn_close(c);
+	} else if (is_idle(c)) {
 		if (now_ms - c->since_ms >= options->idle_timeout_ms)
 			http_conn_close(c);
 	} else if (now_ms > c->since_ms && now_ms - c->since_ms >= options->request_timeout_ms) {
@@ -632,12 +661,23 @@ static void sweep_reading(struct http_conn *c, uint64_t now_ms)
 	}
 }
 
+/* Whether TLS has written HTTP_TAKE_MIN since this was last so: what waits for it need not have become less. */
+static bool tls_progressed(struct http_conn *c)
+{
+	uint64_t written = c->ssl != NULL ? http_tls_written(c) : 0;
+
+	if (written - c->tls_seen < HTTP_TAKE_MIN)
+		return false;
+	c->tls_seen = written;
+	return true;
+}
+
 /* A client that takes nothing of its answer is given as long as one that asks nothing; and a few bytes are nothing. */
 static void sweep_writing(struct http_conn *c, uint64_t now_ms)
 {
 	size_t waiting = evbuffer_get_length(bufferevent_get_output(c->bev));
 
-	if (waiting > c->output_seen || waiting + HTTP_TAKE_MIN <= c->output_seen) {
+	if (waiting > c->output_seen || waiting + HTTP_TAKE_MIN <= c->output_seen || tls_progressed(c)) {
 		c->output_seen = waiting;
 		c->progress_ms = now_ms;
 	} else if (now_ms - c->progress_ms >= c->worker->server->options.idle_timeout_ms) {
@@ -659,12 +699,16 @@ void http_conn_sweep(struct http_worker *w)
 		case CONN_REFUSED:
 			sweep_writing(c, w->now_ms);
 			break;
+		case CONN_PENDING: /* a handler's time is its own affair */
+			if (tls_progressed(c) && c->req != NULL && c->req->stream != NULL)
+				http_stream_note_progress(c->req->stream);
+			break;
 		case CONN_LINGER:
 			if (w->now_ms - c->since_ms >= HTTP_LINGER_MS)
 				http_conn_close(c);
 			break;
 		default:
-			break; /* a handler's time is its own affair */
+			break;
 		}
 	}
 }

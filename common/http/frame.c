@@ -11,7 +11,8 @@
 #include <strings.h>
 
 #define FRAME_SKIPPED_MAX      64u
-#define FRAME_CHUNK_DIGITS_MAX 15u /* fits 60 bits: evhttp keeps the size in an int64_t */
+#define TLS_HANDSHAKE          0x16 /* the first byte of a TLS connection: its next line end might never come */
+#define FRAME_CHUNK_DIGITS_MAX 15u  /* fits 60 bits: evhttp keeps the size in an int64_t */
 
 void http_frame_init(struct http_frame *f, size_t head_bytes_max, size_t body_bytes_max)
 {
@@ -331,6 +332,10 @@ size_t http_frame_feed(struct http_frame *f, const void *bytes, size_t len)
 	size_t used = 0, n;
 	bool in_head = f->state == FRAME_START || f->state == FRAME_HEAD;
 
+	if (f->state == FRAME_START && f->line.len == 0 && len > 0 && p[0] == TLS_HANDSHAKE) {
+		refuse(f, QUERY_BAD_REQUEST, "this port speaks plain HTTP; the client began with TLS (https)");
+		return 0;
+	}
 	while (used < len && f->state != FRAME_COMPLETE && f->state != FRAME_BAD) {
 		if (f->state == FRAME_BODY || f->state == FRAME_CHUNK_DATA) {
 			if (in_head)

@@ -44,6 +44,7 @@ enum http_conn_state {
 struct http_conn {
 	struct http_worker *worker;
 	struct bufferevent *bev;         /* evhttp's; ours is a reference while fresh */
+	SSL *ssl;                        /* the bufferevent's; NULL: without TLS */
 	struct evhttp_connection *evcon; /* NULL while fresh */
 	struct evbuffer_cb_entry *input_cb;
 	struct evbuffer_cb_entry *output_cb; /* while a stream is being written */
@@ -64,6 +65,7 @@ struct http_conn {
 	bool saw_eof;         /* the client has sent all it will, but may still be reading our last words */
 	uint64_t since_ms;    /* of state, or of the request's first byte */
 	size_t output_seen;   /* bytes of output that waited at progress_ms */
+	uint64_t tls_seen;    /* what TLS had written by then */
 	uint64_t progress_ms; /* when HTTP_TAKE_MIN had been taken for the last time */
 };
 
@@ -207,6 +209,15 @@ void http_conn_set_writing(struct http_conn *c);
 void http_conn_drain(struct http_worker *w);
 void http_conn_close_all(struct http_worker *w);
 
+/* tls.c */
+struct bufferevent *http_tls_bufferevent(struct http_conn *c, struct event_base *base, struct tls_server *tls);
+void http_tls_forget_socket(struct http_conn *c); /* it is evhttp's to close after all */
+bool http_tls_is_open(const struct http_conn *c); /* hands were shaken */
+void http_tls_flush(struct http_conn *c);         /* writes within this turn what the socket takes */
+uint64_t http_tls_written(const struct http_conn *c);
+bool http_tls_send_now(struct http_conn *c, const void *bytes, size_t len); /* while no output waits; false: not sent */
+void http_tls_shut_down(struct http_conn *c); /* TLS's own last words, as far as they go */
+
 /* request.c */
 void http_request_arrived(struct evhttp_request *ereq, void *worker); /* evhttp_set_gencb() */
 void http_request_client_gone(struct http_request *req);
@@ -223,6 +234,7 @@ void http_delayed_due(evutil_socket_t fd, short what, void *worker);
 
 /* stream.c */
 void http_stream_client_gone(struct http_stream *st);
+void http_stream_note_progress(struct http_stream *st); /* the client took something that does not show in the output */
 void http_stream_on_output(struct evbuffer *output, const struct evbuffer_cb_info *info, void *stream);
 
 #endif

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "common/auth/auth.h"
+#include "common/auth/tls.h"
 #include "common/base/buf.h"
 #include "common/base/err.h"
 #include "common/query/answer.h"
@@ -50,6 +51,7 @@ struct http_options {
 	size_t requests_bytes_max;   /* of bodies larger than 64 KiB that are here; 0: 256 MiB; more: OVERLOADED 429 */
 	uint64_t request_timeout_ms; /* from the first byte of a request to its last; 0: 10 s */
 	uint64_t idle_timeout_ms;    /* kept-alive connection without a request; 0: 60 s */
+	struct tls_server *tls;      /* borrowed, outlives the server; every listener speaks TLS. NULL: none does */
 	struct auth *auth;           /* borrowed, outlives the server; NULL: no token is valid */
 	const struct http_route *routes; /* borrowed; ends with path NULL */
 	void *arg;                       /* handed to handlers and hooks */

@@ -127,6 +127,13 @@ void http_stream_client_gone(struct http_stream *st)
 	pthread_mutex_unlock(&st->lock);
 }
 
+void http_stream_note_progress(struct http_stream *st)
+{
+	pthread_mutex_lock(&st->lock);
+	st->progress_ms = clock_mono_ms();
+	pthread_mutex_unlock(&st->lock);
+}
+
 /* Callback on the connection's output buffer: it grew or the socket took something. */
 void http_stream_on_output(struct evbuffer *output, const struct evbuffer_cb_info *info, void *stream)
 {
