@@ -247,6 +247,7 @@ static enum db_err start_fetch(struct forward *f, struct errmsg *em)
 					 .headers = headers,
 					 .deadline_ms = req->deadline_ms,
 					 .is_read = req->query != NULL && req->query->request_id != NULL,
+					 .member = true,
 					 .at_once = true};
 	const struct http_call_handler handler = {.on_head = on_head, .on_body = on_body, .on_end = on_end, .arg = f};
 

@@ -625,7 +625,7 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 	const struct backups_options backups = {
 	    .store = n->store, .node_id = n->options.id, .cluster_id = n->config.cluster_id};
 	struct archiver_options archiver = {.store = n->store, .config = &n->config, .node_id = n->options.id};
-	const struct remote_pool_options pool = {.max_connections = n->config.remote.max_connections};
+	struct remote_pool_options pool = {.max_connections = n->config.remote.max_connections};
 	struct control_options with_roles = control;
 	struct frontend_options frontend = {.store = n->store,
 					    .config = &n->config,
@@ -639,6 +639,7 @@ static enum db_err start_parts(struct node *n, struct errmsg *em)
 		err = roles_create(&n->roles, &roles, em);
 	if (err == DB_OK)
 		err = remote_access_create(&n->access, &n->config, n->options.token_path, em);
+	pool.access = n->access;
 	if (err == DB_OK)
 		err = remote_pool_create(&n->pool, &pool, em);
 	if (err == DB_OK)
@@ -736,6 +737,8 @@ static enum db_err load_configuration(struct node *n, struct errmsg *em)
 	if (err == DB_OK)
 		log_set(n->config.logging.level, n->config.logging.format);
 	slow_log_set(&n->slow_log, n->config.logging.slow_query_ms);
+	if (err == DB_OK)
+		err = config_check_exposure(&n->config, n->options.config_path, em);
 	if (err == DB_OK)
 		err = find_place(n, em);
 	if (err == DB_OK)

@@ -122,6 +122,7 @@ static enum db_err start_fetch(struct ask *a, struct errmsg *em)
 					 .headers = headers,
 					 .deadline_ms = clock_mono_ms() + ASK_MS,
 					 .is_read = true,
+					 .member = true,
 					 .at_once = true};
 	struct front_fetch *started;
 

@@ -82,6 +82,36 @@ while [ $# -gt 0 ]; do
 	esac
 done
 
+# tls_text KEY: of the section "tls" in cluster.json, as the supervisor understands it.
+tls_text() {
+	"$programs_dir/grizzly-supervisor" check-config --data-dir "$data_dir" 2>/dev/null | json_text "$1" || true
+}
+
+# tls_path KEY: the same of a file, which may be named relative to the data directory.
+tls_path() {
+	local path
+	path=$(tls_text "$1")
+	case $path in
+	'' | /*) printf '%s' "$path" ;;
+	*) printf '%s' "$data_dir/$path" ;;
+	esac
+}
+
+# scheme, curl_options: how a client asks this cluster. Whoever may read the data directory may show the nodes' certificate.
+find_scheme() {
+	local ca
+	scheme=http
+	curl_options=()
+	[ -n "$(tls_text cert_file)" ] || return 0
+	scheme=https
+	ca=$(tls_path ca_file)
+	[ -n "$ca" ] || ca=$(tls_path cert_file)
+	curl_options=(--cacert "$ca")
+	if [ "$(tls_text client_certificates)" != none ]; then
+		curl_options+=(--cert "$(tls_path cert_file)" --key "$(tls_path key_file)")
+	fi
+}
+
 # What a client types: the endpoint that the supervisor names, with an address that can be dialled in place of "any".
 find_endpoint() {
 	local text host port
@@ -94,13 +124,14 @@ find_endpoint() {
 	'[::]' | ::) host='[::1]' ;;
 	esac
 	endpoint=$host:$port
+	find_scheme
 }
 
 print_cluster() {
 	cat <<-END
-	endpoint: http://$endpoint
+	endpoint: $scheme://$endpoint
 	token:    $data_dir/token
-	try:      curl -sS http://$endpoint/query -H "Authorization: Bearer \$(cat '$data_dir/token')" -d '{"sql":"SELECT 1 AS one"}'
+	try:      curl -sS${curl_options[*]:+ ${curl_options[*]}} $scheme://$endpoint/query -H "Authorization: Bearer \$(cat '$data_dir/token')" -d '{"sql":"SELECT 1 AS one"}'
 	status:   $programs_dir/grizzly-supervisor status --data-dir '$data_dir'
 	stop:     $top_dir/scripts/stop-cluster.sh --data-dir '$data_dir'
 	END
@@ -123,7 +154,7 @@ wait_until_ready() {
 		if is_running; then
 			seen=$SECONDS
 			find_endpoint
-			answer=$(curl -sS -o /dev/null -m 5 -w '%{http_code}' "http://$endpoint/ready" 2>/dev/null) || true
+			answer=$(curl -sS -o /dev/null -m 5 -w '%{http_code}' "${curl_options[@]}" "$scheme://$endpoint/ready" 2>/dev/null) || true
 			[ "$answer" != 200 ] || return 0
 		elif [ "$((SECONDS - seen))" -gt 10 ]; then
 			printf 'the supervisor does not answer\n' >&2
@@ -132,7 +163,7 @@ wait_until_ready() {
 		sleep 0.05
 	done
 	find_endpoint
-	printf 'http://%s/ready did not answer 200 within %s s (last: %s)\n' "$endpoint" "$ready_timeout_s" "$answer" >&2
+	printf '%s://%s/ready did not answer 200 within %s s (last: %s)\n' "$scheme" "$endpoint" "$ready_timeout_s" "$answer" >&2
 	return 1
 }
 

@@ -135,15 +135,17 @@ static enum db_err take_piece(void *arg, const void *bytes, size_t len, struct e
 }
 
 /* Asks a node how it stands. False: it cannot be asked, em says why. */
-static bool look_at(struct source *s, const char *token, struct errmsg *em)
+static bool look_at(struct source *s, const struct client_tls *tls, const char *token, struct errmsg *em)
 {
+	const struct fetch f = {
+	    .address = s->address, .path = "/status", .token = token, .tls = tls, .timeout_ms = STATUS_TIMEOUT_MS};
 	struct buf text = {0};
 	json_t *json = NULL;
 	const char *role = NULL, *state = NULL;
 	json_int_t committed = 0, lag = 0;
 	json_error_t reason;
 
-	if (fetch_text(s->address, "/status", token, STATUS_TIMEOUT_MS, STATUS_BYTES_MAX, &text, em) == DB_OK)
+	if (fetch_text(&f, STATUS_BYTES_MAX, &text, em) == DB_OK)
 		json = json_loadb((const char *)text.data, text.len, 0, &reason);
 	else
 		goto fini;
@@ -180,9 +182,11 @@ static enum db_err find_sources(struct source *out, unsigned *count, const struc
 				const char *only, const char *token, struct errmsg *em)
 {
 	unsigned n, total = config_node_count(config), last = datadir_last_node();
+	struct client_tls tls;
 	struct source s;
 	bool known = false;
 
+	client_tls_own(&tls, config);
 	if (last > total)
 		total = last; /* members were added */
 	*count = 0;
@@ -193,7 +197,7 @@ static enum db_err find_sources(struct source *out, unsigned *count, const struc
 		if (only != NULL && strcmp(only, s.id) != 0)
 			continue;
 		known = true;
-		if (look_at(&s, token, em))
+		if (look_at(&s, &tls, token, em))
 			out[(*count)++] = s;
 	}
 	if (!known)
@@ -207,11 +211,13 @@ static enum db_err find_sources(struct source *out, unsigned *count, const struc
 }
 
 /* One attempt. DB_FULL and DB_IO are of our own disk: no other node helps. */
-static enum db_err fetch_from(struct online *o, const struct source *s, const char *token, struct errmsg *em)
+static enum db_err fetch_from(struct online *o, const struct source *s, const struct client_tls *tls, const char *token,
+			      struct errmsg *em)
 {
 	const struct fetch f = {.address = s->address,
 				.path = "/backup",
 				.token = token,
+				.tls = tls,
 				.on_header = note_header,
 				.on_body = take_piece,
 				.arg = o};
@@ -234,6 +240,7 @@ static enum db_err back_up_online(struct online *o, const struct backup_options 
 {
 	struct source sources[CONFIG_NODES_MAX];
 	struct cluster_config config;
+	struct client_tls tls;
 	char *token = NULL;
 	unsigned count = 0, i;
 	enum db_err err;
@@ -244,10 +251,11 @@ static enum db_err back_up_online(struct online *o, const struct backup_options 
 		err = token_load(&token, DATADIR_TOKEN, em);
 	if (err == DB_OK)
 		err = find_sources(sources, &count, &config, options->node, token, em);
+	client_tls_own(&tls, &config);
 	for (i = 0; i < count; i++) {
 		if (i > 0)
 			fprintf(stderr, "grizzly-supervisor: %s; begins again with %s\n", em->text, sources[i].id);
-		err = fetch_from(o, &sources[i], token, em);
+		err = fetch_from(o, &sources[i], &tls, token, em);
 		if (err == DB_OK || err == DB_FULL || err == DB_IO || err == DB_NOMEM)
 			break;
 		errmsg_context(em, "the backup from %s came to nothing", sources[i].id);

@@ -459,6 +459,8 @@ enum db_err datadir_config(struct cluster_config *config, const struct datadir_o
 	if (is_zero(config->cluster_id))
 		return errmsg_set(em, DB_INVALID, "\"%s\" has no \"cluster\": 32 hex digits", DATADIR_CONFIG);
 	err = check_options(config, o, em);
+	if (err == DB_OK)
+		err = config_check_exposure(config, DATADIR_CONFIG, em);
 	if (err == DB_OK && o->config_path != NULL && !o->new_cluster)
 		err = compare_given(config, o, original_dir, em);
 	return err;

@@ -90,6 +90,7 @@ static enum db_err set_options(struct transfer *t, const char *url, struct curl_
 	bool ok = true;
 
 	ok = ok && curl_easy_setopt(curl, CURLOPT_URL, url) == CURLE_OK;
+	ok = ok && client_tls_apply(curl, t->f->tls);
 	ok = ok && curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers) == CURLE_OK;
 	ok = ok && curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L) == CURLE_OK;
 	ok = ok && curl_easy_setopt(curl, CURLOPT_PROXY, "") == CURLE_OK;
@@ -122,7 +123,7 @@ enum db_err fetch_get(const struct fetch *f, struct errmsg *em)
 
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		return errmsg_set(em, DB_NOMEM, "libcurl cannot be initialized");
-	snprintf(url, sizeof(url), "http://%s%s", f->address, f->path);
+	snprintf(url, sizeof(url), "%s://%s%s", client_tls_scheme(f->tls), f->address, f->path);
 	t.curl = curl_easy_init();
 	headers = make_headers(f->token);
 	if (t.curl != NULL && headers != NULL)
@@ -153,16 +154,13 @@ static enum db_err put_text(void *arg, const void *bytes, size_t len, struct err
 	return target->out->failed ? errmsg_set(em, DB_NOMEM, "out of memory") : DB_OK;
 }
 
-enum db_err fetch_text(const char *address, const char *path, const char *token, long timeout_ms, size_t max,
-		       struct buf *out, struct errmsg *em)
+enum db_err fetch_text(const struct fetch *f, size_t max, struct buf *out, struct errmsg *em)
 {
 	struct text_target target = {out, max};
-	const struct fetch f = {.address = address,
-				.path = path,
-				.token = token,
-				.timeout_ms = timeout_ms,
-				.on_body = put_text,
-				.arg = &target};
+	struct fetch whole = *f;
 
-	return fetch_get(&f, em);
+	whole.on_header = NULL;
+	whole.on_body = put_text;
+	whole.arg = &target;
+	return fetch_get(&whole, em);
 }

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/auth/tls.h"
 #include "common/base/audit.h"
 #include "common/base/clock.h"
 #include "common/base/config_show.h"
@@ -436,8 +437,9 @@ static bool reload(void *arg, struct buf *said)
 {
 	struct supervisor *s = arg;
 	struct buf waiting = {0};
+	struct tls_server *tls = NULL;
 	struct errmsg em = {0};
-	enum db_err err;
+	enum db_err err, tried = DB_OK;
 	unsigned n;
 
 	service_manager_reloading(s->service_manager);
@@ -450,6 +452,14 @@ static bool reload(void *arg, struct buf *said)
 	} else {
 		buf_printf(said, "nothing is reloaded: %s", err == DB_OK ? "out of memory" : em.text);
 	}
+	if (err == DB_OK && config_has_tls(&s->config)) {
+		tried = tls_server_create(&tls, &s->config, &em);
+		tls_server_free(tls);
+		buf_printf(said,
+			   tried == DB_OK ? "; certificate and key are read again%s"
+					  : "; the certificate stays what it is: %s",
+			   tried == DB_OK ? "" : em.text);
+	}
 	for (n = 0; err == DB_OK && n < CLUSTER_NODES_MAX; n++)
 		if (process_signal(&s->nodes[n].process, SIGHUP, &em) != DB_OK)
 			log_error("node%u is not told to reload: %s", n + 1, em.text);
@@ -459,7 +469,7 @@ static bool reload(void *arg, struct buf *said)
 		log_error("%.*s", (int)said->len, (const char *)said->data);
 	buf_fini(&waiting);
 	service_manager_ready(s->service_manager);
-	return err == DB_OK;
+	return err == DB_OK && tried == DB_OK;
 }
 
 static void on_reload_signal(evutil_socket_t sig, short what, void *arg)

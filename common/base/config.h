@@ -97,10 +97,12 @@ struct cluster_config {
 	} tls;
 	struct {
 		unsigned max_connections; /* 10 */
-		/* "nodes": {"host:port or pattern": {"token_file": "path"}} */
+		/* "nodes": {"host:port or pattern": {"token_file": "path", "tls": {"ca_file": "path"}}} */
 		struct config_remote_node {
 			char address[CONFIG_REMOTE_ADDRESS_MAX]; /* lower case */
 			char token_file[CONFIG_PATH_MAX];        /* relative to the data directory */
+			bool tls;                                /* asked with https */
+			char ca_file[CONFIG_PATH_MAX];           /* relative, too; "": whom the system trusts */
 		} nodes[CONFIG_REMOTE_NODES_MAX];
 		size_t node_count;
 		/* "allow": ["host:port or pattern", …] that may be asked, without a token */
@@ -141,6 +143,9 @@ const char *config_client_certificates_name(enum client_certificates which);
 bool config_has_tls(const struct cluster_config *c);
 /* Whether only this machine can reach what is bound to bind. */
 bool config_is_loopback(const char *bind);
+/* For who is about to bind. DB_INVALID: others than this machine would reach it without TLS, and "insecure" does not say that
+ * this is wanted; the message says what the risk is. */
+enum db_err config_check_exposure(const struct cluster_config *c, const char *path, struct errmsg *em);
 /* Writes a new commented file (mode 0600, temp file, fsync, rename). DB_EXISTS: there is one already. */
 enum db_err config_write_new(const struct cluster_config *c, const char *path, struct errmsg *em);
 

@@ -33,16 +33,43 @@ static void put_address(char out[CONFIG_REMOTE_ADDRESS_MAX], const char *text)
 	out[i] = '\0';
 }
 
+/* {} or {"ca_file": "path"}. */
+static enum db_err read_node_tls(struct config_remote_node *out, const char *address, const json_t *tls,
+				 const char *path, struct errmsg *em)
+{
+	const json_t *file = json_object_get(tls, "ca_file");
+	size_t len = json_string_length(file);
+
+	out->tls = tls != NULL;
+	out->ca_file[0] = '\0';
+	if (tls == NULL)
+		return DB_OK;
+	if (!json_is_object(tls) || json_object_size(tls) != (file != NULL) || (file != NULL && !json_is_string(file)))
+		return errmsg_set(em, DB_INVALID,
+				  "%s: remote.nodes.%s.tls: expected {\"ca_file\": \"path\"}, or {} to trust whom the "
+				  "system trusts",
+				  path, address);
+	if (file == NULL)
+		return DB_OK;
+	if (len == 0 || len >= sizeof(out->ca_file))
+		return errmsg_set(em, DB_INVALID, "%s: remote.nodes.%s.tls.ca_file: expected a path of 1 to %zu bytes",
+				  path, address, sizeof(out->ca_file) - 1);
+	memcpy(out->ca_file, json_string_value(file), len + 1);
+	return DB_OK;
+}
+
 static enum db_err read_node(struct cluster_config *c, const char *address, const json_t *node, const char *path,
 			     struct errmsg *em)
 {
 	struct config_remote_node *out = &c->remote.nodes[c->remote.node_count];
 	const json_t *file = json_object_get(node, "token_file");
+	const json_t *tls = json_object_get(node, "tls");
 
 	if (!is_address(address))
 		return errmsg_set(em, DB_INVALID, "%s: remote.nodes: expected host:port, found \"%s\"", path, address);
-	if (!json_is_object(node) || json_object_size(node) != 1 || !json_is_string(file))
-		return errmsg_set(em, DB_INVALID, "%s: remote.nodes.%s: expected {\"token_file\": \"path\"}", path,
+	if (!json_is_object(node) || json_object_size(node) != 1 + (tls != NULL) || !json_is_string(file))
+		return errmsg_set(em, DB_INVALID,
+				  "%s: remote.nodes.%s: expected {\"token_file\": \"path\"}, and perhaps \"tls\"", path,
 				  address);
 	if (json_string_length(file) == 0 || json_string_length(file) >= sizeof(out->token_file))
 		return errmsg_set(em, DB_INVALID, "%s: remote.nodes.%s.token_file: expected a path of 1 to %zu bytes",
@@ -50,7 +77,7 @@ static enum db_err read_node(struct cluster_config *c, const char *address, cons
 	put_address(out->address, address);
 	memcpy(out->token_file, json_string_value(file), json_string_length(file) + 1);
 	c->remote.node_count++;
-	return DB_OK;
+	return read_node_tls(out, address, tls, path, em);
 }
 
 enum db_err config_read_remote_nodes(struct cluster_config *c, const json_t *nodes, const char *path, struct errmsg *em)

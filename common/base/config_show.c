@@ -52,6 +52,15 @@ static bool put_numbers(json_t *root, const struct cluster_config *c)
 	return true;
 }
 
+static json_t *node_json(const struct config_remote_node *node)
+{
+	if (!node->tls)
+		return json_pack("{s:s}", "token_file", node->token_file);
+	if (node->ca_file[0] == '\0')
+		return json_pack("{s:s, s:{}}", "token_file", node->token_file, "tls");
+	return json_pack("{s:s, s:{s:s}}", "token_file", node->token_file, "tls", "ca_file", node->ca_file);
+}
+
 static bool put_remote(json_t *root, const struct cluster_config *c)
 {
 	json_t *nodes = json_object();
@@ -61,8 +70,7 @@ static bool put_remote(json_t *root, const struct cluster_config *c)
 
 	for (i = 0; i < c->remote.node_count; i++)
 		good =
-		    good && json_object_set_new(nodes, c->remote.nodes[i].address,
-						json_pack("{s:s}", "token_file", c->remote.nodes[i].token_file)) == 0;
+		    good && json_object_set_new(nodes, c->remote.nodes[i].address, node_json(&c->remote.nodes[i])) == 0;
 	for (i = 0; i < c->remote.allow_count; i++)
 		good = good && json_array_append_new(allow, json_string(c->remote.allow[i])) == 0;
 	good = set(root, "remote", "nodes", nodes) && good;
@@ -94,7 +102,7 @@ static json_t *to_json(const struct cluster_config *c)
 {
 	json_t *root = json_object();
 
-	if (root != NULL && put_top(root, c) && put_numbers(root, c) && put_remote(root, c) && put_tls(root, c) &&
+	if (root != NULL && put_top(root, c) && put_numbers(root, c) && put_tls(root, c) && put_remote(root, c) &&
 	    put_names(root, c))
 		return root;
 	json_decref(root);

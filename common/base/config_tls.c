@@ -99,6 +99,19 @@ bool config_is_loopback(const char *bind)
 	return strcmp(bind, "localhost") == 0;
 }
 
+enum db_err config_check_exposure(const struct cluster_config *c, const char *path, struct errmsg *em)
+{
+	if (config_is_loopback(c->bind) || config_has_tls(c) || c->insecure)
+		return DB_OK;
+	return errmsg_set(
+	    em, DB_INVALID,
+	    "%s: bind: \"%s\" can be reached from other machines, and without TLS whoever listens on the "
+	    "way reads tokens and data and may change them. Set up \"tls\" (scripts/make-certs.sh makes "
+	    "certificates for a trial), or bind to \"127.0.0.1\", or say \"insecure\": true if every machine "
+	    "on that network is trusted",
+	    path, c->bind);
+}
+
 enum db_err config_check_tls(const struct cluster_config *c, const char *path, struct errmsg *em)
 {
 	if ((c->tls.cert_file[0] == '\0') != (c->tls.key_file[0] == '\0'))

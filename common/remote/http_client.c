@@ -538,14 +538,18 @@ static bool set_headers(struct http_call *call, const struct http_call_request *
 
 static bool set_request(struct http_call *call, const struct http_call_request *request)
 {
-	size_t size = strlen(request->address) + strlen(request->path) + 8;
+	size_t size = strlen(request->address) + strlen(request->path) + sizeof("https://");
+	const struct http_client_options *o = &call->client->options;
+	struct client_tls tls = {0};
 	char *url = malloc(size);
 	bool ok;
 
 	if (url == NULL)
 		return false;
-	snprintf(url, size, "http://%s%s", request->address, request->path);
-	ok = curl_easy_setopt(call->easy, CURLOPT_URL, url) == CURLE_OK;
+	if (o->tls_of != NULL)
+		o->tls_of(o->tls_arg, request->address, request->member, &tls);
+	snprintf(url, size, "%s://%s%s", client_tls_scheme(&tls), request->address, request->path);
+	ok = curl_easy_setopt(call->easy, CURLOPT_URL, url) == CURLE_OK && client_tls_apply(call->easy, &tls);
 	free(url);
 	if (request->body == NULL)
 		return ok;

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "common/base/err.h"
+#include "common/remote/client_tls.h"
 
 struct http_client;
 struct http_call;
@@ -25,6 +26,9 @@ struct http_client_options {
 	/* Told of each connection that is opened (made or not) and closed, the last ones by http_client_free(). NULL: not. */
 	void (*on_connection)(void *arg, const char *address, bool opened);
 	void *arg;
+	/* Fills *tls, which is all zero, for a call to address; member: see struct http_call_request. NULL: never TLS. */
+	void (*tls_of)(const void *arg, const char *address, bool member, struct client_tls *tls);
+	const void *tls_arg;
 };
 
 struct http_client_counters {
@@ -53,6 +57,7 @@ struct http_call_request {
 	/* To do it twice does no harm: it is sent again when a kept connection turns out to have been closed before a byte
 	 * of an answer came. A GET always is. */
 	bool repeatable;
+	bool member; /* address is one of this cluster's own */
 };
 
 struct http_call_handler {

@@ -237,6 +237,22 @@ enum db_err remote_access_token(struct remote_access *a, const char *address, ch
 			  address);
 }
 
+void remote_access_tls(const void *access, const char *address, bool member, struct client_tls *tls)
+{
+	const struct remote_access *a = access;
+	const struct config_remote_node *node;
+	size_t i = member ? a->config->remote.node_count : find_node(a, address);
+
+	memset(tls, 0, sizeof(*tls));
+	if (member || (i == a->config->remote.node_count && is_own(a, address))) {
+		client_tls_own(tls, a->config);
+	} else if (i < a->config->remote.node_count) {
+		node = &a->config->remote.nodes[i];
+		tls->on = node->tls;
+		tls->ca_file = node->ca_file[0] != '\0' ? node->ca_file : NULL;
+	}
+}
+
 /* ---- life */
 
 /* Where every address is bound to, the loopback ones lead to us, too. */

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 
 #include "common/base/config.h"
+#include "common/remote/client_tls.h"
 
 #define REMOTE_TOKEN_MAX 257 /* with its NUL */
 
@@ -32,6 +33,10 @@ void remote_access_free(struct remote_access *a); /* NULL is fine */
  * errors: its token file cannot be used. The message names the address. Wipe or drop the token after use. */
 enum db_err remote_access_token(struct remote_access *a, const char *address, char token[REMOTE_TOKEN_MAX],
 				struct errmsg *em);
+
+/* Fills *tls, how to ask address: member, or an address that is known as this cluster's own, as its members ask each other;
+ * one that remote.nodes names as that says; any other without TLS. For http_client_options.tls_of. Any thread. */
+void remote_access_tls(const void *access, const char *address, bool member, struct client_tls *tls);
 
 /* Whether address fits pattern as described above. Pure. */
 bool remote_access_matches(const char *pattern, const char *address);

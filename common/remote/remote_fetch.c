@@ -100,6 +100,7 @@ static bool copy_request(struct remote_fetch *f, const struct remote_request *r)
 		f->body_len = r->body_len;
 	}
 	f->is_read = r->is_read;
+	f->member = r->member;
 	f->at_once = r->at_once;
 	f->level = r->level < REMOTE_LEVEL_MAX ? r->level : REMOTE_LEVEL_MAX;
 	f->deadline_ms = r->deadline_ms;

@@ -24,6 +24,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/remote/backoff.h"
+#include "common/remote/remote_access.h"
 #include "common/remote/remote_pool_priv.h"
 
 #define LISTED_MS (10 * 60 * 1000)
@@ -357,7 +358,8 @@ static enum db_err start_call(struct remote_fetch *f, struct errmsg *em)
 						  .body = f->is_get ? NULL : f->body,
 						  .body_len = f->body_len,
 						  .deadline_ms = f->deadline_ms,
-						  .repeatable = f->is_read};
+						  .repeatable = f->is_read,
+						  .member = f->member};
 	const struct http_call_handler handler = {.on_head = on_head, .on_body = on_body, .on_end = on_end, .arg = f};
 	enum db_err err = http_call_start(&f->call, f->pool->client, &request, &handler, em);
 
@@ -648,6 +650,8 @@ static enum db_err create_loop(struct remote_pool *p, struct errmsg *em)
 	const struct http_client_options client = {.max_connections = p->options.max_connections + REMOTE_LEVEL_MAX,
 						   .connect_timeout_ms = p->options.connect_timeout_ms,
 						   .idle_timeout_ms = p->options.idle_timeout_ms,
+						   .tls_of = p->options.access != NULL ? remote_access_tls : NULL,
+						   .tls_arg = p->options.access,
 						   .on_connection = on_connection,
 						   .arg = p};
 

@@ -25,6 +25,8 @@
 
 #include "common/base/err.h"
 
+struct remote_access;
+
 #define REMOTE_FETCH_BUFFER ((size_t)256 << 10)
 #define REMOTE_PATIENCE_MS  2000
 #define REMOTE_ADDRESS_MAX  272 /* "host:port" and the NUL; a longer one is DB_INVALID */
@@ -34,9 +36,10 @@ struct remote_pool;
 struct remote_fetch;
 
 struct remote_pool_options {
-	unsigned max_connections;    /* per address; 0: 10 */
-	uint64_t connect_timeout_ms; /* 0: 1000 */
-	uint64_t idle_timeout_ms;    /* an unused connection is closed; 0: 60000 */
+	unsigned max_connections;           /* per address; 0: 10 */
+	uint64_t connect_timeout_ms;        /* 0: 1000 */
+	uint64_t idle_timeout_ms;           /* an unused connection is closed; 0: 60000 */
+	const struct remote_access *access; /* borrowed, outlives the pool: who is asked with TLS; NULL: nobody */
 };
 
 /* http_client_init_library() was called before. Errors: DB_NOMEM, DB_IO. */
@@ -82,6 +85,7 @@ struct remote_request {
 	const void *body;           /* NULL: a GET; otherwise a POST */
 	size_t body_len;
 	uint64_t deadline_ms; /* clock_mono_ms(); covers waiting, too */
+	bool member;          /* address is one of this cluster's own, whatever remote.nodes says */
 	bool is_read;         /* may be sent again when a kept connection turns out to have been closed */
 	/* Goes whatever became of others before: the caller knows from elsewhere that the address is the one to ask, and makes
 	 * its own pauses. */

@@ -32,7 +32,7 @@ struct remote_fetch {
 	char **headers;               /* NULL-terminated */
 	void *body;                   /* the pool's thread frees it when it has been handed on */
 	size_t body_len;
-	bool is_get, is_read, at_once;
+	bool is_get, is_read, at_once, member;
 	unsigned level;
 	uint64_t deadline_ms;
 	void (*notify)(void *arg);

@@ -81,7 +81,8 @@ def encode(value):
 class Client:
     """One connection, kept alive when keep_alive, opened when needed."""
 
-    def __init__(self, host, port, token, timeout_s=30.0, keep_alive=True):
+    def __init__(self, host, port, token, timeout_s=30.0, keep_alive=True, tls=None):
+        self.tls = tls                  # an ssl.SSLContext, or None for plain HTTP
         self.host, self.port, self.token = host, port, token
         self.timeout_s = timeout_s
         self.keep_alive = keep_alive
@@ -102,8 +103,12 @@ class Client:
         if isinstance(body, str):
             body = body.encode()
         if self.connection is None:
-            self.connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout_s)
-            self.connection.connect()
+            if self.tls is None:
+                connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout_s)
+            else:
+                connection = http.client.HTTPSConnection(self.host, self.port, timeout=self.timeout_s, context=self.tls)
+            connection.connect()
+            self.connection = connection
             self.connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             self.connection.request(method, path, body=body, headers=sent)

@@ -164,6 +164,7 @@ class Cluster:
         self.port = self.ports.base
         self.data_dir = data_dir or os.path.join(ctx.directory, "d%d" % self.port)
         self.supervisor = None
+        self.tls = None                 # the ssl.SSLContext of its clients; None: plain HTTP
         self.started = 0
         self.last_pids, self.last_master, self.last_replicas = {}, None, []
         self.supervisor_bin = os.path.join(ctx.build_dir, "grizzly-supervisor")
@@ -316,7 +317,7 @@ class Cluster:
             token = self.token
         except FileNotFoundError:
             token = None
-        return Client("127.0.0.1", port, token, timeout_s * self.ctx.slow, keep_alive)
+        return Client("127.0.0.1", port, token, timeout_s * self.ctx.slow, keep_alive, self.tls)
 
     def query(self, sql=None, params=None, statements=None, node=None, **more):
         """One query on a fresh connection; an Answer."""

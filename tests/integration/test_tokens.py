@@ -418,6 +418,7 @@ def well_known_token_works_only_when_set_and_on_loopback(ctx):
     c = ctx.cluster(replicas=0)
     environment = dict(c.environment(), GRIZZLY_TOKEN=WELL_KNOWN)
     c.config["bind"] = "192.0.2.1"
+    c.config["insecure"] = True
     c.write_config()
     done = subprocess.run([c.supervisor_bin, "run", "--data-dir", c.data_dir, "--daemon"], capture_output=True,
                           text=True, env=environment, timeout=60 * ctx.slow, check=False)
