@@ -2,7 +2,8 @@
 # make-certs.sh - a private CA and certificates for a trial of TLS; not for what matters: the CA's key lies beside them.
 #
 # Writes to DIR (mode 0700, keys 0600): ca.pem and ca.key, made once and used again; node.pem and node.key for the
-# cluster's nodes; client.pem and client.key for clients that must show a certificate. What is there is not replaced,
+# cluster's nodes; client.pem and client.key for clients that must show a certificate; cluster-tls.json, the line for
+# cluster.json when DIR lies in the data directory. What is there is not replaced,
 # unless --renew is given, which makes certificates and keys anew but never the CA.
 set -euo pipefail
 
@@ -108,3 +109,6 @@ if [ ! -e "$dir/ca.pem" ]; then
 fi
 sign node "Grizzly nodes" "extendedKeyUsage=serverAuth,clientAuth" "subjectAltName=$(names)"
 sign client "Grizzly client" "extendedKeyUsage=clientAuth"
+name=$(basename "$dir")
+printf '"tls": {"cert_file": "%s/node.pem", "key_file": "%s/node.key", "ca_file": "%s/ca.pem"}\n' "$name" "$name" "$name" \
+	>"$dir/cluster-tls.json"

@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#define RECORD_BYTES      (16u * 1024u)
 #define DISCARD_BYTES_MAX (64u * 1024u)
 
 struct bufferevent *http_tls_bufferevent(struct http_conn *c, struct event_base *base, struct tls_server *tls)
@@ -50,6 +51,11 @@ bool http_tls_is_open(const struct http_conn *c)
 
 void http_tls_flush(struct http_conn *c)
 {
+	struct evbuffer *output = bufferevent_get_output(c->bev);
+
+	/* Head and body lie apart: in one piece they are one record and one call. A failure leaves two. */
+	if (evbuffer_get_length(output) <= RECORD_BYTES)
+		evbuffer_pullup(output, -1);
 	event_active(&c->bev->ev_write, EV_WRITE, 0); /* (3) */
 }
 

@@ -8,6 +8,7 @@ and ids may differ; a command that only looks is repeated until it shows what is
 import json
 import os
 import re
+import ssl
 import subprocess
 import time
 
@@ -340,3 +341,27 @@ def tests_named_on_the_security_page_exist(ctx):
     assert len(named) > 12, named
     missing = sorted({"%s/%s" % n for n in named if not test_is_there(c, *n)})
     assert not missing, "docs/security.md names tests that are not there: %s" % missing
+
+
+@scenario(start=False)
+def certificates_of_the_manual(ctx):
+    """docs/operations.md, TLS: the script makes what it says, and the line that it prints serves HTTPS."""
+    c = ctx.cluster(replicas=0)
+    text = read_document(c, "docs/operations.md").split("## TLS\n")[1].split("\n## ")[0]
+    language, words, body = blocks(text)[0]
+    assert language == "console"
+    commands = [line[2:] for line in body.splitlines() if line.startswith("$ ")]
+    printed = [line for line in body.splitlines() if not line.startswith("$ ")]
+    os.symlink(c.data_dir, os.path.join(ctx.directory, "data"))
+    os.symlink(os.path.join(ctx.source_dir, "scripts"), os.path.join(ctx.directory, "scripts"))
+    done = subprocess.run(["bash", "-ec", "\n".join(commands)], cwd=ctx.directory, capture_output=True, text=True,
+                          timeout=60, check=False)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1:] == printed, (done.stdout, done.stderr)
+    c.config.update(json.loads("{%s}" % printed[0]))
+    c.write_config()
+    c.tls = ssl.create_default_context(cafile=os.path.join(c.data_dir, "certs", "ca.pem"))
+    c.start()
+    curl = subprocess.run(["curl", "-sS", "--cacert", "data/certs/ca.pem", "--resolve",
+                           "db.example.org:%d:127.0.0.1" % c.port, "https://db.example.org:%d/ready" % c.port],
+                          cwd=ctx.directory, capture_output=True, text=True, timeout=60, check=False)
+    assert curl.returncode == 0 and '"ok"' in curl.stdout, curl
