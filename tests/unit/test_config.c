@@ -153,6 +153,61 @@ static void types_and_ranges_are_checked(void)
 	expect_refusal("{\"store\": {\"segment_size_bytes\": 1}}", "store.segment_size_bytes");
 }
 
+static void tls_settings_go_together(void)
+{
+	struct cluster_config c;
+	struct errmsg em;
+
+	UNIT_OK(
+	    parse(&c,
+		  "{\"tls\": {\"cert_file\": \"c\", \"key_file\": \"k\", \"client_ca_file\": \"a\", "
+		  "\"client_certificates\": \"required\"}, \"remote\": {\"nodes\": {\"h:1\": {\"token_file\": \"t\", "
+		  "\"tls\": {\"ca_file\": \"r\"}}, \"h:2\": {\"token_file\": \"t\", \"tls\": {}}, "
+		  "\"h:3\": {\"token_file\": \"t\"}}}}",
+		  &em),
+	    &em);
+	CU_ASSERT_TRUE(config_has_tls(&c) && c.tls.client_certificates == CLIENT_CERTIFICATES_REQUIRED);
+	CU_ASSERT_TRUE(c.remote.nodes[0].tls && strcmp(c.remote.nodes[0].ca_file, "r") == 0);
+	CU_ASSERT_TRUE(c.remote.nodes[1].tls && c.remote.nodes[1].ca_file[0] == '\0');
+	CU_ASSERT_FALSE(c.remote.nodes[2].tls);
+	expect_refusal("{\"tls\": {\"cert_file\": \"c\"}}", "key_file");
+	expect_refusal("{\"tls\": {\"ca_file\": \"c\"}}", "without cert_file");
+	expect_refusal("{\"tls\": {\"cert_file\": \"c\", \"key_file\": 1}}", "tls.key_file");
+	expect_refusal("{\"tls\": {\"cert_file\": \"c\", \"key_file\": \"k\", \"client_certificates\": \"optional\"}}",
+		       "client_ca_file");
+	expect_refusal("{\"tls\": {\"client_certificates\": \"maybe\"}}", "tls.client_certificates");
+	expect_refusal("{\"tls\": {\"certfile\": \"c\"}}", "tls.certfile");
+	expect_refusal("{\"insecure\": 1}", "insecure");
+	expect_refusal("{\"remote\": {\"nodes\": {\"h:1\": {\"token_file\": \"t\", \"tls\": {\"ca\": \"r\"}}}}}",
+		       "h:1.tls");
+	expect_refusal("{\"remote\": {\"nodes\": {\"h:1\": {\"token_file\": \"t\", \"tls\": true}}}}", "h:1.tls");
+}
+
+static void an_open_address_needs_tls_or_insecure(void)
+{
+	static const char *const closed[] = {"127.0.0.1", "127.9.9.9", "::1", "localhost"};
+	static const char *const open[] = {"0.0.0.0", "::", "10.0.0.1", "192.0.2.1", "fe80::1"};
+	struct cluster_config c;
+	struct errmsg em = {0};
+	size_t i;
+
+	config_init(&c);
+	for (i = 0; i < sizeof(closed) / sizeof(closed[0]); i++) {
+		snprintf(c.bind, sizeof(c.bind), "%s", closed[i]);
+		UNIT_OK(config_check_exposure(&c, "f", &em), &em);
+	}
+	for (i = 0; i < sizeof(open) / sizeof(open[0]); i++) {
+		snprintf(c.bind, sizeof(c.bind), "%s", open[i]);
+		CU_ASSERT_EQUAL(config_check_exposure(&c, "f", &em), DB_INVALID);
+		CU_ASSERT_PTR_NOT_NULL(strstr(em.text, "insecure"));
+	}
+	c.insecure = true;
+	UNIT_OK(config_check_exposure(&c, "f", &em), &em);
+	c.insecure = false;
+	snprintf(c.tls.cert_file, sizeof(c.tls.cert_file), "c");
+	UNIT_OK(config_check_exposure(&c, "f", &em), &em);
+}
+
 static void unknown_keys_are_named_with_their_path(void)
 {
 	expect_refusal("{\"heartbeat\": {\"intervall_ms\": 100}}", "heartbeat.intervall_ms");
@@ -488,6 +543,8 @@ int main(void)
 	    {"comments are ignored, but not inside strings", comments_are_ignored_but_not_inside_strings},
 	    {"a syntax error is found on its line", a_syntax_error_is_found_on_its_line},
 	    {"types and ranges are checked", types_and_ranges_are_checked},
+	    {"tls settings go together", tls_settings_go_together},
+	    {"an open address needs tls or insecure", an_open_address_needs_tls_or_insecure},
 	    {"unknown keys are named with their path", unknown_keys_are_named_with_their_path},
 	    {"bind is an address or localhost", bind_is_an_address_or_localhost},
 	    {"all ports of all nodes fit", all_ports_of_all_nodes_fit},
