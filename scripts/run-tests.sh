@@ -16,8 +16,11 @@ unit_limit_s=300 # one test program
 tsan_scenarios=(replication/replicas_are_equal_after_load failover/killed_master_loses_no_acknowledged_insert_on_fresh
 	switchover/switchover_under_load_fails_no_request_on_kept restart/orderly_stop streaming/streams_are_one_snapshot
 	query/runaway_query federation_joins/crowds_join_at_once)
-# Programs of one thread that take long under it: nothing can race there.
-tsan_skips=(test_cluster_random test_federation)
+# Programs of one thread: nothing can race there. So are the replays of fuzzed inputs, and the simulator.
+tsan_skips=(test_answer test_change test_cluster test_cluster_random test_cluster_stall test_config test_federation
+	test_formats test_query_memory test_query_read test_query_write test_receipts test_record test_remote_sql test_request
+	test_roles test_row_store test_rows_reader test_shipped_answer test_store test_store_apply test_store_crash
+	test_store_memory test_typed_rows test_wire)
 
 print_help() {
 	cat <<-END
@@ -81,7 +84,10 @@ count_program() {
 	fi
 }
 
-is_skipped() { [ "$1" = tsan ] && [[ " ${tsan_skips[*]} " == *" ${2##*/} "* ]]; }
+# is_skipped LABEL PROGRAM
+is_skipped() {
+	[ "$1" = tsan ] && [[ $2 == tests/fuzz/* || $2 == tests/sim/* || " ${tsan_skips[*]} " == *" ${2##*/} "* ]]
+}
 
 # unit_tests DIRECTORY LABEL: the test programs of `make check` without the scenarios, two at a time.
 unit_tests() {

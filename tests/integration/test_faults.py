@@ -171,7 +171,7 @@ def a_master_whose_writer_stands_still_is_replaced(ctx):
 
 # -- a way back to the master that is dead, though nobody says so
 
-@scenario(start=False, timeout_s=120)
+@scenario(start=False, timeout_s=120, quick=False)
 def a_replica_whose_acknowledgements_get_lost_makes_another_connection_or_ends(ctx):
     """First that connection cannot even be closed, which ends the process; then closing it is all it takes."""
     c, faults = start(ctx, replicas=1)
