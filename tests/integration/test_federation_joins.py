@@ -13,7 +13,7 @@ from cluster import rss_kb, wait_until
 from client import Client, read_to_end
 from fakes import Listener
 from harness import scenario
-from test_federation_ship import ROWS, address, at, dechunk, in_flight, knows
+from test_federation_ship import ROWS, address, at, dechunk, in_flight, keep_asking_through_a_failover, knows
 
 BIG = "CREATE TABLE big(id INTEGER PRIMARY KEY, name TEXT, amount REAL, grp INTEGER)"
 JOIN = "SELECT b.id, l.word FROM %s b JOIN little l ON l.grp = b.grp"
@@ -341,24 +341,5 @@ def joins_wait_for_a_new_master_there(ctx):
     b.wait_converged()
     a = ctx.cluster(replicas=0, settings=knows(b)).start()
     fill_little(a)
-    stop, seen, failed = threading.Event(), [], []
-
-    def ask():
-        client = Client("127.0.0.1", a.port, a.token, 60 * ctx.slow)
-        while not stop.is_set():
-            answer = client.query("SELECT count(*) AS n FROM %s b JOIN little l ON l.grp = b.grp" % at(b, "big"),
-                                  timeout_ms=20000 * ctx.slow)
-            (seen if answer.http == 200 and answer.rows == [[1000]] else failed).append(answer.text)
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for t in threads:
-        t.start()
-    wait_until(lambda: len(seen) > 20, 20 * ctx.slow, "some answers")
-    old = b.master()
-    b.kill(old)
-    b.wait(lambda: b.status()["master"] not in (None, old), 20, "a new master")
-    count = len(seen)
-    wait_until(lambda: len(seen) > count + 20, 20 * ctx.slow, "some answers more")
-    stop.set()
-    for t in threads:
-        t.join()
-    assert not failed, failed[:3]
+    sql = "SELECT count(*) AS n FROM %s b JOIN little l ON l.grp = b.grp" % at(b, "big")
+    keep_asking_through_a_failover(a, b, sql, [[1000]])

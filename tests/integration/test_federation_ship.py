@@ -435,31 +435,34 @@ def node_stops_in_order_while_clients_stall(ctx):
     fake.close()
 
 
+def keep_asking_through_a_failover(a, b, sql, rows):
+    """Clients ask a while b's master is killed: none may get anything but rows."""
+    stop, seen, failed = threading.Event(), [], []
+
+    def ask():
+        client = Client("127.0.0.1", a.port, a.token, 60 * a.ctx.slow)
+        while not stop.is_set():
+            answer = client.query(sql, timeout_ms=20000 * a.ctx.slow)
+            (seen if answer.http == 200 and answer.rows == rows else failed).append(answer.text)
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for t in threads:
+        t.start()
+    wait_until(lambda: len(seen) > 20, 20 * a.ctx.slow, "some answers")
+    old = b.master()
+    b.kill(old)
+    b.wait(lambda: b.status()["master"] not in (None, old), 20, "a new master")
+    count = len(seen)
+    wait_until(lambda: len(seen) > count + 20, 20 * a.ctx.slow, "some answers more")
+    stop.set()
+    for t in threads:
+        t.join()
+    assert not failed, failed[:3]
+
+
 @scenario(start=False, timeout_s=90)
 def failover_there_is_waited_for(ctx):
     b = ctx.cluster(replicas=2).start()
     b.ok("CREATE TABLE t(v); INSERT INTO t VALUES (1)")
     b.wait_converged()
     a = ctx.cluster(replicas=0, settings=knows(b)).start()
-    stop = threading.Event()
-    seen, failed = [], []
-
-    def ask():
-        client = Client("127.0.0.1", a.port, a.token, 60 * ctx.slow)
-        while not stop.is_set():
-            answer = client.query("SELECT v FROM %s" % at(b, "t"), timeout_ms=20000)
-            (seen if answer.http == 200 and answer.rows == [[1]] else failed).append(answer.text)
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for t in threads:
-        t.start()
-    wait_until(lambda: len(seen) > 20, 20 * ctx.slow, "some answers")
-    old = b.master()
-    b.kill(old)
-    b.wait(lambda: b.status()["master"] not in (None, old), 20, "a new master")
-    count = len(seen)
-    wait_until(lambda: len(seen) > count + 20, 20 * ctx.slow, "some answers more")
-    stop.set()
-    for t in threads:
-        t.join()
-    assert not failed, failed[:3]
+    keep_asking_through_a_failover(a, b, "SELECT v FROM %s" % at(b, "t"), [[1]])
