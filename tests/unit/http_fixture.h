@@ -529,16 +529,6 @@ static inline void wait_streams_ended(struct site *site, unsigned count)
 	pthread_mutex_unlock(&site->lock);
 }
 
-/* Waits for another thread to do what no event tells of. */
-#define AWAIT(condition)                                                                                               \
-	do {                                                                                                           \
-		uint64_t await_until_ms = clock_mono_ms() + WAIT_MS;                                                   \
-                                                                                                                       \
-		while (!(condition) && clock_mono_ms() < await_until_ms)                                               \
-			poll(NULL, 0, 1);                                                                              \
-		CU_ASSERT(condition);                                                                                  \
-	} while (0)
-
 /* A reply brought to the worker by another thread. */
 struct answer_task {
 	struct http_task task;

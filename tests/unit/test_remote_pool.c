@@ -27,16 +27,6 @@
 #define WAIT_MS     60000
 #define PIECE_BYTES 65536u
 
-/* Waits for another thread to do what no event tells of. */
-#define AWAIT(condition)                                                                                               \
-	do {                                                                                                           \
-		uint64_t await_until_ms = clock_mono_ms() + WAIT_MS;                                                   \
-                                                                                                                       \
-		while (!(condition) && clock_mono_ms() < await_until_ms)                                               \
-			poll(NULL, 0, 1);                                                                              \
-		CU_ASSERT(condition);                                                                                  \
-	} while (0)
-
 /* --- Stubs. --- */
 
 struct stub {
