@@ -233,6 +233,13 @@ static enum db_err store(struct token_file *f, const struct cluster_config *conf
 }
 
 /* The nodes have it before it is printed: whoever reads it can use it. */
+static void close_tokens(struct token_file *f, int lock)
+{
+	token_file_fini(f);
+	if (lock >= 0)
+		close(lock);
+}
+
 static enum exit_code print_token(const char *token, bool all)
 {
 	if (puts(token) >= 0 && fflush(stdout) == 0)
@@ -272,9 +279,7 @@ enum exit_code command_token_add(const char *data_dir, const char *name, enum au
 		code = fail(err, &em);
 	}
 	explicit_bzero(token, sizeof(token));
-	token_file_fini(&f);
-	if (lock >= 0)
-		close(lock);
+	close_tokens(&f, lock);
 	return code;
 }
 
@@ -298,9 +303,7 @@ enum exit_code command_token_revoke(const char *data_dir, const char *name)
 	} else {
 		code = fail(err, &em);
 	}
-	token_file_fini(&f);
-	if (lock >= 0)
-		close(lock);
+	close_tokens(&f, lock);
 	return code;
 }
 
