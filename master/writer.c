@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,6 +135,20 @@ static void finish_all(struct job_list *list, uint64_t lsn, const struct query_e
 	}
 }
 
+/* ---- what is logged of a request */
+
+static void note_job(const char *what, const struct write_job *job, uint64_t lsn)
+{
+	char text[24];
+
+	if (job->trace_id == NULL)
+		return;
+	snprintf(text, sizeof(text), "%" PRIu64, lsn);
+	log_set_request_id(job->trace_id);
+	log_event(LOG_LEVEL_DEBUG, what, (const struct log_field[]){{"lsn", text}}, 1);
+	log_set_request_id(NULL);
+}
+
 /* ---- deadlines */
 
 /* The quorum is gone when the oldest batch has waited for it too long. Mutex held. */
@@ -150,7 +165,7 @@ static void set_unknown(struct query_error *error)
 
 /* Moves the jobs of list that have waited long enough to expired, with their error set. True when one of them has a
  * request_id. Mutex held. */
-static bool expire_list(struct job_list *list, uint64_t now_ms, uint64_t patience_ms, bool executed, bool stalled,
+static bool expire_list(struct job_list *list, uint64_t now_ms, uint64_t patience_ms, uint64_t lsn, bool stalled,
 			struct job_list *expired)
 {
 	struct job_list keep = {0};
@@ -162,7 +177,8 @@ static bool expire_list(struct job_list *list, uint64_t now_ms, uint64_t patienc
 			list_append(&keep, job);
 			continue;
 		}
-		if (executed)
+		job->lsn = lsn;
+		if (lsn > 0)
 			set_unknown(&job->error);
 		else if (stalled)
 			query_error_set(&job->error, QUERY_NO_QUORUM,
@@ -177,6 +193,18 @@ static bool expire_list(struct job_list *list, uint64_t now_ms, uint64_t patienc
 	return with_id;
 }
 
+/* Their record may still be committed: this is the last that is said of which one it is. */
+static void note_in_doubt(const struct job_list *expired)
+{
+	const struct write_job *job;
+
+	if (!log_is_wanted(LOG_LEVEL_DEBUG))
+		return;
+	for (job = expired->head; job != NULL; job = job->next)
+		if (job->lsn > 0)
+			note_job("write in doubt", job, job->lsn);
+}
+
 /* Answers every waiting job whose time is up. */
 static void sweep(struct writer *w)
 {
@@ -189,11 +217,12 @@ static void sweep(struct writer *w)
 	pthread_mutex_lock(&w->mutex);
 	stalled = is_stalled(w, now_ms);
 	for (batch = w->first_batch; batch != NULL; batch = batch->next)
-		if (expire_list(&batch->jobs, now_ms, timeout_ms, true, now_ms - batch->sealed_ms >= timeout_ms,
+		if (expire_list(&batch->jobs, now_ms, timeout_ms, batch->lsn, now_ms - batch->sealed_ms >= timeout_ms,
 				&expired))
 			batch->unsure = true;
-	expire_list(&w->queue, now_ms, timeout_ms, false, stalled, &expired);
+	expire_list(&w->queue, now_ms, timeout_ms, 0, stalled, &expired);
 	pthread_mutex_unlock(&w->mutex);
+	note_in_doubt(&expired);
 	finish_all(&expired, 0, NULL);
 }
 
@@ -206,6 +235,18 @@ static void count_batch(struct writer *w, const struct batch *batch)
 		return;
 	timings_add_many(w->options.timings, TIMING_WRITE_QUORUM, clock_mono_us() - batch->sealed_us, batch->job_count);
 	histogram_add(&w->options.timings->batch_requests, &histogram_count, batch->job_count, 1);
+}
+
+/* Which requests' work a record holds: from here on, and on every replica, its LSN is what to look for. */
+static void note_batch(const char *what, const struct batch *batch)
+{
+	const struct write_job *job;
+
+	if (!log_is_wanted(LOG_LEVEL_DEBUG))
+		return;
+	for (job = batch->jobs.head; job != NULL; job = job->next)
+		if (job->error.code == QUERY_OK)
+			note_job(what, job, job->repeated_lsn != 0 ? job->repeated_lsn : batch->lsn);
 }
 
 void writer_on_committed(struct writer *w, uint64_t lsn)
@@ -236,6 +277,7 @@ void writer_on_committed(struct writer *w, uint64_t lsn)
 	while ((batch = done) != NULL) {
 		done = batch->next;
 		count_batch(w, batch);
+		note_batch("write committed", batch);
 		finish_all(&batch->jobs, batch->lsn, NULL);
 		free(batch);
 	}
@@ -275,6 +317,7 @@ static void enqueue_batch(struct writer *w, struct batch *batch, uint64_t lsn)
 		pthread_cond_signal(&w->sealed);
 	if (committed) {
 		count_batch(w, batch);
+		note_batch("write committed", batch);
 		finish_all(&batch->jobs, lsn, NULL);
 		free(batch);
 	}
@@ -377,7 +420,9 @@ static void seal(struct writer *w)
 		retry_running(w);
 		return;
 	}
+	log_set_request_id(w->running.count == 1 ? w->running.head->trace_id : NULL);
 	log_warn("writer: a transaction was refused: %s", em.text);
+	log_set_request_id(NULL);
 	fail_running(w, code_of(err), em.text);
 }
 
@@ -521,7 +566,9 @@ static void run_queue(struct writer *w)
 		w->current = job;
 		pthread_mutex_unlock(&w->mutex);
 		work_pulse_begin(&w->pulse);
+		log_set_request_id(job->trace_id);
 		run_job(w, job);
+		log_set_request_id(NULL);
 		work_pulse_end(&w->pulse);
 		pthread_mutex_lock(&w->mutex);
 	}
@@ -634,7 +681,8 @@ bool writer_is_drained(struct writer *w)
 	bool drained;
 
 	pthread_mutex_lock(&w->mutex);
-	drained = w->draining && !w->open && w->first_batch == NULL;
+	/* One that was taken from the queue may not have begun its transaction yet; one that runs alone never does. */
+	drained = w->draining && !w->open && w->current == NULL && w->running.head == NULL && w->first_batch == NULL;
 	pthread_mutex_unlock(&w->mutex);
 	return drained;
 }

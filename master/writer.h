@@ -38,6 +38,7 @@ enum write_outcome {
 struct write_job {
 	struct write_job *next;              /* private */
 	const struct query_request *request; /* borrowed; an empty one beside trusted_sql */
+	const char *trace_id;    /* what it is called in logs; borrowed; NULL: nothing, it is the node's own */
 	const char *trusted_sql; /* the node's own statements in its place; borrowed; NULL: a client's request */
 	bool alone;              /* outside any transaction: QUERY_KIND_WRITE_ALONE */
 	uint64_t deadline_ms;    /* clock_mono_ms() */

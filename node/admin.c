@@ -46,20 +46,18 @@ static enum db_err exchange(struct admin *a, const char *request, json_t **out, 
 	return err;
 }
 
-/* via: the node that the client asks. */
-static char *first_request(const struct admin_statement *s, const char *via)
+static char *first_request(const struct admin_job *job)
 {
-	char by[64];
+	const struct admin_statement *s = job->statement;
 	json_t *json;
 	char *text;
 
-	snprintf(by, sizeof(by), "a client of %.40s", via);
 	if (s->kind == ADMIN_SHOW_REPLICAS)
 		json = json_pack("{s:s}", "command", "replicas");
 	else
-		json = json_pack("{s:s, s:s, s:b, s:s}", "command",
+		json = json_pack("{s:s, s:s, s:b, s:s, s:s}", "command",
 				 s->kind == ADMIN_ADD_REPLICA ? "add-replica" : "remove-replica", "address", s->address,
-				 "readonly", (int)s->readonly, "by", by);
+				 "readonly", (int)s->readonly, "by", job->by, "request_id", job->request_id);
 	text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
 	json_decref(json);
 	return text;
@@ -109,7 +107,7 @@ static bool ask(struct admin *a, struct admin_job *job)
 {
 	bool show = job->statement->kind == ADMIN_SHOW_REPLICAS;
 	char result[96];
-	char *first = job->asked ? NULL : first_request(job->statement, a->ending + strlen("ENDING "));
+	char *first = job->asked ? NULL : first_request(job);
 	struct errmsg em = {0};
 	json_t *json = NULL;
 	enum db_err err;

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/base/audit.h"
 #include "common/base/buf.h"
 #include "common/query/admin_sql.h"
 
@@ -20,6 +21,8 @@ struct admin;
 struct admin_job {
 	struct admin_job *next;                  /* private */
 	const struct admin_statement *statement; /* borrowed */
+	const char *request_id;                  /* borrowed; for the audit log, like by */
+	char by[AUDIT_BY_MAX];                   /* whose request it is */
 	uint64_t deadline_ms;                    /* clock_mono_ms() */
 	struct query_error error;                /* code QUERY_OK: it was done */
 	char message[ERRMSG_TEXT_MAX];           /* of a change that was */

@@ -57,6 +57,7 @@ static void reply_rows(struct front_request *req)
 	free(text);
 	query->from_statements = req->query->from_statements;
 	query->role = req->query->role;
+	memcpy(query->trace_id, req->query->trace_id, sizeof(query->trace_id));
 	query_request_free(req->query);
 	req->query = query;
 	front_request_read(req);
@@ -67,6 +68,7 @@ static void on_answered(struct http_task *task)
 {
 	struct front_request *req = (struct front_request *)((char *)task - offsetof(struct front_request, task));
 
+	front_request_speaks(req);
 	if (req->admin_job.error.code != QUERY_OK)
 		front_request_fail(req, req->admin_job.error.code, req->admin_job.error.message);
 	else if (req->admin.kind == ADMIN_SHOW_REPLICAS)
@@ -88,5 +90,7 @@ void admin_start(struct front_request *req)
 	req->admin_job.statement = &req->admin;
 	req->admin_job.deadline_ms = req->deadline_ms;
 	req->admin_job.done = on_job_done;
+	req->admin_job.request_id = req->query->trace_id;
+	http_request_put_client(req->http, req->admin_job.by, sizeof(req->admin_job.by));
 	admin_submit(frontend_get_options(req->worker->frontend)->admin, &req->admin_job);
 }

@@ -18,6 +18,7 @@ struct transfer {
 	struct transfer *next; /* owner's list */
 	struct snapshot_source *source;
 	struct http_stream *stream;
+	char request_id[LOG_REQUEST_ID_MAX + 1];
 };
 
 struct backups {
@@ -93,6 +94,7 @@ static void *run_transfer(void *arg)
 	enum db_err err;
 
 	pthread_setname_np(pthread_self(), "backup");
+	log_set_request_id(t->request_id);
 	err = send_pages(t);
 	delist(t);
 	snapshot_source_close(t->source);
@@ -200,6 +202,7 @@ void backups_on_request(struct backups *b, struct http_request *req)
 	if (t == NULL || snapshot_source_open(&t->source, b->options.store, &em) != DB_OK)
 		goto no_memory;
 	t->owner = b;
+	snprintf(t->request_id, sizeof(t->request_id), "%s", http_request_id(req));
 	add_headers(b, req, snapshot_source_header(t->source));
 	if (http_stream_create(&t->stream, req, 200, "application/vnd.sqlite3") != DB_OK)
 		goto close_source;

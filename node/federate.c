@@ -428,6 +428,7 @@ static void on_end(void *arg, enum db_err err, const struct errmsg *em)
 	struct ship *s = arg;
 
 	s->fetch = NULL;
+	log_set_request_id(s->req->query->trace_id);
 	if (err == DB_OK && s->broken == DB_OK)
 		take_answer(s);
 	else
@@ -440,8 +441,8 @@ static enum db_err start_fetch(struct ship *s, const char *token, struct errmsg 
 {
 	struct front_request *req = s->req;
 	uint64_t now_ms = clock_mono_ms(), left_ms = req->deadline_ms > now_ms ? req->deadline_ms - now_ms : 0;
-	char hops[sizeof(HOPS_HEADER) + 16], role_max[sizeof(ROLE_MAX_HEADER) + 16];
-	const char *const headers[] = {"Content-Type: application/json", hops, role_max, NULL};
+	char hops[sizeof(HOPS_HEADER) + 16], role_max[sizeof(ROLE_MAX_HEADER) + 16], trace[128];
+	const char *const headers[] = {"Content-Type: application/json", hops, role_max, trace, NULL};
 	const struct http_call_handler handler = {.on_head = on_head, .on_body = on_body, .on_end = on_end, .arg = s};
 	struct remote_request request = {.address = s->ref->address,
 					 .path = "/query",
@@ -457,6 +458,7 @@ static enum db_err start_fetch(struct ship *s, const char *token, struct errmsg 
 	ship_request_put(&body, req->federated, left_ms > 0 ? left_ms : 1);
 	snprintf(hops, sizeof(hops), HOPS_HEADER ": %u", req->federated->hops + 1);
 	snprintf(role_max, sizeof(role_max), ROLE_MAX_HEADER ": %s", auth_role_name(req->query->role));
+	snprintf(trace, sizeof(trace), REQUEST_ID_HEADER ": %s", req->query->trace_id);
 	request.body = body.data;
 	request.body_len = body.len;
 	s->tries++;

@@ -204,6 +204,7 @@ static void on_end(void *arg, enum db_err err, const struct errmsg *em)
 {
 	struct forward *f = arg;
 
+	front_request_speaks(f->req);
 	unlink_forward(f);
 	if (f->stream != NULL)
 		end_stream(f, err, em);
@@ -233,12 +234,13 @@ static enum db_err start_fetch(struct forward *f, struct errmsg *em)
 	struct front_request *req = f->req;
 	uint64_t now_ms = clock_mono_ms(), left_ms = req->deadline_ms > now_ms ? req->deadline_ms - now_ms : 0;
 	bool typed = req->query != NULL && req->query->typed;
-	char timeout[64], hops[64], role_max[64];
+	char timeout[64], hops[64], role_max[64], trace[128];
 	const char *const headers[] = {"Content-Type: application/json",
 				       FORWARDED_HEADER ": 1",
 				       timeout,
 				       hops,
 				       role_max,
+				       trace,
 				       typed ? "Accept: " TYPED_ROWS_TYPE : NULL,
 				       NULL};
 	struct remote_request request = {.address = req->master_http,
@@ -253,6 +255,7 @@ static enum db_err start_fetch(struct forward *f, struct errmsg *em)
 
 	left_ms -= left_ms / 10 < MARGIN_MS_MAX ? left_ms / 10 : MARGIN_MS_MAX;
 	snprintf(timeout, sizeof(timeout), FORWARDED_TIMEOUT_HEADER ": %" PRIu64, left_ms > 0 ? left_ms : 1);
+	snprintf(trace, sizeof(trace), REQUEST_ID_HEADER ": %s", http_request_id(req->http));
 	snprintf(hops, sizeof(hops), HOPS_HEADER ": %u", req->federated != NULL ? req->federated->hops : 0);
 	snprintf(role_max, sizeof(role_max), ROLE_MAX_HEADER ": %s",
 		 auth_role_name(req->query != NULL ? req->query->role : http_request_role(req->http)));
@@ -288,6 +291,7 @@ void forward_start(struct front_request *req)
 		end_unasked(req, err, &em);
 		return;
 	}
+	log_debug("forwards to the master, %s", req->master_http);
 	frontend_count_forward(w->frontend);
 	front_worker_arm_tick(w);
 }

@@ -72,6 +72,9 @@ struct front_request {
 	struct http_task task;
 };
 
+/* Lines that this thread writes are about it from now on. It is not answered yet. */
+void front_request_speaks(const struct front_request *req);
+
 /* Each of these takes the request. */
 void front_request_free(struct front_request *req);
 /* Nothing came of it. One that is in doubt is answered as such, whatever the code. */

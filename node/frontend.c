@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +36,11 @@ struct frontend {
 	atomic_bool stopping;
 	atomic_uint_fast64_t reads_inline, reads_slow, writes, forwarded, parked;
 };
+
+void front_request_speaks(const struct front_request *req)
+{
+	log_set_request_id(http_request_id(req->http));
+}
 
 /* ---- replies */
 
@@ -257,6 +263,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	if (slow_pool_has_waiting(w->frontend->options.federated_pool))
 		slow_pool_expire(w->frontend->options.federated_pool);
 	front_worker_arm_tick(w);
+	log_set_request_id(NULL);
 }
 
 static void on_role_task(struct http_task *task)
@@ -299,6 +306,7 @@ static void on_written(struct http_task *task)
 	struct write_job *job = &req->job;
 	uint64_t elapsed_us = clock_mono_us() - req->started_us;
 
+	front_request_speaks(req);
 	switch (job->outcome) {
 	case WRITE_DONE:
 		answer_put_trailer_fields(&job->answer, job->lsn, req->worker->frontend->options.node_id, elapsed_us);
@@ -333,6 +341,7 @@ static void submit_write(struct front_request *req)
 	struct errmsg em = {0};
 
 	req->job.request = req->fill.filled != NULL ? req->fill.filled : req->query;
+	req->job.trace_id = req->query->trace_id;
 	req->job.alone = req->kind == QUERY_KIND_WRITE_ALONE;
 	req->job.deadline_ms = req->deadline_ms;
 	req->job.done = on_job_done;
@@ -451,6 +460,7 @@ static void on_filled(struct http_task *task)
 {
 	struct front_request *req = (struct front_request *)((char *)task - offsetof(struct front_request, task));
 
+	front_request_speaks(req);
 	if (req->fill.filled != NULL)
 		submit_write(req);
 	else
@@ -546,6 +556,7 @@ void front_request_dispatch(struct front_request *req)
 {
 	struct roles_view view;
 
+	front_request_speaks(req);
 	roles_get_view(req->worker->frontend->options.roles, &view);
 	memcpy(req->master_http, view.master_http, sizeof(req->master_http));
 	if (req->admin.kind != ADMIN_NONE && view.role == WIRE_ROLE_MASTER) {
@@ -641,6 +652,9 @@ void frontend_on_query(struct http_request *http)
 		http_reply_error(http, &error);
 		return;
 	}
+	if (query->request_id != NULL)
+		http_request_set_id(http, query->request_id);
+	snprintf(query->trace_id, sizeof(query->trace_id), "%s", http_request_id(http));
 	if (!is_authorized(http, query)) {
 		query_request_free(query);
 		http_reply_unauthorized(http);

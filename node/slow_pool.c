@@ -87,6 +87,16 @@ static enum query_outcome read_job(struct slow_thread *t, struct slow_job *job, 
 	return remote_tables_read(&t->pool->remote, t->conn, job->federated, limits, sink, job->started_us, out, error);
 }
 
+/* Its beginning was sent: nobody else hears of it but the client, who is told in the answer's end. */
+static void note_broken(const struct query_error *error)
+{
+	bool ours = query_code_http_status(error->code) >= 500;
+
+	log_event(ours ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "answer broken off",
+		  (const struct log_field[]){{"code", query_code_name(error->code)}, {"why", error->message}},
+		  ours ? 2 : 1);
+}
+
 static void run_read(struct slow_thread *t, struct slow_job *job)
 {
 	const struct query_read_limits limits = {.deadline_ms = job->deadline_ms,
@@ -102,6 +112,7 @@ static void run_read(struct slow_thread *t, struct slow_job *job)
 		end_stream(job, &out, true);
 		break;
 	case QUERY_BROKEN:
+		note_broken(&error);
 		end_stream(job, &out, false);
 		break;
 	case QUERY_GONE:
@@ -161,6 +172,7 @@ static void run_job(struct slow_thread *t, struct slow_job *job)
 {
 	uint64_t began_us, ended_us;
 
+	log_set_request_id(job->fill != NULL ? job->fill->federated->request->trace_id : job->request->trace_id);
 	if (is_expired(job, clock_mono_ms())) {
 		answer_expired(t->pool, job);
 		return;
@@ -199,6 +211,7 @@ static void *run_thread(void *arg)
 		p->queued--;
 		pthread_mutex_unlock(&p->mutex);
 		run_job(t, job);
+		log_set_request_id(NULL);
 		pthread_mutex_lock(&p->mutex);
 	}
 	pthread_mutex_unlock(&p->mutex);

@@ -113,7 +113,8 @@ static void on_end(void *arg, enum db_err err, const struct errmsg *em)
 static enum db_err start_fetch(struct ask *a, struct errmsg *em)
 {
 	const struct frontend_options *options = frontend_get_options(a->req->worker->frontend);
-	const char *const headers[] = {LOCAL_HEADER ": 1", NULL};
+	char trace[128];
+	const char *const headers[] = {LOCAL_HEADER ": 1", trace, NULL};
 	const struct http_call_handler handler = {.on_head = on_head, .on_body = on_body, .on_end = on_end, .arg = a};
 	char address[CONFIG_ADDRESS_MAX];
 	struct remote_request request = {.address = address,
@@ -129,6 +130,7 @@ static enum db_err start_fetch(struct ask *a, struct errmsg *em)
 	if (request.deadline_ms > a->req->deadline_ms)
 		request.deadline_ms = a->req->deadline_ms;
 	members_address(&a->members.entries[a->node - 1], options->config, CONFIG_HTTP, address);
+	snprintf(trace, sizeof(trace), REQUEST_ID_HEADER ": %s", http_request_id(a->req->http));
 	buf_clear(&a->body);
 	a->status = 0;
 	return front_fetch_start(&started, a->req->worker, &request, &handler, em);

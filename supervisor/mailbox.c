@@ -5,8 +5,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
+
+#include "common/base/wake.h"
 
 struct mailbox {
 	pthread_mutex_t lock;
@@ -23,7 +24,7 @@ enum db_err mailbox_create(struct mailbox **out, const uint8_t cluster_id[16], s
 	*out = NULL;
 	if (m == NULL)
 		return errmsg_set(em, DB_NOMEM, "no memory for a mailbox");
-	m->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	m->fd = wake_create();
 	if (m->fd < 0) {
 		free(m);
 		return errmsg_errno(em, errno, "cannot create an eventfd");
@@ -60,7 +61,6 @@ int mailbox_fd(const struct mailbox *m)
 
 static void post(struct mailbox *m, struct mail *mail)
 {
-	const uint64_t one = 1;
 	bool was_empty;
 
 	mail->next = NULL;
@@ -69,19 +69,15 @@ static void post(struct mailbox *m, struct mail *mail)
 	*m->last = mail;
 	m->last = &mail->next;
 	pthread_mutex_unlock(&m->lock);
-	/* Fails only when the counter is full, and then the loop is awake anyway. */
-	if (was_empty && write(m->fd, &one, sizeof(one)) < 0)
-		return;
+	if (was_empty)
+		wake_up(m->fd);
 }
 
 struct mail *mailbox_take(struct mailbox *m)
 {
 	struct mail *first;
-	uint64_t count;
 
-	/* The counter before the list: what is posted in between leaves the eventfd readable. */
-	if (read(m->fd, &count, sizeof(count)) < 0)
-		count = 0;
+	wake_clear(m->fd); /* before the list is taken: a post in between wakes again */
 	pthread_mutex_lock(&m->lock);
 	first = m->first;
 	m->first = NULL;

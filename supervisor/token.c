@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/auth/token_file.h"
+#include "common/base/audit.h"
 #include "common/base/buf.h"
 #include "common/base/clock.h"
 #include "common/wire/link.h"
@@ -248,18 +249,37 @@ static enum exit_code print_token(const char *token, bool all)
 	return EXIT_FAILED;
 }
 
+/* Who changed what of the tokens, by name. em NULL: it was done. Inside the data directory, so not when that is not there. What
+ * is too long for a name may be a token that somebody took for one: it is not repeated. */
+static void audit(const char *action, const char *name, const char *detail, const struct errmsg *em)
+{
+	const struct errmsg no_name = {DB_INVALID, "error: that is too long for a name"};
+	char by[AUDIT_BY_MAX], what[256];
+
+	snprintf(what, sizeof(what), "%s%s", strlen(name) > TOKEN_NAME_MAX ? "(no name)" : name, detail);
+	if (strlen(name) > TOKEN_NAME_MAX)
+		em = &no_name;
+
+	audit_user(by, sizeof(by));
+	audit_write("token", action, what, by, em == NULL ? "ok" : em->text);
+}
+
 enum exit_code command_token_add(const char *data_dir, const char *name, enum auth_role role, uint64_t expires_us)
 {
 	struct token_entry entry = {.role = role, .created_us = clock_wall_us(), .expires_us = expires_us};
-	char token[TOKEN_TEXT_LEN + 1], until[TIME_TEXT_MAX];
+	char token[TOKEN_TEXT_LEN + 1], until[TIME_TEXT_MAX] = "never", detail[128];
 	struct cluster_config config;
 	struct errmsg em = {0};
 	struct token_file f;
 	enum exit_code code;
 	enum db_err err;
+	bool inside;
 	int lock = -1;
 
+	if (expires_us != 0)
+		time_text_put(expires_us, until);
 	err = open_tokens(data_dir, &config, &f, &lock, &em);
+	inside = err == DB_OK;
 	if (err == DB_OK && expires_us != 0 && expires_us <= entry.created_us)
 		err = errmsg_set(&em, DB_INVALID, "--expires is a time that has passed");
 	if (err == DB_OK && strlen(name) >= sizeof(entry.name))
@@ -270,10 +290,12 @@ enum exit_code command_token_add(const char *data_dir, const char *name, enum au
 	}
 	if (err == DB_OK)
 		err = store(&f, &config, &em);
+	snprintf(detail, sizeof(detail), ", role %s, expires %s", auth_role_name(role), until);
+	if (inside)
+		audit("token-add", name, detail, err == DB_OK ? NULL : &em);
 	if (err == DB_OK) {
-		time_text_put(expires_us, until);
 		fprintf(stderr, "token \"%s\", role %s, expires %s; it is shown this once\n", name,
-			auth_role_name(role), expires_us == 0 ? "never" : until);
+			auth_role_name(role), until);
 		code = print_token(token, tell_nodes(f.checksum));
 	} else {
 		code = fail(err, &em);
@@ -290,13 +312,17 @@ enum exit_code command_token_revoke(const char *data_dir, const char *name)
 	struct token_file f;
 	enum exit_code code;
 	enum db_err err;
+	bool inside;
 	int lock = -1;
 
 	err = open_tokens(data_dir, &config, &f, &lock, &em);
+	inside = err == DB_OK;
 	if (err == DB_OK)
 		err = token_file_remove(&f, name, &em);
 	if (err == DB_OK)
 		err = store(&f, &config, &em);
+	if (inside)
+		audit("token-revoke", name, "", err == DB_OK ? NULL : &em);
 	if (err == DB_OK) {
 		fprintf(stderr, "token \"%s\" is revoked\n", name);
 		code = tell_nodes(f.checksum) ? EXIT_OK : EXIT_FAILED;

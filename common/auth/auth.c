@@ -173,6 +173,7 @@ static enum auth_verdict judge(const struct auth *a, struct auth_memo *memo, con
 		}
 		memo->role = e->role;
 		memo->expires_us = e->expires_us;
+		memcpy(memo->name, e->name, sizeof(memo->name));
 		return AUTH_OK;
 	}
 	if (!a->has_first || !fits(a, a->first_salt, a->first_hash, token, len))

@@ -34,6 +34,7 @@ struct auth_memo {
 	uint64_t generation; /* of the tokens it was checked against; 0: none */
 	uint64_t expires_us; /* 0: never */
 	enum auth_role role;
+	char name[TOKEN_NAME_MAX + 1]; /* "": the first token's, which has none */
 };
 
 /* What the check of a token came to. */

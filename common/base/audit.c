@@ -7,16 +7,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
 
+/* A command of root's would else leave a file that the cluster's own processes cannot write to. */
+static bool give_to_owner(int fd)
+{
+	struct stat file, dir;
+
+	if (geteuid() != 0)
+		return true;
+	if (fstat(fd, &file) != 0 || stat(".", &dir) != 0)
+		return false;
+	return file.st_uid == dir.st_uid || fchown(fd, dir.st_uid, dir.st_gid) == 0;
+}
+
 static bool append(const char *line)
 {
 	size_t len = strlen(line);
 	int fd = open(AUDIT_PATH, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-	bool good = fd >= 0 && write(fd, line, len) == (ssize_t)len;
+	bool good = fd >= 0 && give_to_owner(fd) && write(fd, line, len) == (ssize_t)len;
 	int saved_errno = errno;
 
 	if (fd >= 0)
@@ -36,6 +49,11 @@ void audit_write(const char *process, const char *action, const char *detail, co
 	snprintf(time_text, sizeof(time_text), "%s.%03uZ", stamp, (unsigned)(now_us / 1000 % 1000));
 	json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "time", time_text, "process", process, "action", action,
 			 "detail", detail, "by", by, "outcome", outcome);
+	if (json != NULL && log_request_id()[0] != '\0' &&
+	    json_object_set_new(json, "request_id", json_string(log_request_id())) != 0) {
+		json_decref(json);
+		json = NULL;
+	}
 	text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT | JSON_PRESERVE_ORDER);
 	if (text == NULL || asprintf(&line, "%s\n", text) < 0 || !append(line))
 		log_error("not in \"" AUDIT_PATH "\" (%s): %s %s by %s: %s", strerror(errno), action, detail, by,

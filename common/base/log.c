@@ -23,6 +23,9 @@ static char log_name[32] = "grizzly";
 static atomic_int log_threshold = LOG_LEVEL_INFO;
 static atomic_int log_form = LOG_FORMAT_TEXT;
 
+/* Beside the process's state the one of each thread: whose request it works for, NUL-terminated. */
+static _Thread_local char log_request[LOG_REQUEST_ID_MAX + 1];
+
 struct line {
 	char text[LOG_LINE_MAX];
 	size_t used;
@@ -47,7 +50,22 @@ const char *log_level_name(enum log_level level)
 	return names[level];
 }
 
-static bool is_wanted(enum log_level level)
+void log_set_request_id(const char *id)
+{
+	size_t i = 0;
+
+	if (id != NULL)
+		for (; i < LOG_REQUEST_ID_MAX && id[i] != '\0'; i++)
+			log_request[i] = id[i];
+	log_request[i] = '\0';
+}
+
+const char *log_request_id(void)
+{
+	return log_request;
+}
+
+bool log_is_wanted(enum log_level level)
 {
 	return (int)level >= atomic_load_explicit(&log_threshold, memory_order_relaxed);
 }
@@ -144,6 +162,32 @@ static void begin(struct line *l, enum log_level level, bool json)
 	put_text(l, json ? "\"" : " ");
 }
 
+static bool is_word(const char *value)
+{
+	return value[0] != '\0' && strcspn(value, " \t\r\n\"\\=") == strlen(value);
+}
+
+/* A member is there with its value, or not at all. False: there is no room for it. */
+static bool put_field(struct line *l, const char *key, const char *value, bool json)
+{
+	if (l->used + strlen(key) + 4 * LOG_TAIL >= sizeof(l->text))
+		return false;
+	put_text(l, json ? ",\"" : " ");
+	put_text(l, key);
+	put_text(l, json ? "\":" : "=");
+	if (json || !is_word(value))
+		put_quoted(l, value);
+	else
+		put_text(l, value);
+	return true;
+}
+
+static void put_request(struct line *l, bool json)
+{
+	if (log_request[0] != '\0')
+		put_field(l, "request_id", log_request, json);
+}
+
 static void end(struct line *l, bool json)
 {
 	if (json)
@@ -161,7 +205,7 @@ static void log_line(enum log_level level, const char *fmt, va_list ap)
 	char text[LOG_TEXT_MAX];
 	struct line l;
 
-	if (!is_wanted(level))
+	if (!log_is_wanted(level))
 		return;
 	vsnprintf(text, sizeof(text), fmt, ap);
 	begin(&l, level, json);
@@ -171,12 +215,8 @@ static void log_line(enum log_level level, const char *fmt, va_list ap)
 	} else {
 		put_text(&l, text);
 	}
+	put_request(&l, json);
 	end(&l, json);
-}
-
-static bool is_word(const char *value)
-{
-	return value[0] != '\0' && strcspn(value, " \t\r\n\"\\=") == strlen(value);
 }
 
 void log_event(enum log_level level, const char *event, const struct log_field *fields, size_t count)
@@ -185,23 +225,16 @@ void log_event(enum log_level level, const char *event, const struct log_field *
 	struct line l;
 	size_t i;
 
-	if (!is_wanted(level))
+	if (!log_is_wanted(level))
 		return;
 	begin(&l, level, json);
 	put_text(&l, json ? ",\"text\":\"" : "");
 	put_text(&l, event);
 	put_text(&l, json ? "\"" : "");
-	for (i = 0; i < count; i++) {
-		if (l.used + strlen(fields[i].key) + 4 * LOG_TAIL >= sizeof(l.text))
-			break; /* a member is there with its value, or not at all */
-		put_text(&l, json ? ",\"" : " ");
-		put_text(&l, fields[i].key);
-		put_text(&l, json ? "\":" : "=");
-		if (json || !is_word(fields[i].value))
-			put_quoted(&l, fields[i].value);
-		else
-			put_text(&l, fields[i].value);
-	}
+	put_request(&l, json); /* first: long fields may be cut */
+	for (i = 0; i < count; i++)
+		if (!put_field(&l, fields[i].key, fields[i].value, json))
+			break;
 	end(&l, json);
 }
 

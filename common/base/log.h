@@ -3,13 +3,18 @@
  *
  * One line per decision, no line per frame except at debug, never a token or row data. The supervisor points each
  * process's stderr at its file below log/. A line is one write(2), so lines of several threads never mix. As JSON a line
- * is an object with "time", "process", "level" and "text", and the fields of log_event(). The name, the level and the
- * form are the one piece of process state outside main(): the name is set once, before the first thread starts; level
- * and form may be changed at any time, by any thread.
+ * is an object with "time", "process", "level" and "text", the request's id, and the fields of log_event(). The name, the
+ * level and the form are the one piece of process state outside main(): the name is set once, before the first thread
+ * starts; level and form may be changed at any time, by any thread.
+ *
+ * A thread that works for a client's request says so with log_set_request_id(), and its lines, however deep below they are
+ * written, have a field request_id until it says otherwise. Whoever sets it clears it before the thread turns to something
+ * else; nothing is formatted or allocated for it unless a line is written.
  */
 #ifndef GRIZZLY_COMMON_BASE_LOG_H
 #define GRIZZLY_COMMON_BASE_LOG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "common/base/err.h" /* PRINTF_LIKE */
@@ -21,6 +26,15 @@ enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
 void log_init(const char *name, enum log_level level);
 /* Of what is logged from now on. */
 void log_set(enum log_level level, enum log_format format);
+/* Whether a line of that level would be written: for callers whose lines are dear to put together. */
+bool log_is_wanted(enum log_level level);
+
+#define LOG_REQUEST_ID_MAX 64 /* bytes; what is longer is cut */
+
+/* Lines of this thread are on behalf of that request from now on; copied. NULL: of none. */
+void log_set_request_id(const char *id);
+/* What was set last; "": none. The thread's own, changes with the next call above. */
+const char *log_request_id(void);
 /* "debug", "info", "warn", "error". */
 const char *log_level_name(enum log_level level);
 

@@ -143,6 +143,21 @@ void http_reply_forbidden(struct http_request *req, enum auth_role needed)
 	http_reply_error(req, &error);
 }
 
+void http_request_put_client(const struct http_request *req, char *out, size_t size)
+{
+	struct peer peer = peer_of(req);
+	char from[INET6_ADDRSTRLEN];
+	const char *name = req->conn != NULL ? req->conn->memo.name : "";
+
+	peer_text(from, &peer);
+	if (req->role == AUTH_NONE || req->conn == NULL)
+		snprintf(out, size, "a client from %s", from);
+	else if (name[0] == '\0')
+		snprintf(out, size, "the first token from %s", from);
+	else
+		snprintf(out, size, "token \"%s\" from %s", name, from);
+}
+
 static void log_failure(const struct http_request *req, const struct peer *peer, const struct throttle_verdict *v)
 {
 	char from[INET6_ADDRSTRLEN], what[TOKEN_NAME_MAX + 64], left_out[64] = "";
@@ -238,6 +253,7 @@ static void answer_until(struct http_worker *w, uint64_t until_ms)
 	while ((req = w->delayed) != NULL && req->due_ms <= until_ms) {
 		w->delayed = req->next_delayed;
 		http_delayed_answer(req);
+		log_set_request_id(NULL);
 	}
 }
 

@@ -3,9 +3,9 @@
  *
  * evhttp owns the socket, the bufferevent and the evhttp_connection; this file stands in front of its input. A callback
  * on the input buffer feeds every byte to the framing check (frame.c) while the read watermark (HTTP_HOLD) keeps evhttp
- * waiting; once a whole request lies in the buffer the watermark falls and evhttp parses it in one go, within the same
- * turn. What evhttp would answer with a page of its own, or wait for without end, is refused here instead: the
- * connection is taken away from evhttp (its callbacks are replaced), told our reason in JSON, and closed.
+ * waiting; once a whole request lies in the buffer the watermark falls and evhttp parses it in one go, at the end of the
+ * same turn of the loop. What evhttp would answer with a page of its own, or wait for without end, is refused here
+ * instead: the connection is taken away from evhttp (its callbacks are replaced), told our reason in JSON, and closed.
  *
  * Rules of libevent 2.1.12 this relies on (http.c, bufferevent_sock.c):
  * (1) evhttp_connection_free() calls the close callback first, then frees the requests still queued on the connection
@@ -33,6 +33,7 @@
 
 #define PEEK_VECS           16
 #define IO_BYTES_MAX        (256u * 1024u) /* of one connection in one turn of the loop */
+#define TLS_REST_MS         1000u          /* idle for longer, a connection keeps no buffers of TLS */
 #define EVICT_LOOKS         64             /* connections looked at to find one to close */
 #define ADDRESS_REFUSED_MAX 64             /* of one address, beyond its limit, that are told so */
 
@@ -47,6 +48,15 @@ static void set_state(struct http_conn *c, enum http_conn_state state)
 static void hold(struct http_conn *c, bool on)
 {
 	bufferevent_setwatermark(c->bev, EV_READ, on ? HTTP_HOLD : 0, 0);
+}
+
+/* Under TLS what was read ahead while reading was off brings no event. evhttp turns reading on again without this, after
+ * an answer; but if it was off, there is input that waited, and on_input() hears of it when it is put back. */
+static void enable(struct http_conn *c, short what)
+{
+	bufferevent_enable(c->bev, what);
+	if (c->ssl != NULL)
+		http_tls_read_on(c);
 }
 
 static void wake_soon(struct http_worker *w)
@@ -106,6 +116,18 @@ static void remove_held(struct http_conn *c)
 	c->is_held = false;
 }
 
+static void remove_ready(struct http_conn *c)
+{
+	if (c->at_ready == NULL)
+		return;
+	*c->at_ready = c->next_ready;
+	if (c->next_ready != NULL)
+		c->next_ready->at_ready = c->at_ready;
+	else
+		c->worker->ready_last = c->at_ready;
+	c->at_ready = NULL;
+}
+
 static void remove_flush(struct http_conn *c)
 {
 	if (c->at_flush == NULL)
@@ -120,6 +142,7 @@ static void conn_free(struct http_conn *c)
 {
 	struct http_server *s = c->worker->server;
 
+	remove_ready(c);
 	remove_flush(c);
 	remove_held(c);
 	atomic_fetch_sub(&s->body_bytes, c->body_bytes);
@@ -143,8 +166,8 @@ static void on_close(struct evhttp_connection *evcon, void *arg)
 	if (c->output_cb != NULL)
 		evbuffer_remove_cb_entry(bufferevent_get_output(c->bev), c->output_cb);
 	unlist(c);
-	if (w->ready == c)
-		w->ready = NULL;
+	if (w->parsing == c)
+		w->parsing = NULL;
 	if (c->req != NULL)
 		http_request_client_gone(c->req);
 	conn_free(c);
@@ -214,7 +237,7 @@ void http_conn_end_output(struct http_conn *c, bool reset)
 	set_state(c, CONN_REFUSED);
 	bufferevent_setcb(c->bev, on_last_read, on_last_written, on_last_event, c);
 	hold(c, false);
-	bufferevent_enable(c->bev, EV_READ | EV_WRITE);
+	enable(c, EV_READ | EV_WRITE);
 	if (evbuffer_get_length(bufferevent_get_output(c->bev)) == 0)
 		bufferevent_trigger(c->bev, EV_WRITE, BEV_OPT_DEFER_CALLBACKS);
 }
@@ -224,18 +247,21 @@ void http_conn_refuse(struct http_conn *c, const struct query_error *error)
 	int status = c->frame.head_too_large ? 431 : query_code_http_status(error->code);
 	struct evbuffer *input = bufferevent_get_input(c->bev);
 	struct buf body = {0};
+	char id[QUERY_REQUEST_ID_MAX + 1];
 
+	http_trace_refused(c->worker, error, id);
 	evbuffer_drain(input, evbuffer_get_length(input));
 	atomic_fetch_sub(&c->worker->server->body_bytes, c->body_bytes);
 	c->body_bytes = 0;
 	http_count(&c->worker->counts.requests_total);
 	http_count(&c->worker->counts.replies_by_class[status / 100]);
 	answer_put_error(&body, error);
-	evbuffer_add_printf(bufferevent_get_output(c->bev),
-			    "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
-			    "%sConnection: close\r\n\r\n",
-			    status, query_code_name(error->code), body.len,
-			    status == 429 ? "Retry-After: " HTTP_RETRY_AFTER_S "\r\n" : "");
+	evbuffer_add_printf(
+	    bufferevent_get_output(c->bev),
+	    "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n" HTTP_REQUEST_ID_HEADER
+	    ": %s\r\n%sConnection: close\r\n\r\n",
+	    status, query_code_name(error->code), body.len, id,
+	    status == 429 ? "Retry-After: " HTTP_RETRY_AFTER_S "\r\n" : "");
 	evbuffer_add(bufferevent_get_output(c->bev), body.data, body.len);
 	buf_fini(&body);
 	http_conn_end_output(c, false);
@@ -263,24 +289,30 @@ static void send_continue(struct http_conn *c)
 	c->frame.state = FRAME_BAD;
 }
 
+static bool wants_more(const struct http_conn *c)
+{
+	return c->frame.state != FRAME_COMPLETE && c->frame.state != FRAME_BAD;
+}
+
 /* Feeds one piece of input; true when it was all taken and more is wanted. */
 static bool feed(struct http_conn *c, const uint8_t *bytes, size_t len)
 {
 	size_t used = 0;
 
-	while (used < len && c->frame.state != FRAME_COMPLETE && c->frame.state != FRAME_BAD)
+	while (used < len && wants_more(c))
 		used += http_frame_feed(&c->frame, bytes + used, len - used);
-	return c->frame.state != FRAME_COMPLETE && c->frame.state != FRAME_BAD;
+	return wants_more(c);
 }
 
+/* What follows a large body is far to walk to, so what need not be seen is not looked for. */
 static void feed_added(struct http_conn *c, struct evbuffer *input, size_t added)
 {
 	struct evbuffer_iovec vecs[PEEK_VECS];
 	struct evbuffer_ptr at;
-	size_t done = 0, offset = evbuffer_get_length(input) - added;
+	size_t done = http_frame_skip(&c->frame, added), offset = evbuffer_get_length(input) - added;
 	int i, count;
 
-	while (done < added) {
+	while (done < added && wants_more(c)) {
 		evbuffer_ptr_set(input, &at, offset + done, EVBUFFER_PTR_SET);
 		count = evbuffer_peek(input, (ev_ssize_t)(added - done), &at, vecs, PEEK_VECS);
 		if (count > PEEK_VECS)
@@ -317,28 +349,43 @@ static void refuse_overload(struct http_conn *c, const char *why)
 	http_conn_refuse(c, &error);
 }
 
-/* Bytes came in: before evhttp hears of them. */
-static void on_input(struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg)
+/* One after the other in each step, the connections of a turn share what the step needs of the processor's caches: all
+ * are read (and decrypted), then all requests run, then all replies are written. */
+static void run_soon(struct http_conn *c)
 {
-	struct http_conn *c = arg;
+	struct http_worker *w = c->worker;
+
+	if (w->ready == NULL)
+		event_active(w->ready_event, EV_TIMEOUT, 0);
+	c->next_ready = NULL;
+	c->at_ready = w->ready_last;
+	*w->ready_last = c;
+	w->ready_last = &c->next_ready;
+}
+
+void http_conn_run_ready(struct http_worker *w)
+{
+	struct http_conn *c;
+
+	while ((c = w->ready) != NULL) {
+		remove_ready(c);
+		w->parsing = c;
+		hold(c, false);
+		bufferevent_trigger(c->bev, EV_READ, 0);
+	}
+}
+
+static void take_input(struct http_conn *c, struct evbuffer *input, size_t added)
+{
 	struct http_frame *f = &c->frame;
 
-	if (info->n_added == 0)
-		return;
-	if (c->state == CONN_PENDING || c->state == CONN_WRITING) {
-		/* The client is a request ahead. Let it wait: what is here already is enough. */
-		bufferevent_disable(c->bev, EV_READ);
-		return;
-	}
-	if (c->state != CONN_READING)
-		return;
 	if (c->is_held) { /* in order, behind what waits for its turn */
 		evbuffer_remove_buffer(input, c->held, evbuffer_get_length(input));
 		return;
 	}
 	if (f->state == FRAME_START && f->skipped == 0 && f->line.len == 0)
 		c->since_ms = clock_mono_ms();
-	feed_added(c, input, info->n_added);
+	feed_added(c, input, added);
 	if (f->expect_continue && f->state != FRAME_COMPLETE && f->state != FRAME_BAD && f->state > FRAME_HEAD)
 		send_continue(c);
 	if (c->state != CONN_READING)
@@ -351,9 +398,26 @@ static void on_input(struct evbuffer *input, const struct evbuffer_cb_info *info
 		if (f->skipped > 0)
 			evbuffer_drain(input, f->skipped);
 		c->state = CONN_READY;
-		c->worker->ready = c;
-		hold(c, false);
+		run_soon(c);
 	}
+}
+
+/* Bytes came in: before evhttp hears of them. */
+static void on_input(struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg)
+{
+	struct http_conn *c = arg;
+
+	if (info->n_added == 0)
+		return;
+	if (c->state == CONN_READY || c->state == CONN_PENDING || c->state == CONN_WRITING) {
+		/* The client is a request ahead. Let it wait: what is here already is enough. */
+		bufferevent_disable(c->bev, EV_READ);
+		return;
+	}
+	if (c->state == CONN_READING)
+		take_input(c, input, info->n_added);
+	if (c->ssl != NULL && c->state != CONN_READY) /* the request comes before a last word right behind it */
+		http_tls_read_on(c);
 }
 
 /* A request has been answered, (3) and (4): get ready for the next before evhttp reads on. */
@@ -400,7 +464,6 @@ void http_conn_run_held(struct http_worker *w)
 		evbuffer_add_buffer(input, c->held);
 		if (c->ssl == NULL)
 			evbuffer_freeze(input, 0);
-		bufferevent_trigger(c->bev, EV_READ, 0);
 	}
 	if (w->held != NULL)
 		wake_later(w);
@@ -411,7 +474,7 @@ void http_conn_run_held(struct http_worker *w)
 void http_conn_set_pending(struct http_conn *c, struct http_request *req)
 {
 	assert(c->state == CONN_READY);
-	c->worker->ready = NULL;
+	c->worker->parsing = NULL;
 	c->req = req;
 	req->body_bytes = c->body_bytes;
 	c->body_bytes = 0;
@@ -419,7 +482,7 @@ void http_conn_set_pending(struct http_conn *c, struct http_request *req)
 	hold(c, true);
 	evhttp_request_set_on_complete_cb(req->ereq, on_reply_sent, c);
 	if (evbuffer_get_length(bufferevent_get_input(c->bev)) == 0)
-		bufferevent_enable(c->bev, EV_READ); /* (2) */
+		enable(c, EV_READ); /* (2) */
 	else
 		bufferevent_disable(c->bev, EV_READ);
 }
@@ -578,7 +641,8 @@ struct bufferevent *http_conn_create(struct event_base *base, void *worker)
 	set_state(c, CONN_READING);
 	c->since_ms = clock_mono_ms();
 	hold(c, true);
-	bufferevent_set_max_single_read(c->bev, IO_BYTES_MAX);
+	if (c->ssl == NULL)
+		bufferevent_set_max_single_read(c->bev, IO_BYTES_MAX);
 	bufferevent_set_max_single_write(c->bev, IO_BYTES_MAX);
 	bufferevent_incref(c->bev);
 	c->next_fresh = w->fresh;
@@ -654,6 +718,8 @@ static void sweep_reading(struct http_conn *c, uint64_t now_ms)
 	} else if (is_idle(c)) {
 		if (now_ms - c->since_ms >= options->idle_timeout_ms)
 			http_conn_close(c);
+		else if (c->ssl != NULL && now_ms > c->since_ms + TLS_REST_MS)
+			http_tls_rest(c);
 	} else if (now_ms > c->since_ms && now_ms - c->since_ms >= options->request_timeout_ms) {
 		query_error_set(&error, QUERY_TIMEOUT, "the request did not arrive within %llu ms",
 				(unsigned long long)options->request_timeout_ms);

@@ -326,13 +326,25 @@ static size_t feed_line(struct http_frame *f, const uint8_t *bytes, size_t len)
 	return used;
 }
 
+size_t http_frame_skip(struct http_frame *f, size_t len)
+{
+	size_t n = len < f->left ? len : (size_t)f->left;
+
+	if (f->state != FRAME_BODY && f->state != FRAME_CHUNK_DATA)
+		return 0;
+	f->left -= n;
+	if (f->left == 0)
+		f->state = f->state == FRAME_BODY ? FRAME_COMPLETE : FRAME_CHUNK_END;
+	return n;
+}
+
 size_t http_frame_feed(struct http_frame *f, const void *bytes, size_t len)
 {
 	const uint8_t *p = bytes;
-	size_t used = 0, n;
+	size_t used = 0;
 	bool in_head = f->state == FRAME_START || f->state == FRAME_HEAD;
 
-	if (f->state == FRAME_START && f->line.len == 0 && len > 0 && p[0] == TLS_HANDSHAKE) {
+	if (f->state == FRAME_START && f->skipped == 0 && f->line.len == 0 && len > 0 && p[0] == TLS_HANDSHAKE) {
 		refuse(f, QUERY_BAD_REQUEST, "this port speaks plain HTTP; the client began with TLS (https)");
 		return 0;
 	}
@@ -340,11 +352,7 @@ size_t http_frame_feed(struct http_frame *f, const void *bytes, size_t len)
 		if (f->state == FRAME_BODY || f->state == FRAME_CHUNK_DATA) {
 			if (in_head)
 				break;
-			n = len - used < f->left ? len - used : (size_t)f->left;
-			f->left -= n;
-			used += n;
-			if (f->left == 0)
-				f->state = f->state == FRAME_BODY ? FRAME_COMPLETE : FRAME_CHUNK_END;
+			used += http_frame_skip(f, len - used);
 		} else if (in_head && f->state == FRAME_CHUNK_SIZE) {
 			break;
 		} else {

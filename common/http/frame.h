@@ -58,5 +58,8 @@ void http_frame_reset(struct http_frame *f); /* for the next request; keeps the 
 /* Looks at len more bytes and returns how many belong to the request (all, unless it is complete or bad now). Stops
  * also where the head ends, so that the caller can see expect_continue before the body. */
 size_t http_frame_feed(struct http_frame *f, const void *bytes, size_t len);
+/* The same for len bytes that are at hand without being looked at: returns how many are plain data of a body, 0 where the
+ * next one must be seen. */
+size_t http_frame_skip(struct http_frame *f, size_t len);
 
 #endif

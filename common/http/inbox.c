@@ -3,13 +3,17 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <sys/eventfd.h>
+#include <sched.h>
 #include <unistd.h>
+
+#include "common/base/log.h"
+#include "common/base/wake.h"
 
 enum db_err http_inbox_init(struct http_inbox *inbox, struct errmsg *em)
 {
 	atomic_init(&inbox->top, NULL);
-	inbox->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	atomic_init(&inbox->posting, 0);
+	inbox->fd = wake_create();
 	if (inbox->fd == -1)
 		return errmsg_errno(em, errno, "eventfd");
 	return DB_OK;
@@ -18,6 +22,10 @@ enum db_err http_inbox_init(struct http_inbox *inbox, struct errmsg *em)
 void http_inbox_fini(struct http_inbox *inbox)
 {
 	assert(atomic_load(&inbox->top) == NULL);
+	/* A thread may have pushed and not yet written. Were the descriptor closed first, what it writes would go into
+	 * whatever is opened next. */
+	while (atomic_load_explicit(&inbox->posting, memory_order_acquire) > 0)
+		sched_yield();
 	if (inbox->fd != -1)
 		close(inbox->fd);
 	inbox->fd = -1;
@@ -26,31 +34,24 @@ void http_inbox_fini(struct http_inbox *inbox)
 void http_inbox_post(struct http_inbox *inbox, struct http_task *task)
 {
 	struct http_task *top = atomic_load_explicit(&inbox->top, memory_order_relaxed);
-	int fd = inbox->fd; /* once pushed, a task may end the worker that owns the inbox */
-	const uint64_t one = 1;
-	ssize_t n;
 
+	/* Once pushed, a task may end the worker that owns the inbox: it stays until this is taken back. */
+	atomic_fetch_add_explicit(&inbox->posting, 1, memory_order_relaxed);
 	do
 		task->next = top;
 	while (!atomic_compare_exchange_weak_explicit(&inbox->top, &top, task, memory_order_release,
 						      memory_order_relaxed));
-	if (top != NULL)
-		return;
-	do
-		n = write(fd, &one, sizeof(one));
-	while (n == -1 && errno == EINTR);
-	/* EAGAIN alone is left, and means that the counter is set, which is what we want. */
+	if (top == NULL)
+		wake_up(inbox->fd);
+	atomic_fetch_sub_explicit(&inbox->posting, 1, memory_order_release);
 }
 
 size_t http_inbox_run(struct http_inbox *inbox)
 {
 	struct http_task *task, *next, *first = NULL;
-	uint64_t wakeups;
 	size_t count = 0;
 
-	/* The eventfd is emptied before the stack: a post in between finds it empty and writes again. */
-	while (read(inbox->fd, &wakeups, sizeof(wakeups)) == -1 && errno == EINTR)
-		;
+	wake_clear(inbox->fd); /* before the stack is emptied: a post in between wakes again */
 	task = atomic_exchange_explicit(&inbox->top, NULL, memory_order_acquire);
 	for (; task != NULL; task = next) {
 		next = task->next;
@@ -60,6 +61,7 @@ size_t http_inbox_run(struct http_inbox *inbox)
 	for (; first != NULL; first = next, count++) {
 		next = first->next; /* run() may free or post the task again */
 		first->run(first);
+		log_set_request_id(NULL); /* whoever it was about */
 	}
 	return count;
 }

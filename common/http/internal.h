@@ -12,6 +12,7 @@
 #include <event2/http.h>
 #include <event2/listener.h>
 #include <pthread.h>
+#include <event2/keyvalq_struct.h>
 #include <stdatomic.h>
 
 #include "common/auth/throttle.h"
@@ -19,6 +20,7 @@
 #include "common/http/frame.h"
 #include "common/http/inbox.h"
 #include "common/http/server.h"
+#include "common/query/request.h"
 
 #define HTTP_LISTENERS_MAX      4
 #define HTTP_HOLD               SIZE_MAX /* read watermark that keeps evhttp from its input */
@@ -33,7 +35,7 @@
 
 enum http_conn_state {
 	CONN_READING, /* waiting for a request, or in the middle of one; the frame says which */
-	CONN_READY,   /* a whole request lies in the input, evhttp is about to parse it */
+	CONN_READY,   /* a whole request lies in the input, evhttp is to parse it in this turn of the loop */
 	CONN_PENDING, /* a handler has the request */
 	CONN_WRITING, /* the reply was handed to evhttp, not all of it is sent */
 	CONN_REFUSED, /* taken away from evhttp: our own last words are being sent */
@@ -52,6 +54,7 @@ struct http_conn {
 	struct http_address *address;        /* NULL: not known */
 	struct http_conn *next_fresh;
 	struct http_conn *next_held;
+	struct http_conn *next_ready, **at_ready; /* worker's list of whole requests; at_ready NULL: not on it */
 	struct http_conn *next_flush, **at_flush; /* worker's list of replies to write; at_flush NULL: not on it */
 	struct http_request *req;                 /* CONN_PENDING: the handler's; else NULL */
 	struct http_frame frame;
@@ -95,7 +98,8 @@ struct http_worker {
 	struct event *local_event;                   /* timer of 0 */
 	struct event *sweep_event;
 	struct event *fresh_event;
-	struct event *flush_event;    /* made active by hand: it runs after the events of this turn */
+	struct event *ready_event; /* made active by hand, as the next: they run after the events of this turn */
+	struct event *flush_event;
 	struct event *delayed_event;  /* timer: the first of delayed is due */
 	struct http_request *delayed; /* auth.c; by due_ms */
 	struct event *resume_event;   /* accept again after a pause */
@@ -113,17 +117,26 @@ struct http_worker {
 	struct http_conn *conns_last;
 	struct http_conn *fresh;
 	struct http_conn *held, **held_last;
-	struct http_conn *flush; /* replies written at the end of this turn */
-	struct http_conn *ready; /* whose request evhttp is parsing right now */
+	struct http_conn *ready, **ready_last; /* whose requests run after the events of this turn */
+	struct http_conn *parsing;             /* whose request evhttp is parsing right now */
+	struct http_conn *flush;               /* replies written at the end of this turn */
 	bool draining;
 	void *data;
 	uint64_t now_ms;  /* of the last sweep */
 	uint64_t date_ms; /* of date; a Date header is made once a second */
 	char date[40];
+	uint64_t trace_count; /* requests that were named here */
 	enum db_err start_err;
 	struct errmsg start_em;
 	struct http_counts counts;
 	atomic_uint connections; /* this worker's share, for balancing */
+};
+
+/* How many lines of a kind were written lately. */
+struct http_failures {
+	uint64_t second; /* this one */
+	unsigned lines;
+	uint64_t left_out; /* since the last line that was not */
 };
 
 struct http_server {
@@ -143,6 +156,10 @@ struct http_server {
 	struct throttle *throttle;
 	pthread_mutex_t throttle_lock;
 	unsigned streams; /* that a producer may still use; under accept_lock */
+	char trace_prefix[40];
+	size_t trace_prefix_len;
+	pthread_mutex_t failures_lock;
+	struct http_failures failures[QUERY_INTERNAL + 1]; /* by code; under failures_lock */
 };
 
 struct http_request {
@@ -158,11 +175,19 @@ struct http_request {
 	struct http_request *next_delayed;   /* worker's list of those whose 401 waits */
 	uint64_t due_ms;
 	struct throttle_address delayed_address;
-	size_t body_bytes; /* as counted in the server's */
-	bool head;         /* the method is HEAD: a reply without its body */
+	size_t body_bytes;                 /* as counted in the server's */
+	bool head;                         /* the method is HEAD: a reply without its body */
+	char id[QUERY_REQUEST_ID_MAX + 1]; /* trace.c */
 	uint64_t started_us;
 	struct http_stream *stream;
 	atomic_bool gone;
+};
+
+/* Headers that are in every reply, put among evhttp's own for as long as it writes them: evhttp would copy each. */
+struct http_lent {
+	struct evkeyval headers[3];
+	char id[QUERY_REQUEST_ID_MAX + 1];
+	unsigned count;
 };
 
 static inline void http_count(atomic_uint_fast64_t *counter)
@@ -201,7 +226,8 @@ bool http_conn_can_evict(struct http_worker *w); /* there is a connection of no 
 void http_conn_close(struct http_conn *c);
 void http_conn_refuse(struct http_conn *c, const struct query_error *error);
 void http_conn_end_output(struct http_conn *c, bool reset); /* sends what waits, then closes */
-void http_conn_flush_soon(struct http_conn *c);             /* at the end of this turn of the loop */
+void http_conn_run_ready(struct http_worker *w);
+void http_conn_flush_soon(struct http_conn *c); /* at the end of this turn of the loop */
 void http_conn_flush_all(struct http_worker *w);
 void http_conn_flush(struct http_conn *c); /* writes at once what the socket takes; may free c */
 void http_conn_set_pending(struct http_conn *c, struct http_request *req);
@@ -213,7 +239,9 @@ void http_conn_close_all(struct http_worker *w);
 struct bufferevent *http_tls_bufferevent(struct http_conn *c, struct event_base *base, struct tls_server *tls);
 void http_tls_forget_socket(struct http_conn *c); /* it is evhttp's to close after all */
 bool http_tls_is_open(const struct http_conn *c); /* hands were shaken */
-void http_tls_flush(struct http_conn *c);         /* writes within this turn what the socket takes */
+void http_tls_read_on(struct http_conn *c);       /* after input, and after reading was turned on */
+void http_tls_rest(struct http_conn *c);          /* gives back what an idle connection needs not */
+void http_tls_flush(struct http_conn *c);         /* writes within this turn what the socket takes; may free c */
 uint64_t http_tls_written(const struct http_conn *c);
 bool http_tls_send_now(struct http_conn *c, const void *bytes, size_t len); /* while no output waits; false: not sent */
 void http_tls_shut_down(struct http_conn *c); /* TLS's own last words, as far as they go */
@@ -222,7 +250,9 @@ void http_tls_shut_down(struct http_conn *c); /* TLS's own last words, as far as
 void http_request_arrived(struct evhttp_request *ereq, void *worker); /* evhttp_set_gencb() */
 void http_request_client_gone(struct http_request *req);
 void http_request_drop(struct http_request *req); /* frees it and evhttp's; the client has gone */
-void http_request_put_headers(struct http_request *req, int status, const char *content_type);
+/* content_type must last until the headers are taken back, which must happen right after evhttp was told to send. */
+void http_request_put_headers(struct http_request *req, int status, const char *content_type, struct http_lent *lent);
+void http_request_take_headers_back(struct evhttp_request *ereq, struct http_lent *lent);
 void http_request_forget(struct http_request *req); /* frees it, evhttp's stays the connection's */
 
 /* auth.c */
@@ -231,6 +261,14 @@ void http_reply_forbidden(struct http_request *req, enum auth_role needed);
 void http_delayed_answer(struct http_request *req);
 void http_delayed_answer_all(struct http_worker *w);
 void http_delayed_due(evutil_socket_t fd, short what, void *worker);
+
+/* trace.c */
+enum db_err http_trace_init(struct http_server *s, struct errmsg *em);
+void http_trace_begin(struct http_request *req); /* names it */
+/* Makes a name for one that is refused before it could say its own. */
+void http_trace_refused(struct http_worker *w, const struct query_error *error, char id[QUERY_REQUEST_ID_MAX + 1]);
+void http_trace_failed(struct http_request *req, const struct query_error *error);
+void http_trace_answered(struct http_request *req, int status); /* when LOG_LEVEL_DEBUG is wanted */
 
 /* stream.c */
 void http_stream_client_gone(struct http_stream *st);

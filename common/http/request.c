@@ -11,8 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "common/base/clock.h"
+#include "common/base/log.h"
 
 static const char json_type[] = "application/json";
 
@@ -51,16 +53,38 @@ static const char *date_header(struct http_worker *w)
 	return w->date;
 }
 
-void http_request_put_headers(struct http_request *req, int status, const char *content_type)
+static void lend(struct http_lent *lent, struct evkeyvalq *headers, const char *key, const char *value)
+{
+	struct evkeyval *header = &lent->headers[lent->count++];
+
+	header->key = (char *)(uintptr_t)key;
+	header->value = (char *)(uintptr_t)value;
+	TAILQ_INSERT_TAIL(headers, header, next);
+}
+
+void http_request_take_headers_back(struct evhttp_request *ereq, struct http_lent *lent)
+{
+	while (lent->count > 0) {
+		lent->count--;
+		TAILQ_REMOVE(evhttp_request_get_output_headers(ereq), &lent->headers[lent->count], next);
+	}
+}
+
+void http_request_put_headers(struct http_request *req, int status, const char *content_type, struct http_lent *lent)
 {
 	struct evkeyvalq *headers = evhttp_request_get_output_headers(req->ereq);
 	struct http_worker *w = req->worker;
 
 	assert(status >= 200 && status <= 599);
 	http_count(&w->counts.replies_by_class[status / 100]);
-	evhttp_add_header(headers, "Content-Type", content_type);
+	if (log_is_wanted(LOG_LEVEL_DEBUG))
+		http_trace_answered(req, status);
+	lent->count = 0;
+	memcpy(lent->id, req->id, sizeof(lent->id)); /* req may go before they are taken back */
+	lend(lent, headers, "Content-Type", content_type);
+	lend(lent, headers, HTTP_REQUEST_ID_HEADER, lent->id);
 	if (!req->conn->frame.version_1_0)
-		evhttp_add_header(headers, "Date", date_header(w));
+		lend(lent, headers, "Date", date_header(w));
 	if (status == 429 && evhttp_find_header(headers, "Retry-After") == NULL)
 		evhttp_add_header(headers, "Retry-After", HTTP_RETRY_AFTER_S);
 	if (w->draining)
@@ -107,6 +131,7 @@ void http_reply(struct http_request *req, int status, const char *content_type, 
 	struct evhttp_request *ereq = req->ereq;
 	struct http_conn *c = req->conn;
 	struct evbuffer *out = evhttp_request_get_output_buffer(ereq);
+	struct http_lent lent;
 
 	if (c == NULL) {
 		http_request_drop(req);
@@ -119,7 +144,7 @@ void http_reply(struct http_request *req, int status, const char *content_type, 
 		evbuffer_drain(out, evbuffer_get_length(out));
 		evbuffer_add(out, no_memory, req->head ? 0 : sizeof(no_memory) - 1);
 	}
-	http_request_put_headers(req, status, content_type);
+	http_request_put_headers(req, status, content_type, &lent);
 	if (req->head) /* the length that a GET would have had */
 		put_content_length(req, body->len);
 	/* A client that is slow to read its answer keeps no body in memory. */
@@ -127,6 +152,7 @@ void http_reply(struct http_request *req, int status, const char *content_type, 
 	http_request_forget(req);
 	http_conn_set_writing(c);
 	evhttp_send_reply(ereq, status, NULL, NULL);
+	http_request_take_headers_back(ereq, &lent);
 	http_conn_flush_soon(c);
 done:
 	buf_fini(body);
@@ -136,6 +162,7 @@ void http_reply_error(struct http_request *req, const struct query_error *error)
 {
 	struct buf body = {0};
 
+	http_trace_failed(req, error);
 	answer_put_error(&body, error);
 	http_reply(req, query_code_http_status(error->code), json_type, &body);
 }
@@ -300,7 +327,7 @@ static void dispatch(struct http_request *req)
 void http_request_arrived(struct evhttp_request *ereq, void *worker)
 {
 	struct http_worker *w = worker;
-	struct http_conn *c = w->ready;
+	struct http_conn *c = w->parsing;
 	struct evhttp_connection *evcon = evhttp_request_get_connection(ereq);
 	struct http_request *req;
 
@@ -322,6 +349,8 @@ void http_request_arrived(struct evhttp_request *ereq, void *worker)
 	atomic_init(&req->gone, false);
 	http_count(&w->counts.requests_total);
 	http_count(&w->counts.requests_in_flight);
+	http_trace_begin(req);
 	http_conn_set_pending(c, req);
 	dispatch(req);
+	log_set_request_id(NULL);
 }

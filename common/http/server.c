@@ -51,6 +51,7 @@ static void destroy(struct http_server *s)
 	pthread_cond_destroy(&s->accept_cond);
 	pthread_mutex_destroy(&s->accept_lock);
 	pthread_mutex_destroy(&s->throttle_lock);
+	pthread_mutex_destroy(&s->failures_lock);
 	throttle_free(s->throttle);
 	http_addresses_free(s->addresses);
 	free(s->workers);
@@ -72,6 +73,10 @@ enum db_err http_server_create(struct http_server **out, const struct http_optio
 	pthread_mutex_init(&s->throttle_lock, NULL);
 	pthread_mutex_init(&s->accept_lock, NULL);
 	pthread_cond_init(&s->accept_cond, NULL);
+	pthread_mutex_init(&s->failures_lock, NULL);
+	err = http_trace_init(s, em);
+	if (err != DB_OK)
+		goto destroy;
 	s->workers = calloc(s->options.worker_count, sizeof(*s->workers));
 	if (getentropy(&seed, sizeof(seed)) == 0)
 		s->throttle = throttle_create(seed);

@@ -52,7 +52,8 @@ struct http_options {
 	uint64_t request_timeout_ms; /* from the first byte of a request to its last; 0: 10 s */
 	uint64_t idle_timeout_ms;    /* kept-alive connection without a request; 0: 60 s */
 	struct tls_server *tls;      /* borrowed, outlives the server; every listener speaks TLS. NULL: none does */
-	struct auth *auth;           /* borrowed, outlives the server; NULL: no token is valid */
+	const char *name;  /* begins the ids of requests that have none, 20 bytes of it; borrowed; NULL: "http" */
+	struct auth *auth; /* borrowed, outlives the server; NULL: no token is valid */
 	const struct http_route *routes; /* borrowed; ends with path NULL */
 	void *arg;                       /* handed to handlers and hooks */
 	/* Called on the worker's thread when it starts and ends; *data is then http_worker_data(). NULL: none. */
@@ -107,6 +108,14 @@ const char *http_request_bearer(const struct http_request *req);  /* the header'
 /* Checks a token that came in the body instead; false: it is not valid, and the request is not authorized. */
 bool http_request_authenticate(struct http_request *req, const char *token);
 uint64_t http_request_started_us(const struct http_request *req); /* clock_mono_us() when it was complete */
+#define HTTP_REQUEST_ID_HEADER "X-Request-Id"
+/* What it is called in logs, here and on every node that takes part, and in the answer: 1 to QUERY_REQUEST_ID_MAX bytes as
+ * query_request_id_ok() has them. Its own until the reply. */
+const char *http_request_id(const struct http_request *req);
+/* The name that its body gives it; one that is not as above is ignored. */
+void http_request_set_id(struct http_request *req, const char *id);
+/* For the audit log: 'token "shop" from 127.0.0.1', 'the first token from ::1'. Cut at size. */
+void http_request_put_client(const struct http_request *req, char *out, size_t size);
 /* Becomes true when the client has gone; may be read by any thread while the request lives. */
 const atomic_bool *http_request_gone(const struct http_request *req);
 

@@ -156,14 +156,16 @@ static void start(struct http_stream *st)
 {
 	struct http_request *req = st->req;
 	struct http_conn *c = req->conn;
+	struct http_lent lent;
 
 	st->started = true;
 	st->chunked = !c->frame.version_1_0 && !req->head && !st->has_length;
 	if (c->frame.version_1_0) /* or evhttp would promise to keep the connection, and a Content-Length of 0 */
 		evhttp_remove_header(evhttp_request_get_input_headers(req->ereq), "Connection");
-	http_request_put_headers(req, st->status, st->content_type);
+	http_request_put_headers(req, st->status, st->content_type, &lent);
 	c->output_cb = evbuffer_add_cb(bufferevent_get_output(c->bev), http_stream_on_output, st);
 	evhttp_send_reply_start(req->ereq, st->status, NULL);
+	http_request_take_headers_back(req->ereq, &lent);
 }
 
 static void free_reference(const void *bytes, size_t len, void *arg)
@@ -250,9 +252,19 @@ static void finish(struct http_stream *st, enum stream_end end)
 	} else if (end == STREAM_WHOLE) {
 		finish_whole(st);
 	} else {
+		if (end == STREAM_ERROR)
+			http_trace_failed(req, &st->error);
 		finish_broken(st);
 	}
 	stream_free(st);
+}
+
+static void note_stalled(struct http_stream *st)
+{
+	struct query_error error = {0};
+
+	query_error_set(&error, QUERY_TIMEOUT, "the client takes nothing of its answer: the connection is closed");
+	http_trace_failed(st->req, &error);
 }
 
 static void run_stream(struct http_task *task)
@@ -274,9 +286,11 @@ static void run_stream(struct http_task *task)
 	if (st->req->conn == NULL)
 		free_pieces(pieces);
 	else if (!send_pieces(st, pieces))
-		stalled = true;
-	if (stalled && st->req->conn != NULL)
+		http_conn_close(st->req->conn); /* no memory */
+	if (stalled && st->req->conn != NULL) {
+		note_stalled(st);
 		http_conn_close(st->req->conn);
+	}
 
 	/* Only now are the pieces out of the count: until here they were counted twice rather than not at all. */
 	pthread_mutex_lock(&st->lock);

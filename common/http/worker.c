@@ -51,6 +51,7 @@ static size_t run_local(struct http_worker *w)
 	for (; task != NULL; task = next, count++) {
 		next = task->next;
 		task->run(task);
+		log_set_request_id(NULL); /* whoever it was about */
 	}
 	return count;
 }
@@ -83,6 +84,13 @@ static void on_fresh(evutil_socket_t fd, short what, void *arg)
 		http_accept_after(w);
 	}
 	http_conn_run_held(w);
+}
+
+static void on_ready(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	http_conn_run_ready(arg);
 }
 
 static void on_flush(evutil_socket_t fd, short what, void *arg)
@@ -147,10 +155,11 @@ static enum db_err create_events(struct http_worker *w, struct errmsg *em)
 	w->local_event = evtimer_new(w->base, on_local, w);
 	w->sweep_event = event_new(w->base, -1, EV_PERSIST, on_sweep, w);
 	w->fresh_event = evtimer_new(w->base, on_fresh, w);
+	w->ready_event = evtimer_new(w->base, on_ready, w);
 	w->flush_event = evtimer_new(w->base, on_flush, w);
 	w->delayed_event = evtimer_new(w->base, http_delayed_due, w);
 	if (w->inbox_event == NULL || w->local_event == NULL || w->sweep_event == NULL || w->fresh_event == NULL ||
-	    w->flush_event == NULL || w->delayed_event == NULL)
+	    w->ready_event == NULL || w->flush_event == NULL || w->delayed_event == NULL)
 		return errmsg_set(em, DB_NOMEM, "events of an HTTP worker: out of memory");
 	if (event_add(w->inbox_event, NULL) != 0 || event_add(w->sweep_event, &interval) != 0)
 		return errmsg_set(em, DB_IO, "cannot add the events of an HTTP worker");
@@ -195,6 +204,7 @@ static void free_loop(struct http_worker *w)
 	free_event(&w->local_event);
 	free_event(&w->sweep_event);
 	free_event(&w->fresh_event);
+	free_event(&w->ready_event);
 	free_event(&w->flush_event);
 	free_event(&w->delayed_event);
 	if (w->http != NULL)
@@ -254,6 +264,7 @@ enum db_err http_worker_start(struct http_worker *w, struct http_server *s, unsi
 	w->index = index;
 	w->local_last = &w->local_first;
 	w->held_last = &w->held;
+	w->ready_last = &w->ready;
 	w->drain_task.run = run_drain;
 	w->close_task.run = run_close;
 	w->quit_task.run = run_quit;

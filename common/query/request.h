@@ -53,7 +53,7 @@ struct query_statement {
 	size_t param_count;
 };
 
-/* Immutable once parsed and given a role; everything it points to is its own. */
+/* Immutable once parsed and given a role and a trace_id; everything it points to is its own. */
 struct query_request {
 	enum auth_role role; /* whose it is may do so much; AUTH_NONE, which allows nothing, until somebody sets it */
 	const char *token;   /* NULL: not in the body */
@@ -67,6 +67,8 @@ struct query_request {
 	enum query_format format;
 	bool typed; /* a read is answered as typed rows: the frontend sets it, for QUERY_ROWS only; the body does not */
 	const char *request_id; /* NUL-terminated, as query_request_id_ok() has it; NULL: not given */
+	/* What it is called in logs: its request_id, or what the frontend has found or made for it. "": nobody says. */
+	char trace_id[QUERY_REQUEST_ID_MAX + 1];
 	const struct query_request
 	    *asked;     /* the client's, for which this one stands in: its fingerprint counts; NULL: none */
 	void *document; /* private: the parsed JSON the pointers point into */

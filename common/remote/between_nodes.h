@@ -18,4 +18,7 @@
  */
 #define ROLE_MAX_HEADER "Grizzly-Role-Max"
 
+/* The request's name in logs (common/http/trace.c), so that the other node uses it, too. */
+#define REQUEST_ID_HEADER "X-Request-Id"
+
 #endif

@@ -182,9 +182,14 @@ static enum db_err start_fetch(struct remote_ask *ask, const char *token, struct
 {
 	struct remote_asker *a = ask->asker;
 	uint64_t now_ms = clock_mono_ms(), left_ms = a->deadline_ms > now_ms ? a->deadline_ms - now_ms : 0;
-	char hops[64];
-	const char *const headers[] = {"Content-Type: application/json", ROWS_ACCEPT_HEADER, hops,
-				       ROLE_MAX_HEADER ": read", NULL};
+	const char *trace_id = a->request != NULL ? a->request->trace_id : "";
+	char hops[64], trace[128];
+	const char *const headers[] = {"Content-Type: application/json",
+				       ROWS_ACCEPT_HEADER,
+				       hops,
+				       ROLE_MAX_HEADER ": read",
+				       trace_id[0] != '\0' ? trace : NULL,
+				       NULL};
 	struct remote_request request = {.address = ask->address,
 					 .path = "/query",
 					 .token = token,
@@ -200,6 +205,7 @@ static enum db_err start_fetch(struct remote_ask *ask, const char *token, struct
 	left_ms -= left_ms / 10 < MARGIN_MS_MAX ? left_ms / 10 : MARGIN_MS_MAX;
 	put_body(&body, ask, left_ms > 0 ? left_ms : 1);
 	snprintf(hops, sizeof(hops), HOPS_HEADER ": %u", a->hops + 1);
+	snprintf(trace, sizeof(trace), REQUEST_ID_HEADER ": %s", trace_id);
 	request.body = body.data;
 	request.body_len = body.len;
 	if (body.failed)

@@ -18,11 +18,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/wake.h"
 #include "common/remote/backoff.h"
 #include "common/remote/remote_access.h"
 #include "common/remote/remote_pool_priv.h"
@@ -71,16 +71,6 @@ struct remote_pool {
 
 /* ---- posting */
 
-static void wake_loop(struct remote_pool *p)
-{
-	const uint64_t one = 1;
-	ssize_t n;
-
-	do
-		n = write(p->wake_fd, &one, sizeof(one));
-	while (n == -1 && errno == EINTR); /* EAGAIN: it is awake */
-}
-
 enum db_err remote_pool_post(struct remote_pool *p, struct remote_fetch *f, enum remote_post what)
 {
 	bool first = false, refused;
@@ -97,7 +87,7 @@ enum db_err remote_pool_post(struct remote_pool *p, struct remote_fetch *f, enum
 	}
 	pthread_mutex_unlock(&p->mutex);
 	if (first)
-		wake_loop(p);
+		wake_up(p->wake_fd);
 	return refused ? DB_CLOSED : DB_OK;
 }
 
@@ -618,12 +608,9 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
 	struct remote_pool *p = arg;
 	bool stopping, quit;
-	uint64_t count;
 
 	(void)what;
-	/* Emptied before the inbox: a post in between finds that empty and writes again. */
-	while (read(fd, &count, sizeof(count)) == -1 && errno == EINTR)
-		;
+	wake_clear(fd); /* before the inbox is emptied: a post in between wakes again */
 	run_inbox(p);
 	pthread_mutex_lock(&p->mutex);
 	stopping = p->stopping;
@@ -655,7 +642,7 @@ static enum db_err create_loop(struct remote_pool *p, struct errmsg *em)
 						   .on_connection = on_connection,
 						   .arg = p};
 
-	p->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	p->wake_fd = wake_create();
 	if (p->wake_fd == -1)
 		return errmsg_errno(em, errno, "eventfd");
 	p->base = event_base_new();
@@ -707,7 +694,7 @@ static void tell_loop(struct remote_pool *p, bool quit)
 	p->stopping = true;
 	p->quit = p->quit || quit;
 	pthread_mutex_unlock(&p->mutex);
-	wake_loop(p);
+	wake_up(p->wake_fd);
 }
 
 void remote_pool_stop(struct remote_pool *p)

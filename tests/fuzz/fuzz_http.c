@@ -219,10 +219,16 @@ static void connect_client(struct client *c)
 	struct sockaddr_in to = {
 	    .sin_family = AF_INET, .sin_port = htons(server_port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 
+	int rc;
+
 	memset(c, 0, sizeof(*c));
 	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	FUZZ_CHECK(c->fd >= 0 && bind(c->fd, (struct sockaddr *)&from, sizeof(from)) == 0);
-	FUZZ_CHECK(connect(c->fd, (struct sockaddr *)&to, sizeof(to)) == 0);
+	while ((rc = connect(c->fd, (struct sockaddr *)&to, sizeof(to))) != 0 && errno == EINTR)
+		continue; /* the fuzzer's timer; the next call waits for the same connection */
+	if (rc != 0)
+		perror("connect");
+	FUZZ_CHECK(rc == 0);
 }
 
 /* Fails when the server has closed: then there are answers to read all the same. */

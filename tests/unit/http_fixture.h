@@ -21,22 +21,13 @@
 #include "common/base/clock.h"
 #include "common/http/frame.h"
 #include "common/http/server.h"
+#include "tests/unit/tsan_epoll.h"
 #include "tests/unit/unit.h"
 
-#define TOKEN    "0123456789abcdef0123456789abcdef"
-#define WAIT_MS  10000
-#define KEPT_MAX 256
-
-#ifdef __SANITIZE_THREAD__
-/* libevent's epoll changelist may still name a descriptor that its worker has closed and another worker was just given
- * by accept(): the EPOLL_CTL_DEL then fails with ENOENT, for it is not in that epoll set, and libevent ignores it. */
-const char *__tsan_default_suppressions(void);
-
-const char *__tsan_default_suppressions(void)
-{
-	return "race:epoll_ctl\n";
-}
-#endif
+#define TOKEN         "0123456789abcdef0123456789abcdef"
+#define WAIT_MS       10000
+#define KEPT_MAX      256
+#define PRODUCERS_MAX 8
 
 /* --- A server with routes of every kind. --- */
 
@@ -61,6 +52,8 @@ struct site {
 	struct http_stream *stream; /* the last one begun */
 	enum db_err stream_result;
 	unsigned streams_ended, pieces_taken;
+	pthread_t producers[PRODUCERS_MAX]; /* threads of /stream; site_close() joins them, for they use the site */
+	unsigned producer_count;
 	/* What /loop adds. */
 	bool hold_open; /* it has nothing more to say and does not end */
 	unsigned wakeups_wanted;
@@ -155,17 +148,17 @@ static inline void *produce(void *arg)
 static inline void handle_stream(void *arg, struct http_request *req)
 {
 	struct producer *p = calloc(1, sizeof(*p));
-	pthread_t thread;
+	struct site *site = arg;
 
-	p->site = arg;
-	if (p->site->announced != NULL)
-		http_reply_add_header(req, "Content-Length", p->site->announced);
+	p->site = site;
+	if (site->announced != NULL)
+		http_reply_add_header(req, "Content-Length", site->announced);
 	CU_ASSERT_EQUAL_FATAL(http_stream_create(&p->stream, req, 200, "application/json"), DB_OK);
-	pthread_mutex_lock(&p->site->lock);
-	p->site->stream = p->stream;
-	pthread_mutex_unlock(&p->site->lock);
-	pthread_create(&thread, NULL, produce, p);
-	pthread_detach(thread);
+	pthread_mutex_lock(&site->lock);
+	site->stream = p->stream;
+	CU_ASSERT_FATAL(site->producer_count < PRODUCERS_MAX);
+	pthread_create(&site->producers[site->producer_count++], NULL, produce, p);
+	pthread_mutex_unlock(&site->lock);
 }
 
 /* /loop: the same as /stream, from the worker's own loop. */
@@ -306,7 +299,11 @@ static inline void site_open(struct site *site, struct http_options options)
 
 static inline void site_close(struct site *site)
 {
+	unsigned i;
+
 	http_server_free(site->server);
+	for (i = 0; i < site->producer_count; i++)
+		pthread_join(site->producers[i], NULL);
 	auth_free(site->auth);
 	CU_ASSERT_EQUAL(site->workers_stopped, site->workers_started);
 	close(site->fd);

@@ -17,6 +17,7 @@
 #include "common/base/clock.h"
 #include "common/http/server.h"
 #include "common/remote/http_client.h"
+#include "tests/unit/tsan_epoll.h"
 #include "tests/unit/unit.h"
 
 #define TOKEN   "0123456789abcdef0123456789abcdef"
@@ -34,16 +35,6 @@ static int listen_somewhere(char address[64])
 	return fd;
 }
 
-#ifdef __SANITIZE_THREAD__
-/* See http_fixture.h. */
-const char *__tsan_default_suppressions(void);
-
-const char *__tsan_default_suppressions(void)
-{
-	return "race:epoll_ctl\n";
-}
-#endif
-
 /* --- The server. --- */
 
 struct site {
@@ -54,6 +45,7 @@ struct site {
 	pthread_mutex_t lock;
 	struct http_request *kept[64];
 	unsigned kept_count;
+	bool closing; /* nothing is kept any more */
 	unsigned most_open;
 };
 
@@ -83,10 +75,16 @@ static void handle_secret(void *arg, struct http_request *req)
 static void handle_never(void *arg, struct http_request *req)
 {
 	struct site *site = arg;
+	struct buf body = {0};
+	bool closing;
 
 	pthread_mutex_lock(&site->lock);
-	site->kept[site->kept_count++] = req;
+	closing = site->closing;
+	if (!closing)
+		site->kept[site->kept_count++] = req;
 	pthread_mutex_unlock(&site->lock);
+	if (closing)
+		http_reply(req, 200, "text/plain", &body);
 }
 
 static void *produce(void *arg)
@@ -175,6 +173,9 @@ static void site_release(struct site *site)
 
 static void site_close(struct site *site)
 {
+	pthread_mutex_lock(&site->lock);
+	site->closing = true; /* a request whose client has gone may be on its way still */
+	pthread_mutex_unlock(&site->lock);
 	site_release(site);
 	http_server_free(site->server);
 	auth_free(site->auth);

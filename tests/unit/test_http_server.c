@@ -475,6 +475,83 @@ static void test_wrong_tokens_wait(void)
 			client_close(&wrong[i]);
 }
 
+/* --- Names. --- */
+
+static void ask_name(struct client *c, const char *request, int status, bool head, char out[128])
+{
+	const char *name;
+	struct reply r;
+
+	client_say(c, request);
+	CU_ASSERT_FATAL(client_reply(c, &r, head));
+	CU_ASSERT_EQUAL(r.status, status);
+	name = reply_header(&r, "\r\nX-Request-Id:");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(name);
+	snprintf(out, 128, "%.*s", (int)strcspn(name + strspn(name, " "), "\r"), name + strspn(name, " "));
+	buf_fini(&r.body);
+}
+
+static void test_given_names_come_back(void)
+{
+	static const char *const good[] = {"a", "shop/42 (again)",
+					   "gr\xc3\xb6\xc3\x9f"
+					   "e",
+					   "0123456789012345678901234567890123456789012345678901234567890123"};
+	static const char *const bad[] = {"", "01234567890123456789012345678901234567890123456789012345678901234",
+					  "a\tb", "\xff", "\xc2\x85"};
+	char request[256], name[128];
+	struct site site;
+	struct client c;
+	size_t i;
+
+	site_open(&site, (struct http_options){.name = "a-name-of-more-than-twenty-bytes"});
+	client_open(&c, &site);
+	for (i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		snprintf(request, sizeof(request), "GET /get HTTP/1.1\r\nx-request-id: %s\r\n\r\n", good[i]);
+		ask_name(&c, request, 200, false, name);
+		CU_ASSERT_STRING_EQUAL(name, good[i]);
+	}
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		snprintf(request, sizeof(request), "GET /get HTTP/1.1\r\nX-Request-Id: %s\r\n\r\n", bad[i]);
+		ask_name(&c, request, 200, false, name);
+		CU_ASSERT_EQUAL(strncmp(name, "a-name-of-more-than--", 21), 0);
+	}
+	client_close(&c);
+	site_close(&site);
+}
+
+static void test_others_are_named_here_each_differently(void)
+{
+	static const struct {
+		const char *request;
+		int status;
+		bool head;
+	} asked[] = {{"GET /get HTTP/1.1\r\n\r\n", 200, false},     {"HEAD /get HTTP/1.1\r\n\r\n", 200, true},
+		     {"GET /nothing HTTP/1.1\r\n\r\n", 404, false}, {"PUT /get HTTP/1.1\r\n\r\n", 405, false},
+		     {"GET /secret HTTP/1.1\r\n\r\n", 401, false},  {POST_ECHO, 200, false},
+		     {"GET /stream HTTP/1.1\r\n\r\n", 200, false},  {"BAD\r\n\r\n", 400, false}};
+	enum { KINDS = sizeof(asked) / sizeof(asked[0]) };
+	char names[2 * KINDS][128];
+	struct site site;
+	struct client c[2];
+	size_t i, j;
+
+	site_open(&site, (struct http_options){.worker_count = 2});
+	client_open(&c[0], &site);
+	client_open(&c[1], &site);
+	for (i = 0; i < 2 * (size_t)KINDS; i++)
+		ask_name(&c[i % 2], asked[i / 2].request, asked[i / 2].status, asked[i / 2].head, names[i]);
+	for (i = 0; i < 2 * (size_t)KINDS; i++) {
+		CU_ASSERT_EQUAL(strncmp(names[i], "http-", 5), 0);
+		CU_ASSERT_EQUAL(strncmp(names[i], names[0], strlen("http-12345678-")), 0);
+		for (j = 0; j < i; j++)
+			CU_ASSERT_STRING_NOT_EQUAL(names[i], names[j]);
+	}
+	client_close(&c[0]);
+	client_close(&c[1]);
+	site_close(&site);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -494,6 +571,8 @@ int main(void)
 	    {"mutations never reach evhttp's own answers", test_mutated_requests_never_reach_evhttps_own_answers},
 	    {"tokens open only what they should", test_tokens_open_only_what_they_should},
 	    {"wrong tokens wait, and nobody else does", test_wrong_tokens_wait},
+	    {"given names come back", test_given_names_come_back},
+	    {"others are named here, each differently", test_others_are_named_here_each_differently},
 	    {NULL, NULL},
 	};
 

@@ -3,6 +3,12 @@
  */
 #include "tests/unit/http_fixture.h"
 
+#include <sched.h>
+#include <stddef.h>
+#include <sys/eventfd.h>
+
+#include "common/http/inbox.h"
+
 /* --- Clients that go, threads that post. --- */
 
 static void test_reply_to_a_vanished_client_is_dropped(void)
@@ -201,6 +207,64 @@ static void test_every_posted_task_runs_once(void)
 		pthread_join(posters[i].thread, NULL);
 	site_close(&site); /* runs what is left */
 	CU_ASSERT_EQUAL(atomic_load(&count), 4 * 5000 * 2);
+}
+
+struct relay {
+	_Atomic(struct http_inbox *) inbox; /* the next to post to; NULL: done */
+	struct http_task task;
+	atomic_uint runs;
+	atomic_bool over;
+};
+
+static void run_relay(struct http_task *task)
+{
+	atomic_fetch_add(&((struct relay *)((char *)task - offsetof(struct relay, task)))->runs, 1);
+}
+
+static void *relay_tasks(void *arg)
+{
+	struct relay *r = arg;
+	struct http_inbox *inbox;
+
+	while (!atomic_load(&r->over)) {
+		inbox = atomic_load(&r->inbox);
+		if (inbox != NULL) {
+			http_inbox_post(inbox, &r->task);
+			atomic_store(&r->inbox, NULL);
+		}
+	}
+	return NULL;
+}
+
+/* The owner may run a task, and end, before the thread that posted it has come back from the wake-up: that must not go
+ * into a descriptor which was opened since. */
+static void test_an_inbox_ends_after_the_last_wakeup(void)
+{
+	struct relay r = {.task.run = run_relay};
+	struct http_inbox inbox;
+	struct errmsg em = {0};
+	unsigned i, stray = 0;
+	uint64_t wakeups;
+	pthread_t thread;
+	int canary;
+
+	pthread_create(&thread, NULL, relay_tasks, &r);
+	for (i = 0; i < 3000; i++) {
+		UNIT_OK(http_inbox_init(&inbox, &em), &em);
+		atomic_store(&r.inbox, &inbox);
+		while (http_inbox_run(&inbox) == 0)
+			;
+		http_inbox_fini(&inbox);
+		canary = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); /* likely of the number that was just closed */
+		while (atomic_load(&r.inbox) != NULL)
+			sched_yield();
+		stray += read(canary, &wakeups, sizeof(wakeups)) != -1;
+		close(canary);
+	}
+	CU_ASSERT_EQUAL(stray, 0);
+	CU_ASSERT_EQUAL(atomic_load(&r.runs), 3000);
+	atomic_store(&r.over, true);
+	pthread_join(thread, NULL);
 }
 
 /* --- Streams. --- */
@@ -574,12 +638,10 @@ static void test_free_waits_for_producers(void)
 	client_say(&c, "GET /stream HTTP/1.1\r\n\r\n");
 	CU_ASSERT(client_read(&c));
 	http_server_stop(site.server, 0);
-	http_server_free(site.server);
-	auth_free(site.auth);
-	wait_streams_ended(&site, 1);
+	site_close(&site);
+	CU_ASSERT_EQUAL(site.streams_ended, 1);
 	CU_ASSERT_EQUAL(site.stream_result, DB_CLOSED);
 	CU_ASSERT_EQUAL(site.workers_stopped, 2);
-	close(site.fd);
 	client_close(&c);
 }
 
@@ -637,6 +699,7 @@ int main(void)
 	    {"accepting stops and starts", test_accepting_stops_and_starts},
 	    {"workers may all switch accepting at once", test_workers_may_all_switch_accepting_at_once},
 	    {"every posted task runs once", test_every_posted_task_runs_once},
+	    {"an inbox ends after the last wake-up", test_an_inbox_ends_after_the_last_wakeup},
 	    {"stream passes whole at the reader's pace", test_stream_passes_whole_at_the_readers_pace},
 	    {"empty and failed streams answer properly", test_empty_and_failed_streams_answer_properly},
 	    {"broken stream is not taken for whole", test_broken_stream_is_not_taken_for_whole},

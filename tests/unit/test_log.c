@@ -44,6 +44,8 @@ static const char *member(json_t *line, const char *key)
 	return s == NULL ? "(none)" : s;
 }
 
+static char hostile[4000];
+
 static void two_lines(void)
 {
 	log_debug("frames");
@@ -85,6 +87,47 @@ static void test_json_lines_have_the_parts_as_members(void)
 	log_set(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
 }
 
+static void lines_of_requests(void)
+{
+	log_set_request_id("shop 42");
+	log_warn("late");
+	log_event(LOG_LEVEL_WARN, "slow query", (const struct log_field[]){{"ms", "12"}}, 1);
+	log_set_request_id(hostile);
+	log_warn("long");
+	log_set_request_id(NULL);
+	log_warn("nobody's");
+}
+
+static void test_lines_on_behalf_of_a_request_name_it(void)
+{
+	char *p, *end;
+	json_t *line;
+
+	memset(hostile, 'x', sizeof(hostile) - 1);
+	log_set(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+	listen_to(lines_of_requests);
+	CU_ASSERT_PTR_NOT_NULL(strstr(said, "warn late request_id=\"shop 42\"\n"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(said, "warn slow query request_id=\"shop 42\" ms=12\n"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(said, "warn nobody's\n"));
+	log_set(LOG_LEVEL_INFO, LOG_FORMAT_JSON);
+	listen_to(lines_of_requests);
+	for (p = said; (end = strchr(p, '\n')) != NULL; p = end + 1) {
+		*end = '\0';
+		line = json_loads(p, JSON_REJECT_DUPLICATES, NULL);
+		CU_ASSERT_TRUE(json_is_object(line));
+		if (strcmp(member(line, "text"), "nobody's") == 0)
+			CU_ASSERT_STRING_EQUAL(member(line, "request_id"), "(none)")
+		else if (strcmp(member(line, "text"), "long") == 0)
+			CU_ASSERT_EQUAL(strlen(member(line, "request_id")), LOG_REQUEST_ID_MAX)
+		else
+			CU_ASSERT_STRING_EQUAL(member(line, "request_id"), "shop 42")
+		json_decref(line);
+	}
+	log_set(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+	CU_ASSERT_STRING_EQUAL(log_request_id(), "");
+	CU_ASSERT_TRUE(log_is_wanted(LOG_LEVEL_INFO) && !log_is_wanted(LOG_LEVEL_DEBUG));
+}
+
 static void levels(void)
 {
 	enum log_level level;
@@ -109,8 +152,6 @@ static void test_a_level_holds_back_what_is_less(void)
 	CU_ASSERT_EQUAL(lines, 4 + 3 + 2 + 1);
 	log_set(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
 }
-
-static char hostile[4000];
 
 static void log_hostile(void)
 {
@@ -220,6 +261,7 @@ int main(void)
 	static const struct unit_test tests[] = {
 	    {"text lines are as ever", test_text_lines_are_as_ever},
 	    {"JSON lines have the parts as members", test_json_lines_have_the_parts_as_members},
+	    {"lines on behalf of a request name it", test_lines_on_behalf_of_a_request_name_it},
 	    {"a level holds back what is less", test_a_level_holds_back_what_is_less},
 	    {"whatever is logged, a JSON line is whole", test_whatever_is_logged_a_json_line_is_whole},
 	    {"effective values are a configuration", test_effective_values_are_a_configuration},

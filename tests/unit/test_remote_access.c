@@ -157,12 +157,99 @@ static void test_configured_tokens(void)
 	remote_access_free(a);
 }
 
+/* ---- how they are asked */
+
+static bool same_text(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+static void assert_tls(struct remote_access *a, const char *address, bool member, struct client_tls expected)
+{
+	struct client_tls got;
+	bool same;
+
+	memset(&got, 0xff, sizeof(got));
+	remote_access_tls(a, address, member, &got);
+	same = got.on == expected.on && got.any_name == expected.any_name && same_text(got.ca_file, expected.ca_file) &&
+	       same_text(got.cert_file, expected.cert_file) && same_text(got.key_file, expected.key_file);
+	CU_ASSERT_TRUE(same);
+	if (!same)
+		fprintf(stderr, "%s: on %d, any name %d, CA %s, certificate %s\n", address, got.on, got.any_name,
+			got.ca_file == NULL ? "-" : got.ca_file, got.cert_file == NULL ? "-" : got.cert_file);
+}
+
+#define NODES                                                                                                          \
+	"\"remote\":{\"nodes\":{\"plain:80\":{\"token_file\":\"t\"},\"public:443\":{\"token_file\":\"t\",\"tls\":{}}," \
+	"\"*.private:443\":{\"token_file\":\"t\",\"tls\":{\"ca_file\":\"their.pem\"}},"                                \
+	"\"127.0.0.1:8082\":{\"token_file\":\"t\",\"tls\":{\"ca_file\":\"odd.pem\"}}},\"allow\":[\"open:*\"]}"
+
+static void test_how_a_cluster_without_tls_asks(void)
+{
+	const struct client_tls off = {0};
+	struct remote_access *a;
+	struct cluster_config c;
+	struct errmsg em = {0};
+
+	configure(&c, "{\"http_port\": 8080, " NODES "}");
+	UNIT_OK(remote_access_create(&a, &c, "own_token", &em), &em);
+	assert_tls(a, "127.0.0.1:8080", false, off);
+	assert_tls(a, "127.0.0.1:8081", true, off);
+	assert_tls(a, "plain:80", false, off);
+	assert_tls(a, "open:1", false, off);
+	assert_tls(a, "nobody:1", false, off);
+	assert_tls(a, "public:443", false, (struct client_tls){.on = true});
+	assert_tls(a, "db.private:443", false, (struct client_tls){.on = true, .ca_file = "their.pem"});
+	remote_access_free(a);
+}
+
+static void test_how_a_cluster_with_tls_asks(void)
+{
+	static const char *const wanted[] = {"none", "optional", "required"};
+	struct client_tls own = {.on = true, .any_name = true, .ca_file = "ca.pem"};
+	struct remote_access *a;
+	struct cluster_config c;
+	struct errmsg em = {0};
+	char text[1024];
+	size_t i;
+
+	for (i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		snprintf(text, sizeof(text),
+			 "{\"http_port\":8080,\"tls\":{\"cert_file\":\"n.pem\",\"key_file\":\"n.key\",\"ca_file\":"
+			 "\"ca.pem\",\"client_certificates\":\"%s\",\"client_ca_file\":\"%s\"}," NODES "}",
+			 wanted[i], i > 0 ? "clients.pem" : "");
+		configure(&c, text);
+		UNIT_OK(remote_access_create(&a, &c, "own_token", &em), &em);
+		own.cert_file = i > 0 ? "n.pem" : NULL;
+		own.key_file = i > 0 ? "n.key" : NULL;
+		assert_tls(a, "127.0.0.1:8080", false, own);
+		assert_tls(a, "127.0.0.1:8081", false, own);
+		assert_tls(a, "10.9.8.7:1", true, own); /* who says that it is a member knows */
+		/* What is said of an address goes before what it is, but not for members among themselves. */
+		assert_tls(a, "127.0.0.1:8082", false, (struct client_tls){.on = true, .ca_file = "odd.pem"});
+		assert_tls(a, "127.0.0.1:8082", true, own);
+		/* Ours is shown to nobody else, and nobody else's name is left unlooked at. */
+		assert_tls(a, "public:443", false, (struct client_tls){.on = true});
+		assert_tls(a, "db.private:443", false, (struct client_tls){.on = true, .ca_file = "their.pem"});
+		assert_tls(a, "plain:80", false, (struct client_tls){0});
+		assert_tls(a, "open:1", false, (struct client_tls){0});
+		remote_access_free(a);
+	}
+	configure(&c, "{\"http_port\":8080,\"tls\":{\"cert_file\":\"n.pem\",\"key_file\":\"n.key\"}}");
+	UNIT_OK(remote_access_create(&a, &c, "own_token", &em), &em);
+	own = (struct client_tls){.on = true, .any_name = true, .ca_file = "n.pem"};
+	assert_tls(a, "127.0.0.1:8083", true, own); /* without a CA: exactly this certificate */
+	remote_access_free(a);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
 	    {"patterns", test_patterns},
 	    {"the own token goes to own addresses only", test_own_token_for_own_addresses_only},
 	    {"configured tokens", test_configured_tokens},
+	    {"how a cluster without TLS asks", test_how_a_cluster_without_tls_asks},
+	    {"how a cluster with TLS asks", test_how_a_cluster_with_tls_asks},
 	    {NULL, NULL},
 	};
 

@@ -22,6 +22,7 @@
 #include "common/remote/backoff.h"
 #include "common/remote/http_client.h"
 #include "common/remote/remote_pool.h"
+#include "tests/unit/tsan_epoll.h"
 #include "tests/unit/unit.h"
 
 #define WAIT_MS     60000

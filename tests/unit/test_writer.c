@@ -135,6 +135,7 @@ static void submit_with(struct fixture *f, struct test_job *t, const char *sql, 
 	t->job.request = t->request;
 	t->job.deadline_ms = clock_mono_ms() + timeout_ms;
 	t->job.done = on_done;
+	t->job.alone = strcmp(sql, "vacuum") == 0;
 	CU_ASSERT_EQUAL(writer_submit(f->writer, &t->job), DB_OK);
 }
 
@@ -362,6 +363,37 @@ static void test_draining_holds_new_jobs_and_finishes_old_ones(void)
 	await(&held);
 	CU_ASSERT_EQUAL(held.job.outcome, WRITE_DONE);
 	drop(&held);
+	fixture_free(f);
+}
+
+/* A handover that begins while a job runs must wait for its record, else the job's fate would be unknown. */
+static void test_a_job_that_runs_is_not_drained(void)
+{
+	static const char *const jobs[] = {"insert into t select randomblob(100) from c", "vacuum"};
+	struct fixture *f = fixture_create(5000, 0, true);
+	struct writer_counters counters;
+	struct test_job job;
+	uint64_t lsn;
+	size_t i;
+
+	run(f, "create table t(a)");
+	run(f, "create view c as with recursive c(n) as (select 1 union all select n + 1 from c where n < 20000) "
+	       "select n from c");
+	for (i = 0; i < 2; i++) {
+		lsn = store_tip_lsn(f->store);
+		submit(f, &job, jobs[i]);
+		do
+			writer_get_counters(f->writer, &counters);
+		while (counters.queue_length > 0);
+		writer_set_draining(f->writer, true);
+		while (!writer_is_drained(f->writer))
+			sched_yield();
+		CU_ASSERT(store_tip_lsn(f->store) > lsn);
+		writer_set_draining(f->writer, false);
+		await(&job);
+		CU_ASSERT_EQUAL(job.job.outcome, WRITE_DONE);
+		drop(&job);
+	}
 	fixture_free(f);
 }
 
@@ -621,6 +653,7 @@ int main(void)
 {
 	static const struct unit_test tests[] = {
 	    {"jobs that come together share records", test_jobs_that_come_together_share_records},
+	    {"a job that runs is not drained", test_a_job_that_runs_is_not_drained},
 	    {"a failing job fails alone", test_a_failing_job_fails_alone},
 	    {"a job that rolls everything back takes nobody with it",
 	     test_a_job_that_rolls_everything_back_takes_nobody_with_it},

@@ -2,10 +2,13 @@
 #include "tests/unit/unit.h"
 
 #include <CUnit/Basic.h>
+#include <errno.h>
 #include <ftw.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define UNIT_TMPDIRS_MAX 256
@@ -52,6 +55,46 @@ void unit_ok(enum db_err err, const struct errmsg *em, const char *file, int lin
 	CU_assertImplementation(err == DB_OK, (unsigned)line, "UNIT_OK", file, "", CU_FALSE);
 }
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+static atomic_uint stray_closes;
+
+/* In place of the C library's, in the whole program: closing what is not open hits nothing today, and somebody else's
+ * descriptor the day another thread is quicker. */
+int close(int fd)
+{
+	int result = (int)syscall(SYS_close, fd);
+
+	if (result == -1 && errno == EBADF) {
+		atomic_fetch_add(&stray_closes, 1);
+		fprintf(stderr, "close(%d): it is not open\n", fd);
+		errno = EBADF;
+	}
+	return result;
+}
+
+static unsigned count_stray_closes(void)
+{
+	return atomic_load(&stray_closes);
+}
+#else
+static unsigned count_stray_closes(void)
+{
+	return 0; /* close() is the sanitizer's */
+}
+#endif
+
+#ifdef __SANITIZE_ADDRESS__
+/* What the leak checker leaves out, in every program, for any of them may close a link: a dialer whose connection ends in
+ * its handshake while its socket is closed. NNG 1.5 leaves the two with references to each other. What is not closed at all
+ * is found by test_link.c (nothing_is_left_open()). */
+const char *__lsan_default_suppressions(void);
+
+const char *__lsan_default_suppressions(void)
+{
+	return "leak:nng_dialer_create\n";
+}
+#endif
+
 int unit_run(const char *suite, const struct unit_test *tests)
 {
 	CU_pSuite registered;
@@ -67,7 +110,7 @@ int unit_run(const char *suite, const struct unit_test *tests)
 			return 1;
 	CU_basic_set_mode(CU_BRM_VERBOSE);
 	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
+	failures = CU_get_number_of_failures() + count_stray_closes();
 	CU_cleanup_registry();
 	remove_tmpdirs();
 	return failures == 0 ? 0 : 1;

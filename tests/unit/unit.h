@@ -1,7 +1,8 @@
 /*
  * unit.h - what every unit test program shares: one suite run by CUnit, and temporary directories.
  *
- * A program is one module's tests: `int main(void) { return unit_run("wal", tests); }`.
+ * A program is one module's tests: `int main(void) { return unit_run("wal", tests); }`. It fails, too, when anything in it
+ * closes a descriptor that is not open.
  */
 #ifndef GRIZZLY_TESTS_UNIT_UNIT_H
 #define GRIZZLY_TESTS_UNIT_UNIT_H
