@@ -26,7 +26,7 @@
 
 /* Pages go to the disk as they come, so that the last sync, while others wait, has little left to do: the disk writes one
  * stretch of so many pages while the next is being received, and is waited for when that is complete. */
-#define STRETCH_PAGES ((uint32_t)((16u << 20) / WAL_PAGE_SIZE))
+#define STRETCH_PAGES ((uint32_t)((2u << 20) / WAL_PAGE_SIZE))
 #define WRITE_PAGES   256u /* handed to the base file at a time */
 
 struct snapshot_source {

@@ -166,7 +166,7 @@ enum db_err segment_read_header(struct segment *s, struct errmsg *em)
 		snprintf(what, sizeof(what), "log segment \"%s\"", s->name);
 		return errmsg_newer(em, what, load_u16le(h + 4), SEGMENT_VERSION);
 	}
-	if (load_u16le(h + 4) != SEGMENT_VERSION || load_u16le(h + 6) != 0 || memcmp(h + 40, zeros, 16) != 0)
+	if (load_u16le(h + 4) < 1 || load_u16le(h + 6) != 0 || memcmp(h + 40, zeros, 16) != 0)
 		return errmsg_set(em, DB_CORRUPT, "\"%s\": format version %u is not known", s->name, load_u16le(h + 4));
 	s->first_lsn = load_u64le(h + 8);
 	s->prev_checksum = load_u64le(h + 16);

@@ -159,22 +159,31 @@ static void slow_network(struct world *w)
 	trace(w, "network delays up to %" PRIu64 " us", w->network.delay_tail_us);
 }
 
-/* A damaged record must be held by enough others: one node at a time. */
-static void rot(struct world *w)
+/* Whether enough others hold a damaged record, where these are the members: one node at a time. */
+static bool survives_rot(const struct world *w, const struct members *members)
 {
-	struct node *n = any_node(w);
-	const struct members *members = &w->supervisor.members;
 	struct members_quorum quorums[2];
 	unsigned count = members_quorums(members, w->durability, quorums);
 	uint32_t i;
 
 	while (count > 0)
 		if (quorums[--count].acks < 2)
-			return;
+			return false;
 	for (i = 0; i < w->node_count; i++)
 		if (members_present(members->entries[i].state) &&
 		    (w->nodes[i].disk.standing != STANDING_WHOLE || w->nodes[i].disk.rotten))
-			return;
+			return false;
+	return true;
+}
+
+/* The members that the supervisor goes by are not those in its file when it could not be told that they were stored. */
+static void rot(struct world *w)
+{
+	struct node *n = any_node(w);
+	const struct sim_supervisor *s = &w->supervisor;
+
+	if (!survives_rot(w, &s->members) || (s->alive && !survives_rot(w, cluster_members(s->cluster))))
+		return;
 	kill_node(w, n, DEATH_KILLED);
 	if (disk_rot(&n->disk, &w->rng))
 		trace(w, "node%u: a record rots", n->index + 1);
