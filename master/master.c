@@ -72,18 +72,30 @@ static void on_committed(void *arg, uint64_t lsn)
 	writer_on_committed(m->writer, lsn);
 }
 
-/* A supervisor with an old file would count by too few: it is told what the log knows (Raft dissertation, 4.1: the newest
- * configuration in the log holds, committed or not). */
-static enum db_err check_members(struct master *m, struct members *in_log, struct errmsg *em)
+/* Whom to count by: those told, or else those of the log. A supervisor with an old file would count by too few: it is told
+ * what the log knows (Raft dissertation, 4.1: the newest configuration in the log holds, committed or not). */
+static enum db_err find_members(struct master *m, const struct members *told, struct members *in_log, struct errmsg *em)
 {
 	struct store *store = m->options.store;
+	struct members members;
 	enum db_err err;
 
 	memset(in_log, 0, sizeof(*in_log));
 	err = store_apply(store, store_tip_lsn(store), em);
 	if (err == DB_OK)
 		err = members_table_read(in_log, store, m->options.config->cluster_id, em);
-	return err == DB_OK ? member_versions_found(&m->versions, in_log, em) : err;
+	if (err != DB_OK)
+		return err;
+	if (told != NULL)
+		members = *told;
+	else if (in_log->version > 0)
+		members = *in_log;
+	else
+		members_init(&members, m->options.config);
+	member_versions_init(&m->versions, &members);
+	if (!members_votes(members.entries[m->options.node - 1].state))
+		return errmsg_set(em, DB_INVALID, "cannot be promoted: it is no voting member");
+	return member_versions_found(&m->versions, in_log, em);
 }
 
 static enum db_err start_term(struct master *m, struct errmsg *em)
@@ -112,6 +124,7 @@ static enum db_err start_parts(struct master *m, struct errmsg *em)
 					      .arg = m};
 	const struct replication_options replication = {.store = m->options.store,
 							.config = m->options.config,
+							.mesh = m->options.mesh,
 							.node = m->options.node,
 							.members = &m->versions.force,
 							.term = m->options.term,
@@ -138,12 +151,11 @@ enum db_err master_create(struct master **out, const struct master_options *opti
 	if (m == NULL)
 		return errmsg_set(em, DB_NOMEM, "out of memory");
 	m->options = *options;
-	member_versions_init(&m->versions, options->members);
 	m->options.members = NULL; /* it was the caller's */
 	pthread_mutex_init(&m->members_call, NULL);
 	pthread_mutex_init(&m->members_mutex, NULL);
 	m->options.log_members = NULL;
-	err = check_members(m, options->log_members, em);
+	err = find_members(m, options->members, options->log_members, em);
 	if (err == DB_OK)
 		err = start_term(m, em);
 	if (err == DB_OK)

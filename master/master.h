@@ -2,7 +2,7 @@
  * master.h - the master role of a node: writer and replication of one term, from promotion to stepping down.
  *
  * Created on a store that holds everything the term may build on; the caller (node/) has made the term durable. It writes
- * the term's first record, and is ready once that is committed. Callbacks come from the writer, sync and NNG threads;
+ * the term's first record, and is ready once that is committed. Callbacks come from the writer, sync and links' threads;
  * none of them may call master_stop() or master_free().
  */
 #ifndef GRIZZLY_MASTER_MASTER_H
@@ -23,9 +23,11 @@ struct master;
 struct master_options {
 	struct store *store;
 	const struct cluster_config *config; /* borrowed, outlives it */
+	struct mesh *mesh;                   /* likewise */
 	const char *node_id;                 /* borrowed */
 	unsigned node;                       /* our number, from 1 */
-	const struct members *members;       /* as the supervisor told with the promotion; copied */
+	const struct members
+	    *members; /* as the supervisor told with the promotion; copied. NULL: nobody did, see master_create() */
 	struct members *log_members; /* out, also when it fails: the newest that the log has, committed or not */
 	uint64_t term;
 	void (*on_ready)(void *arg);                      /* once: the term's first record is committed */
@@ -35,7 +37,9 @@ struct master_options {
 	struct timings *timings; /* as writer_options.timings */
 };
 
-/* DB_INVALID also when the log has newer members than the supervisor told: then that one would count wrongly. */
+/* Members that nobody told, as for the first master of all and for one that is recovered, are those that the log knows, or
+ * else the configuration's. DB_INVALID also when the log has newer members than the supervisor told: then that one would
+ * count wrongly; and when we are no voter among them. */
 enum db_err master_create(struct master **out, const struct master_options *options, struct errmsg *em);
 /* No new writes, threads end, waiting jobs are answered (see writer_stop()). */
 void master_stop(struct master *m);

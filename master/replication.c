@@ -26,7 +26,8 @@ struct sender {
 	size_t index; /* in commit tracking and among the members */
 	char id[WIRE_NAME_MAX];
 	char address[WIRE_NAME_MAX];
-	struct pump *pump; /* set before its first callback, constant afterwards */
+	struct pump *pump;    /* set before its first callback, constant afterwards */
+	struct mesh_way *way; /* the pump's */
 	/* It is being sent a snapshot, message after message: nobody with better things to do shall kick the pump and so
 	 * perhaps have to send the rest of it. */
 	atomic_bool in_snapshot;
@@ -48,6 +49,7 @@ struct replication {
 	void *arg;
 	uint64_t term;
 	const struct cluster_config *config; /* borrowed */
+	struct mesh *mesh;                   /* borrowed */
 	unsigned node;                       /* our own number, from 1 */
 	struct members_entry self;
 	pthread_rwlock_t senders_lock;
@@ -446,9 +448,8 @@ static enum db_err start_sender(struct sender *s, const struct members_entry *en
 	const struct pump_owner owner = {next_message, on_connected, s};
 	struct replication *r = s->hub;
 	struct walsender_identity identity = {.term = r->term};
-	char url[LINK_URL_MAX];
 	uint64_t first_stream_id;
-	enum db_err err;
+	enum db_err err = DB_OK;
 
 	snprintf(s->id, sizeof(s->id), "node%zu", s->index + 1);
 	members_address(entry, r->config, CONFIG_REPLICATION, s->address);
@@ -456,14 +457,13 @@ static enum db_err start_sender(struct sender *s, const struct members_entry *en
 	snprintf(identity.node_id, sizeof(identity.node_id), "node%u", r->node);
 	members_address(&r->self, r->config, CONFIG_ACKS, identity.ack_address);
 	members_address(&r->self, r->config, CONFIG_HTTP, identity.http_address);
-	err = link_tcp_url(url, s->address, em);
 	/* Stream ids of one term never repeat between processes, whatever becomes of the clock: they begin anywhere. */
-	if (err == DB_OK && getrandom(&first_stream_id, sizeof(first_stream_id), 0) != (ssize_t)sizeof(first_stream_id))
+	if (getrandom(&first_stream_id, sizeof(first_stream_id), 0) != (ssize_t)sizeof(first_stream_id))
 		err = errmsg_errno(em, errno, "no random bytes for a stream");
 	if (err == DB_OK) /* never 0, not even after as many streams as there can be */
 		err = walsender_create(&s->walsender, &identity, s->id, first_stream_id >> 1 | 1, &io, em);
 	if (err == DB_OK)
-		err = pump_create(&s->pump, url, &owner, em);
+		err = mesh_way_open(&s->way, &s->pump, r->mesh, s->id, CONFIG_REPLICATION, s->address, &owner, em);
 	return err;
 }
 
@@ -472,7 +472,7 @@ static void free_sender(struct sender *s)
 {
 	if (s == NULL)
 		return;
-	pump_free(s->pump);
+	mesh_way_close(s->way);
 	walsender_free(s->walsender);
 	wal_cursor_free(s->cursor);
 	pthread_mutex_destroy(&s->mutex);
@@ -584,6 +584,7 @@ enum db_err replication_create(struct replication **out, const struct replicatio
 	r->arg = options->arg;
 	r->term = options->term;
 	r->config = options->config;
+	r->mesh = options->mesh;
 	r->node = options->node;
 	r->self = options->members->entries[options->node - 1];
 	init_locks(r);

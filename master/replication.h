@@ -3,7 +3,7 @@
  *
  * The shell around master/commit.c and master/walsender.c. Owns a PUSH link and a log cursor per replica and a ticker
  * thread for keep-alives and for telling idle replicas what has been committed. Entered from the writer thread (a
- * record was sealed), the sync thread (it is durable here) and NNG's threads (connections, completed sends, acks). It
+ * record was sealed), the sync thread (it is durable here) and the links' threads (connections, completed sends, acks). It
  * sends on the thread that has the news: a hand-over to a thread of its own would cost a wake-up on the path of every
  * write.
  *
@@ -19,6 +19,7 @@
 
 #include "common/base/config.h"
 #include "common/store/store.h"
+#include "common/wire/mesh.h"
 #include "common/wire/wire.h"
 #include "master/walsender.h"
 
@@ -27,13 +28,14 @@ struct replication;
 struct replication_options {
 	struct store *store;
 	const struct cluster_config *config; /* borrowed, outlives it */
+	struct mesh *mesh;                   /* likewise */
 	const struct members *members;       /* who is sent to, and whose acknowledgements count; copied */
 	unsigned node;                       /* our own number, from 1 */
 	uint64_t term;
 	uint64_t term_start_lsn;
 	/* The committed LSN moved. Called in order of LSN, never by two threads at once. */
 	void (*on_committed)(void *arg, uint64_t committed_lsn);
-	/* A replica has promised a newer term: we are deposed. Called from an NNG thread. */
+	/* A replica has promised a newer term: we are deposed. Called from the acks' receiver. */
 	void (*on_deposed)(void *arg, uint64_t term);
 	void *arg;
 };

@@ -33,8 +33,9 @@
 /* How long the replica may think about which pages of a snapshot it wants: it reads its disk for that. */
 #define WALSENDER_WANT_MS 10000u
 /* While commits go on a snapshot leaves them most of the time: after a message that took t it waits for WALSENDER_PACE * t,
- * at most WALSENDER_PACE_MS_MAX. They go on when the last one is less than WALSENDER_BUSY_MS old. */
-#define WALSENDER_PACE        3u
+ * at most WALSENDER_PACE_MS_MAX. They go on when the last one is less than WALSENDER_BUSY_MS old. What a message costs the
+ * disk comes on top of t; a pace of 3 left commits half of their rate, see "bench.py --only add-replica". */
+#define WALSENDER_PACE        40u
 #define WALSENDER_PACE_MS_MAX 500u
 #define WALSENDER_BUSY_MS     100u
 

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "config.h"
+
 #include "common/base/log.h"
 #include "common/query/answer.h"
 #include "common/wire/link.h"
@@ -54,6 +56,7 @@ static void fill_reply(struct control *c, enum db_err err, const struct errmsg *
 	snprintf(head->sender, sizeof(head->sender), "%s", c->options.node_id);
 	status->accepted = err == DB_OK;
 	status->pid = (uint32_t)getpid();
+	snprintf(status->version, sizeof(status->version), "%s", PACKAGE_VERSION);
 	members_address(c->options.entry, c->options.config, CONFIG_HTTP, status->http_address);
 	members_address(c->options.entry, c->options.config, CONFIG_REPLICATION, status->replication_address);
 	if (err != DB_OK)

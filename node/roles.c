@@ -32,7 +32,6 @@ struct roles {
 	char master_http[WIRE_NAME_MAX];
 	uint64_t deposed_by_term;
 	char failure[ERRMSG_TEXT_MAX];
-	char stuck[ERRMSG_TEXT_MAX];      /* why the process must end at once; empty: it need not */
 	struct snapshot_target *snapshot; /* received whole, not taken yet */
 	bool diverged, rebuilt;           /* for roles_take_news() */
 	uint64_t told_ms;                 /* when on_change() was last called for them */
@@ -118,28 +117,18 @@ static void on_failed(void *arg, const char *reason)
 	r->options.on_change(r->options.arg);
 }
 
-static void on_stuck(void *arg, const char *reason)
-{
-	struct roles *r = arg;
-
-	pthread_mutex_lock(&r->news_mutex);
-	snprintf(r->stuck, sizeof(r->stuck), "%s", reason);
-	pthread_mutex_unlock(&r->news_mutex);
-	r->options.on_change(r->options.arg);
-}
-
 /* ---- switching; the lock is held exclusively */
 
 static enum db_err start_replica(struct roles *r, struct errmsg *em)
 {
 	const struct replica_options options = {.store = r->options.store,
+						.mesh = r->options.mesh,
 						.cluster_id = r->options.config->cluster_id,
 						.node_id = r->options.node_id,
 						.dir = r->options.dir,
 						.promised_term = atomic_load(&r->promised_term),
 						.promise = keep_promise,
 						.on_snapshot = on_snapshot,
-						.on_stuck = on_stuck,
 						.on_master = on_master,
 						.on_cut = on_cut,
 						.arg = r};
@@ -152,6 +141,7 @@ static enum db_err start_master(struct roles *r, uint64_t term, const struct mem
 {
 	const struct master_options options = {.store = r->options.store,
 					       .config = r->options.config,
+					       .mesh = r->options.mesh,
 					       .node_id = r->options.node_id,
 					       .node = r->options.node,
 					       .members = members,
@@ -231,8 +221,6 @@ static enum db_err promote_locked(struct roles *r, uint64_t term, const struct m
 		return errmsg_set(em, DB_INVALID, "already master of term %" PRIu64, r->master_term);
 	if (atomic_load(&r->rebuilding))
 		return errmsg_set(em, DB_INVALID, "cannot be promoted: %s", REBUILDING_TEXT);
-	if (!members_votes(members->entries[r->options.node - 1].state))
-		return errmsg_set(em, DB_INVALID, "cannot be promoted: it is no voting member");
 	replica_get_status(r->replica, &status);
 	if (status.diverged || status.state == WALRECEIVER_FAILED)
 		return errmsg_set(em, DB_INVALID, "cannot be promoted: %s", status.reason);
@@ -312,16 +300,12 @@ enum db_err roles_settle(struct roles *r, struct errmsg *em)
 {
 	uint64_t newer_term;
 	char failure[ERRMSG_TEXT_MAX];
-	char stuck[ERRMSG_TEXT_MAX];
 	enum db_err err = DB_OK;
 
 	pthread_mutex_lock(&r->news_mutex);
 	newer_term = r->deposed_by_term;
 	memcpy(failure, r->failure, sizeof(failure));
-	memcpy(stuck, r->stuck, sizeof(stuck));
 	pthread_mutex_unlock(&r->news_mutex);
-	if (stuck[0] != '\0')
-		return errmsg_set(em, DB_TIMEOUT, "%s", stuck);
 	if (failure[0] != '\0')
 		return errmsg_set(em, DB_IO, "%s", failure);
 	if (newer_term == 0) /* not asking for the lock: who holds it shared may be waiting for the disk */

@@ -28,12 +28,13 @@ struct roles_options {
 	struct store *store;
 	struct disk_watch *disk;             /* borrowed */
 	const struct cluster_config *config; /* borrowed */
+	struct mesh *mesh;                   /* borrowed */
 	const char *node_id;                 /* borrowed */
 	unsigned node;                       /* from 1 */
 	const char *dir;                     /* the node's directory; borrowed */
 	bool rebuilding;                     /* its log may lack what it acknowledged: see roles_take_news() */
 	void (*on_cut)(void *arg,
-		       uint64_t keep_lsn); /* the records after keep_lsn are about to be cut; an NNG thread */
+		       uint64_t keep_lsn); /* the records after keep_lsn are about to be cut; the receiver's thread */
 	struct timings *timings;           /* as writer_options.timings; borrowed */
 	void (*on_change)(void *arg);      /* the view changed or work for roles_settle() waits; any thread */
 	void *arg;
@@ -71,6 +72,7 @@ void roles_on_ack_message(struct roles *r, const struct wire_msg *msg);
 /* The supervisor's commands; each is idempotent. DB_STALE_TERM: a newer term is promised. DB_INVALID: not possible in the
  * present role, em says why. */
 enum db_err roles_set_term(struct roles *r, uint64_t term, struct errmsg *em);
+/* members NULL: those that the log knows, or else the configuration's. */
 enum db_err roles_promote(struct roles *r, uint64_t term, const struct members *members, struct errmsg *em);
 enum db_err roles_set_members(struct roles *r, uint64_t term, const struct members *members, struct errmsg *em);
 enum db_err roles_drain(struct roles *r, bool draining, struct errmsg *em);
@@ -78,7 +80,7 @@ enum db_err roles_drain(struct roles *r, bool draining, struct errmsg *em);
 void roles_get_members(struct roles *r, struct members *out);
 
 /* On the main thread after on_change(): steps down when a newer term was seen. DB_IO: the log cannot be written any more,
- * the process must end. DB_TIMEOUT: a link hangs for good, and so would roles_stop(): the process must end without it. */
+ * the process must end. */
 enum db_err roles_settle(struct roles *r, struct errmsg *em);
 
 /* What the owner has to do for the roles. */

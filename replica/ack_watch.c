@@ -15,20 +15,11 @@ void ack_watch_init(struct ack_watch *w)
 	w->patience_ms = ACK_WATCH_PATIENCE_MS;
 }
 
-/* Both the clock and the HELLOs seen meanwhile must say so: a pause of the whole process moves the clock alone. */
-static int hangs(struct ack_watch *w, uint64_t link_busy_ms)
-{
-	w->seen_busy = link_busy_ms == 0 ? 0 : w->seen_busy + 1;
-	return link_busy_ms >= ACK_WATCH_HANG_MS && w->seen_busy >= ACK_WATCH_HELLOS_MIN;
-}
-
-enum ack_watch_verdict ack_watch_on_hello(struct ack_watch *w, uint64_t now_ms, uint64_t link_busy_ms)
+enum ack_watch_verdict ack_watch_on_hello(struct ack_watch *w, uint64_t now_ms)
 {
 	if (w->last_ms == 0 || now_ms - w->last_ms > ACK_WATCH_GAP_MS)
 		begin_row(w, now_ms);
 	w->last_ms = now_ms;
-	if (hangs(w, link_busy_ms))
-		return ACK_WATCH_END;
 	if (w->unheard < ACK_WATCH_HELLOS_MIN || now_ms - w->first_ms < w->patience_ms)
 		return ACK_WATCH_FINE;
 	begin_row(w, now_ms);

@@ -1,12 +1,11 @@
 /*
  * ack_watch.h - whether what a replica says reaches its master.
  *
- * NNG tells nobody that a message was lost, nor always that a connection is dead. But a master that hears nothing says
+ * Nobody is told that a message was lost, nor always that a connection is dead. But a master that hears nothing says
  * HELLO again, twice a second (WALSENDER_HELLO_RETRY_MS), and one that hears a POSITION goes on, with START or a snapshot. So HELLOs in a
  * row, each answered and none followed by anything, mean that the answers get lost, or that the master can do nothing
  * with them (it refuses us, or cannot read its log). The first is cured by a fresh connection, the second takes no harm
- * from one: it is made ever more rarely. A link whose thread does not come back from NNG can only be cured with the
- * process.
+ * from one: it is made ever more rarely.
  *
  * A pure core: the caller serialises, and knows the time. replica/replica.c calls it.
  */
@@ -17,28 +16,24 @@
 
 #define ACK_WATCH_PATIENCE_MS     5000u /* of HELLOs in a row before the first fresh connection; then twice as long each */
 #define ACK_WATCH_PATIENCE_MS_MAX 300000u
-#define ACK_WATCH_GAP_MS          3000u  /* HELLOs further apart are in no row: somebody was paused, or gone */
-#define ACK_WATCH_HELLOS_MIN      6u     /* so many in a row, whatever the clock says */
-#define ACK_WATCH_HANG_MS         10000u /* opening and closing take milliseconds */
+#define ACK_WATCH_GAP_MS          3000u /* HELLOs further apart are in no row: somebody was paused, or gone */
+#define ACK_WATCH_HELLOS_MIN      6u    /* so many in a row, whatever the clock says */
 
 struct ack_watch {
 	uint64_t patience_ms;
 	uint64_t first_ms, last_ms; /* of the row; 0: none began */
 	unsigned unheard;           /* answers in this row */
-	unsigned seen_busy;         /* HELLOs in a row that found the link's thread at the same work */
 };
 
 enum ack_watch_verdict {
 	ACK_WATCH_FINE,
 	ACK_WATCH_RECONNECT, /* drop the connection, make another */
-	ACK_WATCH_END,       /* the link hangs, and with it all that will ever be closed: the process has to end */
 };
 
 void ack_watch_init(struct ack_watch *w); /* also when the link goes to another address */
 
-/* A HELLO was accepted and is to be answered. link_busy_ms: how long the link's thread has been opening or closing a
- * socket; 0: it is not. */
-enum ack_watch_verdict ack_watch_on_hello(struct ack_watch *w, uint64_t now_ms, uint64_t link_busy_ms);
+/* A HELLO was accepted and is to be answered. */
+enum ack_watch_verdict ack_watch_on_hello(struct ack_watch *w, uint64_t now_ms);
 void ack_watch_on_answer(struct ack_watch *w); /* a POSITION was handed to the link */
 void ack_watch_on_heard(struct ack_watch *w);  /* the master acts upon one */
 

@@ -24,7 +24,9 @@
  * message being applied. */
 struct outbox {
 	pthread_mutex_t mutex;
-	struct pump *pump; /* NULL: no master known; changed under replica.mutex only */
+	struct pump *pump;    /* NULL: no master known; changed under replica.mutex only, like the two that follow */
+	struct mesh_way *way; /* the pump's */
+	char master[WIRE_NAME_MAX];
 	char address[WIRE_NAME_MAX];
 	bool position_due, ack_due, ack_known;
 	size_t want_count; /* of wants, the first of them being sent next */
@@ -96,29 +98,16 @@ static void outbox_reset(struct outbox *o, const char *address)
 	pthread_mutex_unlock(&o->mutex);
 }
 
-/* The master's HELLO has come down its own connection; does ours still carry an answer? False: it hangs for good. */
-static bool look_after_acks(struct replica *r)
+/* The master's HELLO has come down its own connection; does ours still carry an answer? */
+static void look_after_acks(struct replica *r)
 {
 	struct outbox *o = &r->outbox;
-	char why[ERRMSG_TEXT_MAX];
 
-	switch (ack_watch_on_hello(&r->ack_watch, clock_mono_ms(), pump_busy_ms(o->pump))) {
-	case ACK_WATCH_FINE:
-		return true;
-	case ACK_WATCH_RECONNECT:
-		log_warn("the master says HELLO again and again as if it heard no answer: another connection to %s",
-			 o->address);
-		pump_reconnect(o->pump);
-		return true;
-	case ACK_WATCH_END:
-		break;
-	}
-	snprintf(
-	    why, sizeof(why),
-	    "the connection to the master at %s cannot be closed: a fault of NNG, which ends only with the process",
-	    o->address);
-	r->options.on_stuck(r->options.arg, why);
-	return false;
+	if (ack_watch_on_hello(&r->ack_watch, clock_mono_ms()) != ACK_WATCH_RECONNECT)
+		return;
+	log_warn("the master says HELLO again and again as if it heard no answer: another connection to %s",
+		 o->address);
+	pump_reconnect(o->pump);
 }
 
 static void io_set_master(void *arg, const char *id, const struct wire_hello *hello)
@@ -128,19 +117,20 @@ static void io_set_master(void *arg, const char *id, const struct wire_hello *he
 	const struct pump_owner owner = {next_message, on_connected, o};
 	struct walreceiver_status status;
 	struct errmsg em = {0};
-	char url[LINK_URL_MAX];
 
 	walreceiver_get_status(r->walreceiver, &status);
 	r->options.on_master(r->options.arg, id, hello->http_address, status.promised_term);
-	if (o->pump != NULL && !look_after_acks(r))
-		return;
-	if (o->pump == NULL || strcmp(o->address, hello->ack_address) != 0) {
+	if (o->pump != NULL)
+		look_after_acks(r);
+	if (o->pump == NULL || strcmp(o->address, hello->ack_address) != 0 || strcmp(o->master, id) != 0) {
 		ack_watch_init(&r->ack_watch);
-		pump_free(o->pump);
+		mesh_way_close(o->way);
+		o->way = NULL;
 		o->pump = NULL;
+		snprintf(o->master, sizeof(o->master), "%s", id);
 		outbox_reset(o, hello->ack_address);
-		if (link_tcp_url(url, hello->ack_address, &em) != DB_OK ||
-		    pump_create(&o->pump, url, &owner, &em) != DB_OK)
+		if (mesh_way_open(&o->way, &o->pump, r->options.mesh, id, CONFIG_ACKS, hello->ack_address, &owner,
+				  &em) != DB_OK)
 			log_error("cannot reach the master's ack address: %s", em.text);
 	} else {
 		outbox_reset(o, hello->ack_address);
@@ -462,7 +452,7 @@ void replica_free(struct replica *r)
 {
 	if (r == NULL)
 		return;
-	pump_free(r->outbox.pump);
+	mesh_way_close(r->outbox.way);
 	walreceiver_free(r->walreceiver);
 	spill_close(&r->piece);
 	snapshot_target_free(r->snapshot);

@@ -1,8 +1,8 @@
 /*
  * replica.h - the replica role of a node: the walreceiver on a real store, and the link back to the master.
  *
- * The shell around replica/walreceiver.c. Messages are handed in by the node's replication socket, one at a time, on an
- * NNG thread; that thread also appends, syncs and applies, for a hand-over would only add to every commit's round trip.
+ * The shell around replica/walreceiver.c. Messages are handed in by the node's replication socket, one at a time, on its
+ * receiver's thread; that thread also appends, syncs and applies, for a hand-over would only add to every commit's round trip.
  * One mutex serialises it with replica_set_term().
  */
 #ifndef GRIZZLY_REPLICA_REPLICA_H
@@ -13,6 +13,7 @@
 
 #include "common/store/snapshot_copy.h"
 #include "common/store/store.h"
+#include "common/wire/mesh.h"
 #include "common/wire/wire.h"
 #include "replica/walreceiver.h"
 
@@ -20,6 +21,7 @@ struct replica;
 
 struct replica_options {
 	struct store *store;
+	struct mesh *mesh;         /* borrowed, outlives it */
 	const uint8_t *cluster_id; /* 16 bytes; copied */
 	const char *node_id;       /* copied */
 	const char *dir;           /* the node's own; a snapshot is received beside it. Copied */
@@ -30,9 +32,6 @@ struct replica_options {
 	void (*on_snapshot)(void *arg, struct snapshot_target *snapshot);
 	/* The records after keep_lsn, which no master acknowledged, are about to be cut from the store. NULL: not told. */
 	void (*on_cut)(void *arg, uint64_t keep_lsn);
-	/* The way back to the master hangs for good, and whoever frees this replica would hang too: the process has to end.
-	 * Under our lock; to return soon. */
-	void (*on_stuck)(void *arg, const char *reason);
 	void (*on_master)(void *arg, const char *id, const char *http_address, uint64_t term); /* who to forward to */
 	void *arg;
 };

@@ -447,12 +447,14 @@ static void on_records(struct walreceiver *w, const struct wire_records *records
 			set_state(w, WALRECEIVER_FAILED, sync_em.text);
 			return;
 		}
+		log_debug("walreceiver: durable first_lsn=%" PRIu64 " last_lsn=%" PRIu64, before + 1, tip);
 		send_ack(w); /* (2) */
 		sync_err = w->io.apply(w->io.arg, tip, &sync_em);
 		if (sync_err != DB_OK) {
 			fail(w, sync_err, &sync_em);
 			return;
 		}
+		log_debug("walreceiver: applied first_lsn=%" PRIu64 " last_lsn=%" PRIu64, before + 1, tip);
 	}
 	if (err != DB_OK) {
 		fail(w, err, &em);

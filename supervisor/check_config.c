@@ -19,7 +19,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "common/auth/tls.h"
+#include "common/auth/tls_members.h"
 #include "common/base/config_show.h"
 
 #define NODE_DESCRIPTORS 512u /* of a node beside its clients: about what the default settings need */
@@ -139,18 +139,14 @@ static void check_descriptors(const struct cluster_config *c)
 /* Relative files are looked for where the nodes will: in the data directory. */
 static void check_tls(struct findings *f, const struct cluster_config *c, bool in_data_dir)
 {
-	struct tls_server *tls = NULL;
 	struct errmsg em = {0};
 
 	if (config_check_exposure(c, DATADIR_CONFIG, &em) != DB_OK)
 		error_of(f, em.text);
 	else if (c->insecure && !config_is_loopback(c->bind) && !config_has_tls(c))
 		warn_of("insecure: tokens and data cross the network in the clear");
-	if (config_has_tls(c) && !config_is_loopback(c->bind))
-		warn_of("tls: it covers HTTP; the replication and ack ports are in the clear and know no token");
-	if (in_data_dir && config_has_tls(c) && tls_server_create(&tls, c, &em) != DB_OK)
+	if (in_data_dir && config_has_tls(c) && tls_check(c, &em) != DB_OK)
 		error_of(f, em.text);
-	tls_server_free(tls);
 }
 
 static void check_safety(const struct cluster_config *c)

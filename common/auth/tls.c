@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/auth/tls_priv.h"
+
 /* Of TLS 1.2; those of 1.3 are all of this kind. */
 #define CIPHERS                                                                                                        \
 	"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"                     \
@@ -17,7 +19,6 @@
 #define SECURITY_LEVEL 2 /* 112 bits: RSA and DH from 2048, no SHA-1 signatures */
 #define SESSION_S      3600
 #define TICKETS        1 /* of a full handshake; a client that opens several connections gets one with each */
-#define CLIENTS_MAX    4 /* certificates between a client's and the CA */
 
 struct tls_server {
 	pthread_mutex_t mutex; /* guards what follows */
@@ -25,8 +26,8 @@ struct tls_server {
 	char text[TLS_TEXT_MAX];
 };
 
-/* What OpenSSL says last says most; its queue is left empty. */
-static enum db_err refuse(struct errmsg *em, const char *key, const char *path)
+/* What OpenSSL says last says most. */
+enum db_err tls_refuse(struct errmsg *em, const char *key, const char *path)
 {
 	unsigned long code = ERR_peek_last_error();
 	const char *reason = ERR_reason_error_string(code);
@@ -37,7 +38,7 @@ static enum db_err refuse(struct errmsg *em, const char *key, const char *path)
 }
 
 /* A file that cannot be read is told in the system's words, which OpenSSL has not. */
-static enum db_err check_readable(const char *key, const char *path, struct errmsg *em)
+enum db_err tls_check_readable(const char *key, const char *path, struct errmsg *em)
 {
 	if (access(path, R_OK) == 0)
 		return DB_OK;
@@ -54,24 +55,6 @@ static int no_passphrase(char *out, int size, int writing, void *arg)
 	return -1;
 }
 
-static enum db_err load_own(SSL_CTX *ctx, const struct cluster_config *config, struct errmsg *em)
-{
-	enum db_err err = check_readable("tls.cert_file", config->tls.cert_file, em);
-
-	if (err == DB_OK)
-		err = check_readable("tls.key_file", config->tls.key_file, em);
-	if (err != DB_OK)
-		return err;
-	SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
-	if (SSL_CTX_use_certificate_chain_file(ctx, config->tls.cert_file) != 1)
-		return refuse(em, "tls.cert_file", config->tls.cert_file);
-	if (SSL_CTX_use_PrivateKey_file(ctx, config->tls.key_file, SSL_FILETYPE_PEM) != 1)
-		return refuse(em, "tls.key_file", config->tls.key_file);
-	if (SSL_CTX_check_private_key(ctx) != 1)
-		return refuse(em, "tls.key_file", config->tls.key_file);
-	return DB_OK;
-}
-
 static enum db_err check_dates(const SSL_CTX *ctx, const struct cluster_config *config, struct errmsg *em)
 {
 	const X509 *cert = SSL_CTX_get0_certificate(ctx);
@@ -84,6 +67,24 @@ static enum db_err check_dates(const SSL_CTX *ctx, const struct cluster_config *
 				  "tls.cert_file: \"%s\" cannot be used: the certificate is not valid yet",
 				  config->tls.cert_file);
 	return DB_OK;
+}
+
+enum db_err tls_load_own(SSL_CTX *ctx, const struct cluster_config *config, struct errmsg *em)
+{
+	enum db_err err = tls_check_readable("tls.cert_file", config->tls.cert_file, em);
+
+	if (err == DB_OK)
+		err = tls_check_readable("tls.key_file", config->tls.key_file, em);
+	if (err != DB_OK)
+		return err;
+	SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
+	if (SSL_CTX_use_certificate_chain_file(ctx, config->tls.cert_file) != 1)
+		return tls_refuse(em, "tls.cert_file", config->tls.cert_file);
+	if (SSL_CTX_use_PrivateKey_file(ctx, config->tls.key_file, SSL_FILETYPE_PEM) != 1)
+		return tls_refuse(em, "tls.key_file", config->tls.key_file);
+	if (SSL_CTX_check_private_key(ctx) != 1)
+		return tls_refuse(em, "tls.key_file", config->tls.key_file);
+	return check_dates(ctx, config, em);
 }
 
 /* Nodes show this certificate to each other as clients do. */
@@ -120,30 +121,30 @@ static enum db_err load_clients(SSL_CTX *ctx, const struct cluster_config *confi
 
 	if (config->tls.client_certificates == CLIENT_CERTIFICATES_NONE)
 		return DB_OK;
-	err = check_readable("tls.client_ca_file", path, em);
+	err = tls_check_readable("tls.client_ca_file", path, em);
 	if (err != DB_OK)
 		return err;
 	names = SSL_load_client_CA_file(path);
 	if (names == NULL || SSL_CTX_load_verify_file(ctx, path) != 1) {
 		sk_X509_NAME_pop_free(names, X509_NAME_free);
-		return refuse(em, "tls.client_ca_file", path);
+		return tls_refuse(em, "tls.client_ca_file", path);
 	}
 	SSL_CTX_set_client_CA_list(ctx, names);
-	SSL_CTX_set_verify_depth(ctx, CLIENTS_MAX);
+	SSL_CTX_set_verify_depth(ctx, TLS_CHAIN_MAX);
 	if (config->tls.client_certificates == CLIENT_CERTIFICATES_REQUIRED)
 		mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
 	SSL_CTX_set_verify(ctx, mode, NULL);
 	return mode == SSL_VERIFY_PEER ? DB_OK : check_own_as_client(ctx, em);
 }
 
-static bool set_rules(SSL_CTX *ctx)
+bool tls_set_rules(SSL_CTX *ctx)
 {
 	static const unsigned char sessions[] = "grizzly";
 
 	SSL_CTX_set_security_level(ctx, SECURITY_LEVEL);
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
-	/* Idle connections keep no buffers. Partial writes stay off: libevent takes a write for whole. */
-	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	/* Partial writes stay off: libevent takes a write for whole. */
+	SSL_CTX_set_mode(ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	/* Tickets alone: a session costs a client's memory, not ours. */
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_timeout(ctx, SESSION_S);
@@ -158,12 +159,10 @@ static enum db_err make_context(SSL_CTX **out, const struct cluster_config *conf
 	enum db_err err;
 
 	*out = NULL;
-	if (ctx == NULL || !set_rules(ctx))
+	if (ctx == NULL || !tls_set_rules(ctx))
 		err = errmsg_set(em, DB_NOMEM, "TLS: OpenSSL cannot be set up");
 	else
-		err = load_own(ctx, config, em);
-	if (err == DB_OK)
-		err = check_dates(ctx, config, em);
+		err = tls_load_own(ctx, config, em);
 	if (err == DB_OK)
 		err = load_clients(ctx, config, em);
 	if (err != DB_OK) {

@@ -101,11 +101,12 @@ static const struct number_key number_keys[] = {
 
 #define NUMBER_KEY_COUNT (sizeof(number_keys) / sizeof(number_keys[0]))
 
-static const char *const section_names[] = {"heartbeat", "http",    "query", "store",  "retries",
-					    "log",       "archive", "tls",   "remote", "logging"};
+static const char *const section_names[] = {"heartbeat", "http", "query",       "store",  "retries", "log",
+					    "archive",   "tls",  "replication", "remote", "logging"};
 #define SECTION_COUNT (sizeof(section_names) / sizeof(section_names[0]))
 
 static const char *const durability_names[] = {"quorum", "all", "async"};
+static const char *const local_names[] = {"ipc", "tcp"};
 
 /* ---- numbers by table */
 
@@ -188,6 +189,11 @@ bool config_number(const struct cluster_config *c, size_t i, const char **sectio
 const char *config_durability_name(enum durability durability)
 {
 	return durability_names[durability];
+}
+
+const char *config_replication_local_name(enum replication_local local)
+{
+	return local_names[local];
 }
 
 /* ---- addresses and quorum */
@@ -376,6 +382,20 @@ static enum db_err read_durability(struct cluster_config *c, const json_t *value
 	return errmsg_set(em, DB_INVALID, "%s: durability: expected \"quorum\", \"all\" or \"async\"", path);
 }
 
+static enum db_err read_local(struct cluster_config *c, const json_t *value, const char *path, struct errmsg *em)
+{
+	const char *name = json_is_string(value) ? json_string_value(value) : "";
+	size_t i;
+
+	for (i = 0; i < sizeof(local_names) / sizeof(local_names[0]); i++) {
+		if (strcmp(name, local_names[i]) == 0) {
+			c->replication.local = (enum replication_local)i;
+			return DB_OK;
+		}
+	}
+	return errmsg_set(em, DB_INVALID, "%s: replication.local: expected \"ipc\" or \"tcp\"", path);
+}
+
 static enum db_err read_archive_dir(struct cluster_config *c, const json_t *value, const char *path, struct errmsg *em)
 {
 	const char *dir = json_string_value(value);
@@ -476,6 +496,8 @@ static enum db_err read_key(struct cluster_config *c, const char *section, const
 		return read_archive_dir(c, value, path, em);
 	if (strcmp(section, "logging") == 0 && (strcmp(name, "level") == 0 || strcmp(name, "format") == 0))
 		return read_logging(c, name, value, path, em);
+	if (strcmp(section, "replication") == 0 && strcmp(name, "local") == 0)
+		return read_local(c, value, path, em);
 	if (strcmp(section, "tls") == 0 && config_is_tls_key(name))
 		return config_read_tls(c, name, value, path, em);
 	if (section[0] != '\0')
@@ -605,6 +627,8 @@ static void put_section(struct buf *out, const struct cluster_config *c, const c
 			   c->archive.dir);
 	if (strcmp(section, "tls") == 0)
 		config_put_tls_help(out);
+	if (strcmp(section, "replication") == 0)
+		buf_puts(out, "\t//\t\"local\": \"ipc\", // between nodes of one host: ipc, sockets in run/, or tcp\n");
 	if (strcmp(section, "logging") == 0)
 		buf_puts(out, "\t//\t\"level\": \"info\", // debug, info, warn, error\n"
 			      "\t//\t\"format\": \"text\", // text or json\n");

@@ -23,6 +23,9 @@
 #define CONFIG_REMOTE_NODES_MAX   64
 #define CONFIG_REMOTE_ADDRESS_MAX 272 /* 253 of a name, its port, and the NUL */
 
+/* How members of one host reach each other: over socket files, or over TCP like the others. */
+enum replication_local { REPLICATION_IPC, REPLICATION_TCP };
+
 enum client_certificates {
 	CLIENT_CERTIFICATES_NONE,     /* none is asked for */
 	CLIENT_CERTIFICATES_OPTIONAL, /* one that is shown must be good */
@@ -96,6 +99,9 @@ struct cluster_config {
 		enum client_certificates client_certificates; /* "none" | "optional" | "required" */
 	} tls;
 	struct {
+		enum replication_local local; /* "ipc" | "tcp" */
+	} replication;
+	struct {
 		unsigned max_connections; /* 10 */
 		/* "nodes": {"host:port or pattern": {"token_file": "path", "tls": {"ca_file": "path"}}} */
 		struct config_remote_node {
@@ -140,6 +146,7 @@ bool config_number(const struct cluster_config *c, size_t i, const char **sectio
 /* As the file says it: "quorum". */
 const char *config_durability_name(enum durability durability);
 const char *config_client_certificates_name(enum client_certificates which);
+const char *config_replication_local_name(enum replication_local local);
 bool config_has_tls(const struct cluster_config *c);
 /* Whether only this machine can reach what is bound to bind. */
 bool config_is_loopback(const char *bind);

@@ -92,7 +92,10 @@ static bool put_names(json_t *root, const struct cluster_config *c)
 {
 	const char *format = c->logging.format == LOG_FORMAT_JSON ? "json" : "text";
 
-	return set(root, "archive", "dir", json_string(c->archive.dir)) &&
+	const char *local = config_replication_local_name(c->replication.local);
+
+	return set(root, "replication", "local", json_string(local)) &&
+	       set(root, "archive", "dir", json_string(c->archive.dir)) &&
 	       set(root, "logging", "level", json_string(log_level_name(c->logging.level))) &&
 	       set(root, "logging", "format", json_string(format));
 }

@@ -1,8 +1,8 @@
 /*
- * link.h - NNG sockets as the project uses them: request/reply for control, push/pull for the record stream.
+ * link.h - the sockets between processes: NNG's request/reply for control, its pipelines for the record stream.
  *
- * A link moves opaque bytes (common/wire/wire.h gives them meaning), owns its socket. Every callback runs on a thread
- * of NNG: post to your own loop or take your own lock, and return soon. A callback may send on a link; it must never
+ * A link moves opaque bytes (common/wire/wire.h gives them meaning), owns its socket. Every callback runs on a thread of
+ * NNG or of the link: post to your own loop or take your own lock, and return soon. A callback may send on a link; it must never
  * free one. Each *_free() waits until the callbacks of its link have ended: hold no lock that a callback takes.
  * Nothing here retries or re-sends by itself, except that a dialer reconnects for ever (after 5 ms, growing to 250 ms).
  */
@@ -90,9 +90,11 @@ typedef void (*link_connected_fn)(void *arg, bool connected);
  * DB_CLOSED: link_push_free(). */
 typedef void (*link_sent_fn)(void *arg, enum db_err err);
 
-/* Opens and begins to connect in the background. *out is set before the first callback. DB_INVALID, DB_NOMEM, DB_IO. */
-enum db_err link_push_create(struct link_push **out, const char *url, link_connected_fn on_connected,
-			     link_sent_fn on_sent, void *arg, struct errmsg *em);
+/* Opens and begins to connect in the background. *out is set before the first callback. DB_INVALID, DB_NOMEM, DB_IO.
+ * near_url: NULL, or an ipc:// address of the same peer, which is taken in url's place for as long as its file is there;
+ * whoever listens at both opens that one first. */
+enum db_err link_push_create(struct link_push **out, const char *url, const char *near_url,
+			     link_connected_fn on_connected, link_sent_fn on_sent, void *arg, struct errmsg *em);
 /* Sends one message; there must be no other one under way (DB_BUSY). On DB_OK takes msg, and on_sent is called exactly
  * once, perhaps before this returns. On DB_UNAVAILABLE (not connected), DB_BUSY, DB_CLOSED msg stays the caller's and
  * on_sent is not called. Nothing is queued: a message never outlives the connection it was meant for. Any thread. */
@@ -100,9 +102,6 @@ enum db_err link_push_send(struct link_push *p, nng_msg *msg);
 /* Drops the connection, or an attempt at one, and connects afresh: for a peer that has gone silent, whose packets may
  * have been lost for so long that TCP would sleep for minutes before it tries again. Returns at once; any thread. */
 void link_push_reconnect(struct link_push *p);
-/* How long the link's thread has been opening or closing a socket, which takes NNG milliseconds; 0: it is not at it. When
- * it does not end, see link_pipeline.c, neither will link_push_free(). Any thread. */
-uint64_t link_push_busy_ms(struct link_push *p);
 /* A send under way completes with DB_CLOSED, then on_connected(false) comes if it was connected. NULL is fine. */
 void link_push_free(struct link_push *p);
 
@@ -116,9 +115,13 @@ struct link_pull;
  * one: a stream id in the message (wire.h) tells them apart. */
 typedef bool (*link_message_fn)(void *arg, const void *bytes, size_t len);
 
-/* Listens at url. DB_BUSY: the address is in use; DB_INVALID, DB_NOMEM, DB_IO. */
+/* Listens at url, with a thread of its own. An ipc:// file that a killed process left behind is taken over. DB_BUSY: the
+ * address is in use, or somebody listens there; DB_INVALID, DB_NOMEM, DB_IO. */
 enum db_err link_pull_create(struct link_pull **out, const char *url, link_message_fn on_message, void *arg,
 			     struct errmsg *em);
+/* Listens at another address, too: messages that come there are the same to on_message. Errors as above; then nothing has
+ * changed. Before another thread knows of the link. */
+enum db_err link_pull_also(struct link_pull *p, const char *url, struct errmsg *em);
 uint16_t link_pull_port(const struct link_pull *p); /* the TCP port bound: of interest after asking for port 0 */
 void link_pull_free(struct link_pull *p);           /* NULL is fine */
 

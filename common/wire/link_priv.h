@@ -27,14 +27,16 @@ struct link_seat {
 	uint64_t since_ms; /* the last time it did; or when it came */
 };
 
-/* The receiving half of a listening socket: keeps it listening, see link.c. Embedded. */
+/* Keeps a REP socket listening, see link_door.c. Embedded. */
 struct link_door {
 	nng_socket sock;
-	nng_listener listener; /* the thread's, like what follows up to pipes */
-	bool listening;        /* listener is one */
-	uint64_t failures;     /* as counted when it last proved that it accepts */
+	nng_listener listener;  /* the thread's, once there is one, as the next three are */
+	bool listening;         /* listener is one */
+	bool logged;            /* that it cannot listen */
+	uint64_t failures;      /* as counted when it last proved that it accepts */
+	atomic_int listener_id; /* for admit(), before the listener is started */
+	atomic_uint arrivals;   /* connections ever */
 	char url[LINK_URL_MAX];
-	atomic_uint arrivals; /* connections ever */
 	pthread_mutex_t seat_lock;
 	struct link_seat seats[LINK_PIPES_MAX]; /* under seat_lock */
 	pthread_t thread;
@@ -47,6 +49,12 @@ struct link_door {
 enum db_err link_err(int rv);
 /* Fills em with "<doing> <url>: <NNG's text>" and returns link_err(rv). */
 enum db_err link_error(struct errmsg *em, int rv, const char *doing, const char *url);
+
+bool link_url_is_tcp(const char *url);
+bool link_url_is_ipc(const char *url);
+
+/* kind: "listener" or "dialer". False: no memory, no such thing, or an NNG built without statistics. */
+bool link_tally_read(struct link_tally *out, const char *kind, int id);
 
 /* Options that every socket of ours has: message limit, reconnect times. */
 enum db_err link_socket_options(nng_socket sock, const char *url, struct errmsg *em);

@@ -78,7 +78,8 @@ static void on_connected(void *arg, bool connected)
 		pump_kick(p);
 }
 
-enum db_err pump_create(struct pump **out, const char *url, const struct pump_owner *owner, struct errmsg *em)
+enum db_err pump_create(struct pump **out, const char *url, const char *near_url, const struct pump_owner *owner,
+			struct errmsg *em)
 {
 	struct pump *p = calloc(1, sizeof(*p));
 	enum db_err err;
@@ -88,7 +89,7 @@ enum db_err pump_create(struct pump **out, const char *url, const struct pump_ow
 		return errmsg_set(em, DB_NOMEM, "out of memory");
 	p->owner = *owner;
 	pthread_mutex_init(&p->mutex, NULL);
-	err = link_push_create(&p->link, url, on_connected, on_sent, p, em);
+	err = link_push_create(&p->link, url, near_url, on_connected, on_sent, p, em);
 	if (err != DB_OK) {
 		pump_free(p);
 		*out = NULL;
@@ -99,11 +100,6 @@ enum db_err pump_create(struct pump **out, const char *url, const struct pump_ow
 void pump_reconnect(struct pump *p)
 {
 	link_push_reconnect(p->link);
-}
-
-uint64_t pump_busy_ms(struct pump *p)
-{
-	return link_push_busy_ms(p->link);
 }
 
 void pump_free(struct pump *p)

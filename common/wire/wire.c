@@ -4,8 +4,9 @@
  * A pure codec, any thread. Invariants: (1) the decoder is total: it reads through struct rd only, every number that
  * sizes or indexes something is checked before it is used, and every byte of the message is accounted for. (2) what
  * wire_encode() writes from a legal message, wire_decode() accepts and yields the same fields. (3) borrowed bytes are
- * the last field of their body (wire_encode_split()). A format change bumps WIRE_VERSION; the golden bytes in the unit
- * test fail otherwise.
+ * the last field of their body (wire_encode_split()). A format change bumps WIRE_VERSION or WIRE_MINOR; the golden bytes in
+ * the unit test fail otherwise. (4) of a message of our own or an older minor version every byte is accounted for; of a newer
+ * one its additions alone are not.
  */
 #include "common/wire/wire.h"
 
@@ -64,7 +65,8 @@ static struct wal_pos get_pos(struct rd *r)
 static void put_head(struct buf *b, const struct wire_head *h)
 {
 	buf_put_u32le(b, WIRE_MAGIC);
-	buf_put_u16le(b, WIRE_VERSION);
+	buf_put_u8(b, WIRE_VERSION);
+	buf_put_u8(b, WIRE_MINOR);
 	buf_put_u16le(b, (uint16_t)h->type);
 	buf_put(b, h->cluster_id, sizeof(h->cluster_id));
 	buf_put_u64le(b, h->term);
@@ -303,9 +305,10 @@ static void put_status(struct buf *b, const struct wire_node_status *m)
 	put_str(b, m->http_address, sizeof(m->http_address));
 	put_str(b, m->replication_address, sizeof(m->replication_address));
 	put_str(b, m->reason, sizeof(m->reason));
+	put_str(b, m->version, sizeof(m->version));
 }
 
-static void get_status(struct rd *r, struct wire_node_status *m)
+static void get_status(struct rd *r, struct wire_node_status *m, uint8_t minor)
 {
 	uint8_t role = rd_u8(r);
 	uint8_t state = rd_u8(r);
@@ -335,6 +338,9 @@ static void get_status(struct rd *r, struct wire_node_status *m)
 	get_str(r, m->http_address, sizeof(m->http_address));
 	get_str(r, m->replication_address, sizeof(m->replication_address));
 	get_str(r, m->reason, sizeof(m->reason));
+	m->version[0] = '\0';
+	if (minor >= 1)
+		get_str(r, m->version, sizeof(m->version));
 }
 
 static void put_text(struct buf *b, const struct wire_text *m)
@@ -351,11 +357,8 @@ static void get_text(struct rd *r, struct wire_text *m)
 
 /* ---- whole messages */
 
-void wire_encode_split(struct buf *b, const struct wire_msg *msg, const void **tail, size_t *tail_len)
+static void put_body(struct buf *b, const struct wire_msg *msg, const void **tail, size_t *tail_len)
 {
-	*tail = NULL;
-	*tail_len = 0;
-	put_head(b, &msg->head);
 	switch (msg->head.type) {
 	case WIRE_HELLO:
 		put_hello(b, &msg->body.hello);
@@ -418,6 +421,29 @@ void wire_encode_split(struct buf *b, const struct wire_msg *msg, const void **t
 	assert(!"a message type of our own that has no encoding");
 }
 
+void wire_encode_split(struct buf *b, const struct wire_msg *msg, const void **tail, size_t *tail_len)
+{
+	*tail = NULL;
+	*tail_len = 0;
+	put_head(b, &msg->head);
+	put_body(b, msg, tail, tail_len);
+#if WIRE_MINOR > 1 /* what a successor may add: that we can do with it is tried before there is one */
+	if (*tail == NULL)
+		buf_put_u64le(b, WIRE_MINOR);
+#endif
+}
+
+static void get_additions(struct rd *r, const struct wire_msg *msg)
+{
+#if WIRE_MINOR > 1
+	if (msg->head.minor > 1 && r->left > 0)
+		r->bad = rd_u64le(r) != WIRE_MINOR || r->bad;
+#else
+	(void)r;
+	(void)msg;
+#endif
+}
+
 void wire_encode(struct buf *b, const struct wire_msg *msg)
 {
 	const void *tail;
@@ -476,7 +502,7 @@ static bool get_body(struct rd *r, struct wire_msg *msg)
 	case WIRE_RESUME:
 		return true;
 	case WIRE_NODE_STATUS:
-		get_status(r, &msg->body.status);
+		get_status(r, &msg->body.status, msg->head.minor);
 		return true;
 	case WIRE_CLI_REQUEST:
 	case WIRE_CLI_REPLY:
@@ -490,7 +516,7 @@ static enum db_err get_head(struct rd *r, struct wire_head *h, const uint8_t *cl
 {
 	const uint8_t *id;
 	uint32_t magic = rd_u32le(r);
-	uint16_t version = rd_u16le(r);
+	uint8_t version = rd_u8(r);
 
 	if (r->bad || magic != WIRE_MAGIC)
 		return errmsg_set(em, DB_INVALID, "not a message of this protocol");
@@ -500,6 +526,7 @@ static enum db_err get_head(struct rd *r, struct wire_head *h, const uint8_t *cl
 		    "the peer speaks protocol version %u, we speak %u: nodes and supervisor must be of one "
 		    "version",
 		    version, WIRE_VERSION);
+	h->minor = rd_u8(r);
 	h->type = (enum wire_type)rd_u16le(r);
 	id = rd_bytes(r, sizeof(h->cluster_id));
 	h->term = rd_u64le(r);
@@ -525,7 +552,8 @@ enum db_err wire_decode(struct wire_msg *msg, const void *bytes, size_t len, con
 	if (!get_body(&r, msg))
 		return errmsg_set(em, DB_INVALID, "message of unknown type %d from \"%s\"", (int)msg->head.type,
 				  msg->head.sender);
-	if (r.bad || r.left != 0)
+	get_additions(&r, msg);
+	if (r.bad || (r.left != 0 && msg->head.minor <= WIRE_MINOR)) /* (4) */
 		return errmsg_set(em, DB_INVALID, "malformed %s message of %zu bytes from \"%s\"",
 				  wire_type_name(msg->head.type), len, msg->head.sender);
 	return DB_OK;

@@ -1,9 +1,14 @@
 /*
  * wire.h - every message that travels over NNG, and its encoding.
  *
- * Frame, little-endian: magic u32 "GzM1", version u16, type u16, cluster_id 16 bytes, term u64, sender string, then the
- * body of its type. Strings are u32 length + bytes. A message with another magic, version or cluster id, of unknown
- * type, cut short, or with bytes left over is DB_INVALID and changes nothing: a peer's data is input, never trusted.
+ * Frame, little-endian: magic u32 "GzM1", version u8, minor version u8, type u16, cluster_id 16 bytes, term u64, sender
+ * string, then the body of its type. Strings are u32 length + bytes. A message with another magic, version or cluster id, of
+ * unknown type, cut short, or with bytes left over is DB_INVALID and changes nothing: a peer's data is input, never trusted.
+ *
+ * Nodes and supervisors of one version understand each other whatever their minor versions, so that a cluster is upgraded
+ * (and downgraded) one process at a time. A new minor version may only add fields at the end of bodies without borrowed
+ * bytes: a decoder of an older one leaves what it does not know, one of a newer one takes a default for what is not there.
+ * Anything else is a new version.
  * Pure: no sockets here. Encoders append to a buf; decoders borrow from the message.
  */
 #ifndef GRIZZLY_COMMON_WIRE_WIRE_H
@@ -18,9 +23,12 @@
 #include "common/base/members.h"
 #include "common/wal/record.h"
 
-#define WIRE_MAGIC        0x314d7a47u /* "GzM1" read little-endian */
-#define WIRE_VERSION      3u          /* bump when a body changes; peers of another version are refused by name */
-#define WIRE_NAME_MAX     64          /* node ids and "host:port" addresses, NUL included */
+#define WIRE_MAGIC   0x314d7a47u /* "GzM1" read little-endian */
+#define WIRE_VERSION 3u          /* bump when a body changes; peers of another version are refused by name */
+#ifndef WIRE_MINOR               /* a test builds a successor */
+#define WIRE_MINOR 1u            /* bump when fields are added as said above; 1: wire_node_status.version */
+#endif
+#define WIRE_NAME_MAX     64 /* node ids and "host:port" addresses, NUL included */
 #define WIRE_REASON_MAX   256
 #define WIRE_TERMS_MAX    1024              /* newest entries of a term history that travel */
 #define WIRE_CHUNK_MAX    ((size_t)1 << 20) /* record bytes in one message */
@@ -67,6 +75,7 @@ enum wire_role { WIRE_ROLE_REPLICA = 1, WIRE_ROLE_MASTER = 2 };
 /* Fields that every message carries. */
 struct wire_head {
 	enum wire_type type;
+	uint8_t minor; /* the sender's, when decoded; not looked at when encoded */
 	uint8_t cluster_id[16];
 	uint64_t term; /* the sender's current term */
 	char sender[WIRE_NAME_MAX];
@@ -187,6 +196,7 @@ struct wire_node_status {
 	char http_address[WIRE_NAME_MAX];
 	char replication_address[WIRE_NAME_MAX];
 	char reason[WIRE_REASON_MAX]; /* why not accepted, or why state is what it is; may be empty */
+	char version[WIRE_NAME_MAX];  /* of its program; "": it does not say (minor version 0) */
 };
 
 /* A message with a body of JSON text (WIRE_CLI_*). */

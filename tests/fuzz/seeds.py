@@ -45,6 +45,19 @@ def wire():
     yield "cli_reply", head(65) + text(b"{}")
 
 
+def pipeline():
+    hello = b"\0SP\0\0\x50\0\0"
+    for piece in (0, 5, 127):
+        for on_file in (0, 1):
+            mark = b"\1" * on_file
+            said = hello + b"".join(mark + struct.pack(">Q", len(m)) + m for m in (b"one", b"", b"x" * 300))
+            yield "messages_%d_%d" % (on_file, piece), bytes([on_file | piece << 1]) + said
+            yield "huge_%d_%d" % (on_file, piece), bytes([on_file | piece << 1]) + said + mark + struct.pack(">Q", 1 << 20)
+            yield "beyond_%d_%d" % (on_file, piece), bytes([on_file | piece << 1]) + said + mark + b"\xff" * 8
+    yield "stranger", b"\0GET / HTTP/1.1\r\n\r\n"
+    yield "no_mark", b"\1" + hello + b"\2" + struct.pack(">Q", 0)
+
+
 def request():
     for i, bits in enumerate((0, 1, 1 << 63, 0x3FF0000000000000, 0x7FEFFFFFFFFFFFFF, 0x3FB999999999999A, 0x4340000000000001)):
         yield "number%d" % i, bytes([0]) + struct.pack("<Q", bits)
@@ -268,7 +281,8 @@ def files():
             yield "copy%x_%d" % (how, at), bytes([6, how & 9]) + bytes(3) + struct.pack("<HBB", at, 0, 4) + b"\1\xff\x80\7"
 
 
-TARGETS = {"cluster": cluster, "federation": federation, "files": files, "http": http, "sql": sql, "stream": stream, "wal": wal, "wire": wire, "request": request, "rows": rows}
+TARGETS = {"cluster": cluster, "federation": federation, "files": files, "http": http, "pipeline": pipeline, "request": request, "rows": rows, "sql": sql,
+           "stream": stream, "wal": wal, "wire": wire}
 
 
 def main():

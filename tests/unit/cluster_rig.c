@@ -345,6 +345,7 @@ bool rig_answer(struct rig *r, unsigned index)
 	s.role = n->role;
 	s.state = n->told_state = n->state;
 	s.ready = n->ready;
+	s.lag_ms = n->lag_ms;
 	s.draining = n->draining;
 	s.promised_term = n->promised_term;
 	s.last = n->last;

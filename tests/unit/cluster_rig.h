@@ -18,6 +18,7 @@ struct rig_node {
 	enum wire_node_state state;
 	enum wire_node_state told_state; /* in its last answer */
 	bool ready;
+	uint64_t lag_ms;
 	bool draining;
 	bool accepts; /* false: refuses every command */
 	uint64_t promised_term;

@@ -252,6 +252,7 @@ static void a_master_that_cannot_hand_over_stays(void)
 
 	serving(&r, 3, 3);
 	r.nodes[1].state = r.nodes[2].state = WIRE_STATE_CATCHING_UP;
+	r.nodes[1].lag_ms = r.nodes[2].lag_ms = 5000;
 	rig_run(&r, 300);
 	rig_remove(&r, 0);
 	rig_run(&r, 300);

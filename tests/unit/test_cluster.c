@@ -1020,6 +1020,12 @@ static void a_switchover_to_a_node_that_is_not_up_is_refused(void)
 
 	rig_serve(&r, 3);
 	r.nodes[1].state = WIRE_STATE_CATCHING_UP;
+	r.nodes[1].lag_ms = 5000;
+	rig_run(&r, 200);
+	rig_switchover(&r, 1);
+	CU_ASSERT(r.switchover_done && !r.switchover_ok);
+	r.nodes[1].lag_ms = 20; /* since it was started */
+	r.nodes[1].ready = false;
 	rig_run(&r, 200);
 	rig_switchover(&r, 1);
 	CU_ASSERT(r.switchover_done && !r.switchover_ok);
@@ -1028,6 +1034,23 @@ static void a_switchover_to_a_node_that_is_not_up_is_refused(void)
 	rig_serve(&r, 1);
 	rig_switchover(&r, CLUSTER_NOBODY);
 	CU_ASSERT(r.switchover_done && !r.switchover_ok);
+	rig_fini(&r);
+}
+
+/* Under load no replica has everything at any moment. */
+static void a_switchover_goes_to_a_node_that_is_a_little_behind(void)
+{
+	struct rig r;
+
+	rig_serve(&r, 3);
+	r.nodes[1].state = r.nodes[2].state = WIRE_STATE_CATCHING_UP;
+	r.nodes[1].lag_ms = 20;
+	r.nodes[2].lag_ms = 5000;
+	rig_run(&r, 200);
+	rig_switchover(&r, CLUSTER_NOBODY);
+	rig_run(&r, 300);
+	CU_ASSERT(r.switchover_done && r.switchover_ok);
+	CU_ASSERT_EQUAL(rig_master(&r), 1);
 	rig_fini(&r);
 }
 
@@ -1266,6 +1289,7 @@ static const struct unit_test tests[] = {
     TEST(a_switchover_without_a_target_takes_the_most_advanced),
     TEST(a_switchover_to_the_master_is_done_already),
     TEST(a_switchover_to_a_node_that_is_not_up_is_refused),
+    TEST(a_switchover_goes_to_a_node_that_is_a_little_behind),
     TEST(a_drain_that_does_not_end_is_undone),
     TEST(a_target_that_dies_ends_the_switchover),
     TEST(a_master_that_dies_while_draining_is_an_ordinary_failover),

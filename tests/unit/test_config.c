@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/config_show.h"
 #include "tests/unit/unit.h"
 
 static enum db_err parse(struct cluster_config *c, const char *text, struct errmsg *em)
@@ -181,6 +182,27 @@ static void tls_settings_go_together(void)
 	expect_refusal("{\"remote\": {\"nodes\": {\"h:1\": {\"token_file\": \"t\", \"tls\": {\"ca\": \"r\"}}}}}",
 		       "h:1.tls");
 	expect_refusal("{\"remote\": {\"nodes\": {\"h:1\": {\"token_file\": \"t\", \"tls\": true}}}}", "h:1.tls");
+}
+
+static void links_of_one_host_use_files_unless_told_otherwise(void)
+{
+	static const char text[] = "{\"replication\": {\"local\": \"tcp\"}}";
+	struct cluster_config c;
+	struct buf shown = {0};
+	struct errmsg em = {0};
+
+	config_init(&c);
+	CU_ASSERT_EQUAL(c.replication.local, REPLICATION_IPC);
+	UNIT_OK(config_parse(&c, text, sizeof(text) - 1, "f", &em), &em);
+	CU_ASSERT_EQUAL(c.replication.local, REPLICATION_TCP);
+	config_put_json(&shown, &c);
+	buf_printf(&shown, "%c", '\0');
+	CU_ASSERT_PTR_NOT_NULL(strstr((const char *)shown.data, "\"local\": \"tcp\""));
+	buf_fini(&shown);
+	expect_refusal("{\"replication\": {\"local\": \"udp\"}}", "replication.local");
+	expect_refusal("{\"replication\": {\"local\": 1}}", "replication.local");
+	expect_refusal("{\"replication\": {\"remote\": \"tcp\"}}", "replication.remote");
+	expect_refusal("{\"replication\": \"tcp\"}", "replication");
 }
 
 static void an_open_address_needs_tls_or_insecure(void)
@@ -544,6 +566,7 @@ int main(void)
 	    {"a syntax error is found on its line", a_syntax_error_is_found_on_its_line},
 	    {"types and ranges are checked", types_and_ranges_are_checked},
 	    {"tls settings go together", tls_settings_go_together},
+	    {"links of one host use files unless told otherwise", links_of_one_host_use_files_unless_told_otherwise},
 	    {"an open address needs tls or insecure", an_open_address_needs_tls_or_insecure},
 	    {"unknown keys are named with their path", unknown_keys_are_named_with_their_path},
 	    {"bind is an address or localhost", bind_is_an_address_or_localhost},
