@@ -2,7 +2,7 @@
 _grizzly_supervisor()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} i dir='' ids=''
-	local commands="run status switchover add-replica remove-replica replicas backup restore stop reload
+	local commands="run status switchover add-replica remove-replica replicas backup restore stop reload restart
 		check-config selftest events salvage recover token --help --version"
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
@@ -19,6 +19,10 @@ _grizzly_supervisor()
 		;;
 	*:--config | backup:--to | restore:--from)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return
+		;;
+	restart:restart)
+		mapfile -t COMPREPLY < <(compgen -W "all supervisor node1 node2 node3 --data-dir" -- "$cur")
 		return
 		;;
 	switchover:--to | backup:--node)

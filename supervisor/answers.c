@@ -9,6 +9,7 @@
 
 #include "common/base/audit.h"
 #include "common/base/clock.h"
+#include "common/base/log.h"
 #include "supervisor/addresses.h"
 #include "supervisor/status_json.h"
 
@@ -141,7 +142,65 @@ static void answer_status(struct answers *a, struct buf *reply)
 	pid_t pids[CLUSTER_NODES_MAX] = {0};
 
 	a->get_pids(a->arg, pids);
-	status_json_put(reply, a->cluster, a->config, pids, clock_mono_ms());
+	status_json_put(reply, a->cluster, a->config, pids, a->started_ms, clock_mono_ms());
+}
+
+/* Why a process may not be away for a moment; NULL: it may. */
+static const char *objection(const struct answers *a, unsigned node)
+{
+	struct cluster_node_view v;
+	struct cluster_view c;
+	unsigned n, voters = 0, others_up = 0;
+
+	cluster_view(a->cluster, &c);
+	for (n = 0; n < c.node_count; n++) {
+		cluster_node_view(a->cluster, n, clock_mono_ms(), &v);
+		if (!v.present || !v.voting)
+			continue;
+		voters++;
+		others_up += n != node && v.keeps_up;
+	}
+	cluster_node_view(a->cluster, node, clock_mono_ms(), &v);
+	if (c.stopping || c.switching || c.changing)
+		return "the cluster is stopping, or a switchover or a change of the members is under way";
+	if (!v.running)
+		return "it does not run: it is started anyway";
+	if (voters > 1 && c.master == node)
+		return "it is the master: hand over first (switchover)";
+	if (v.voting && others_up + 1 < voters)
+		return "not every other voter is up: with this one away too, writes might not find their quorum";
+	return NULL;
+}
+
+static void answer_restart(struct answers *a, const char *address, struct buf *reply)
+{
+	struct errmsg em = {0};
+	char text[CLUSTER_TEXT_MAX];
+	const char *why;
+	unsigned node;
+
+	if (addresses_find(&node, address, cluster_members(a->cluster), a->config, &em) != DB_OK) {
+		put_result(reply, "error", "UNKNOWN_NODE", em.text, 0);
+		return;
+	}
+	why = objection(a, node);
+	snprintf(text, sizeof(text), "node%u is not restarted: %s", node + 1, why != NULL ? why : "");
+	if (why != NULL)
+		put_result(reply, "error", "NOT_NOW", text, 0);
+	else if (a->restart(a->arg, node, &em) != DB_OK)
+		put_result(reply, "error", "FAILED", em.text, 0);
+	else
+		put_result(reply, "ok", "", "it is being restarted", 0);
+}
+
+static void answer_replace(struct answers *a, const char *program, struct buf *reply)
+{
+	struct errmsg em = {0};
+
+	if (a->replace(a->arg, program, &em) != DB_OK)
+		put_result(reply, "error", "FAILED", em.text, 0);
+	else
+		put_result(reply, "ok", "", "the supervisor is being replaced", 0);
 }
 
 static void answer_reload(struct answers *a, struct buf *reply)
@@ -160,7 +219,8 @@ static void answer_reload(struct answers *a, struct buf *reply)
 /* What changes something leaves a line, whatever came of it; what only looks, and asks how it goes on, does not. */
 static void audit(const char *command, json_t *json, const struct buf *reply)
 {
-	static const char *const audited[] = {"switchover", "add-replica", "remove-replica", "reload", "stop"};
+	static const char *const audited[] = {"switchover", "add-replica", "remove-replica", "reload", "restart",
+					      "replace",    "stop"};
 	const char *by = json_string_value(json_object_get(json, "by"));
 	const char *detail = json_string_value(json_object_get(json, "address"));
 	json_t *answer = json_loadb((const char *)reply->data, reply->len, 0, NULL);
@@ -171,12 +231,20 @@ static void audit(const char *command, json_t *json, const struct buf *reply)
 
 	if (detail == NULL)
 		detail = json_string_value(json_object_get(json, "to"));
+	if (detail == NULL)
+		detail = json_string_value(json_object_get(json, "program"));
+	if (json_is_string(json_object_get(answer, "code")) &&
+	    strcmp(json_string_value(json_object_get(answer, "code")), "NOT_NOW") == 0)
+		goto done; /* it is asked again, many times */
 	snprintf(outcome, sizeof(outcome), "%s%s%s", status == NULL ? "no answer" : status,
 		 message != NULL && message[0] != '\0' ? ": " : "", message == NULL ? "" : message);
+	log_set_request_id(json_string_value(json_object_get(json, "request_id")));
 	for (i = 0; i < sizeof(audited) / sizeof(audited[0]); i++)
 		if (strcmp(command, audited[i]) == 0)
 			audit_write("supervisor", command, detail == NULL ? "" : detail, by == NULL ? "unknown" : by,
 				    outcome);
+	log_set_request_id(NULL);
+done:
 	json_decref(answer);
 }
 
@@ -209,6 +277,10 @@ void answers_command(void *arg, const char *text, size_t len, struct buf *reply)
 			put_pending(&a->change, "change of the members", id, reply);
 	} else if (strcmp(command, "reload") == 0) {
 		answer_reload(a, reply);
+	} else if (strcmp(command, "restart") == 0 && address != NULL) {
+		answer_restart(a, address, reply);
+	} else if (strcmp(command, "replace") == 0 && json_is_string(json_object_get(json, "program"))) {
+		answer_replace(a, json_string_value(json_object_get(json, "program")), reply);
 	} else if (strcmp(command, "stop") == 0) {
 		put_result(reply, "ok", "", "stopping", 0);
 		a->feed(a->arg, &stop);

@@ -1,5 +1,6 @@
 /*
- * answers.h - what the supervisor answers to status, replicas, switchover, add-replica, remove-replica, reload and stop.
+ * answers.h - what the supervisor answers to status, replicas, switchover, add-replica, remove-replica, reload, restart,
+ * replace and stop.
  *
  * A request is a JSON object with "command"; the answers to status and replicas are supervisor/status_json.h's, to the
  * others {"status","code","message","id","pid"}. A switchover and a change of the members take time: they are answered
@@ -32,6 +33,10 @@ struct answers {
 	void (*feed)(void *arg, const struct cluster_event *ev); /* a step of the core, and all that follows from it */
 	void (*get_pids)(void *arg, pid_t *pids);                /* of each node, 0: none */
 	bool (*reload)(void *arg, struct buf *said);             /* takes up the configuration; said: what came of it */
+	enum db_err (*restart)(void *arg, unsigned node,
+			       struct errmsg *em); /* ends its process, which is started again */
+	enum db_err (*replace)(void *arg, const char *program, struct errmsg *em); /* in a moment, after the answer */
+	uint64_t started_ms; /* of this program: clock_mono_ms() */
 	void *arg;
 	struct pending_answer switchover;
 	struct pending_answer change;

@@ -24,6 +24,7 @@
 #define RETRY_MS               50u   /* after a request without an answer */
 #define FAST_POLLS_MS          2000u /* a promotion that takes longer is asked after at leisure */
 #define SPARE_RESTART_DELAY_MS 30u   /* see restart_delay_ms() */
+#define KEEPS_UP_LAG_MS        1000u /* a replica that is less behind gets the rest in no time */
 
 unsigned cluster_promises_needed(const struct cluster_options *o)
 {
@@ -292,6 +293,14 @@ bool member_usable(const struct member *m)
 {
 	return m->phase == MEMBER_ALIVE && m->status.role != 0 && m->status.state != WIRE_STATE_DIVERGED &&
 	       m->status.state != WIRE_STATE_FAILED;
+}
+
+bool member_keeps_up(const struct member *m)
+{
+	const struct wire_node_status *s = &m->status;
+
+	return s->state == WIRE_STATE_UP ||
+	       (s->state == WIRE_STATE_CATCHING_UP && s->ready && s->lag_ms < KEEPS_UP_LAG_MS);
 }
 
 void member_ask_now(struct member *m, uint64_t now_ms)

@@ -187,6 +187,7 @@ struct cluster_node_view {
 	struct members_entry entry;
 	bool running;      /* there is a process, or one that was killed and is not gone yet */
 	bool answered;     /* this process has answered; else status is all zero */
+	bool keeps_up;     /* it is up, or catching up and no more than a moment behind */
 	const char *state; /* "starting", "up", "catching-up", "hung", "down", "diverged"; static */
 	const char *role;  /* "master", "replica"; static */
 	uint64_t heard_ms; /* time of the last answer, when answered */

@@ -142,6 +142,8 @@ void cluster_set_reason(struct cluster *c, const char *fmt, ...) PRINTF_LIKE(2, 
 void cluster_set_phase(struct cluster *c, enum cluster_phase phase, uint64_t now_ms);
 bool member_runs(const struct member *m);   /* STARTING or ALIVE */
 bool member_usable(const struct member *m); /* ALIVE, and its log may be relied on */
+/* Of one that is usable: it has all, or follows the log and is a moment behind, as under load a replica is most of the time. */
+bool member_keeps_up(const struct member *m);
 void member_set_phase(struct cluster *c, unsigned n, enum member_phase phase, const char *why);
 void member_ask_now(struct member *m, uint64_t now_ms); /* whatever is due next is sent at once */
 void member_kill(struct cluster *c, unsigned n, const char *why);

@@ -65,6 +65,7 @@ void cluster_node_view(const struct cluster *c, unsigned n, uint64_t now_ms, str
 	out->heard_ms = m->heard_ms;
 	out->restarts = m->restarts;
 	out->status = m->status;
+	out->keeps_up = member_usable(m) && strcmp(out->state, "hung") != 0 && member_keeps_up(m);
 	memcpy(out->ended, m->ended, sizeof(out->ended));
 	if (member_stalled(c, m, out->reason))
 		return;

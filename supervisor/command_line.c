@@ -62,6 +62,7 @@ static const char usage_text[] =
     "      --to-end        the end of the archive\n"
     "      --config, --replicas, --http-port, --bind as for run\n"
     "  stop        end all nodes and the supervisor\n"
+    "  restart nodeN|all|supervisor  start it anew, an upgraded program perhaps, while the cluster serves\n"
     "  reload      take up what can be of a changed D/cluster.json (the section logging), and say what cannot\n"
     "  check-config  check D/cluster.json, or a file, and print the effective values\n"
     "      --config F      this file; --data-dir may be left out\n"
@@ -498,6 +499,12 @@ static enum exit_code token_revoke_command(const struct arguments *a)
 }
 
 static const char wants_address[] = "an address is missing, like 127.0.0.1:8084";
+static enum exit_code restart_command(const struct arguments *a)
+{
+	return command_restart(a->run.data_dir, a->address);
+}
+
+static const char wants_part[] = "what to restart is missing: nodeN, all or supervisor";
 static const char wants_name[] = "the token's name is missing";
 
 static const struct command {
@@ -522,6 +529,7 @@ static const struct command {
     {"token list", token_list_options, token_list_command, NULL},
     {"token revoke", token_revoke_options, token_revoke_command, wants_name},
     {"reload", stop_options, reload_command, NULL},
+    {"restart", stop_options, restart_command, wants_part},
     {"check-config", check_config_options, check_config_command, NULL},
     {"reload", stop_options, reload_command, NULL},
     {"selftest", selftest_options, selftest_command, NULL},

@@ -31,7 +31,7 @@
 #define WATCH_SECONDS         1
 
 /* Says why nobody could be asked. */
-static enum exit_code unreachable(const char *data_dir, enum db_err err, const struct errmsg *em)
+enum exit_code command_unreachable(const char *data_dir, enum db_err err, const struct errmsg *em)
 {
 	pid_t holder = datadir_lock_holder();
 
@@ -64,7 +64,7 @@ static char *signed_request(const char *request)
 }
 
 /* Sends one request; *answer is the text of the reply, in memory owned by reply. */
-static enum db_err ask(const char *request, struct buf *reply, struct wire_text *answer, struct errmsg *em)
+enum db_err command_ask(const char *request, struct buf *reply, struct wire_text *answer, struct errmsg *em)
 {
 	char url[LINK_URL_MAX];
 	char *text = signed_request(request);
@@ -76,12 +76,12 @@ static enum db_err ask(const char *request, struct buf *reply, struct wire_text 
 	return err;
 }
 
-static enum exit_code enter(const char *data_dir)
+enum exit_code command_enter(const char *data_dir)
 {
 	struct errmsg em = {0};
 	enum db_err err = datadir_enter(data_dir, false, &em);
 
-	return err == DB_OK ? EXIT_OK : unreachable(data_dir, err, &em);
+	return err == DB_OK ? EXIT_OK : command_unreachable(data_dir, err, &em);
 }
 
 /* ---- status */
@@ -98,9 +98,9 @@ static enum exit_code print_answer(const char *data_dir, const char *request, te
 	enum exit_code code = EXIT_OK;
 	enum db_err err;
 
-	err = ask(request, &reply, &answer, &em);
+	err = command_ask(request, &reply, &answer, &em);
 	if (err != DB_OK) {
-		code = unreachable(data_dir, err, &em);
+		code = command_unreachable(data_dir, err, &em);
 		goto fini;
 	}
 	if (put == NULL) {
@@ -133,7 +133,7 @@ static enum exit_code print_status(const char *data_dir, bool json, bool clear)
 
 enum exit_code command_status(const char *data_dir, bool json, bool watch)
 {
-	enum exit_code code = enter(data_dir);
+	enum exit_code code = command_enter(data_dir);
 
 	if (code != EXIT_OK)
 		return code;
@@ -146,15 +146,7 @@ enum exit_code command_status(const char *data_dir, bool json, bool watch)
 
 /* ---- switchover */
 
-struct result {
-	char status[16];
-	char code[32];
-	char message[CLUSTER_TEXT_MAX];
-	uint64_t id;
-	pid_t pid;
-};
-
-static enum db_err ask_for_result(const char *request, struct result *out, struct errmsg *em)
+enum db_err command_ask_for_result(const char *request, struct command_result *out, struct errmsg *em)
 {
 	struct buf reply = {0};
 	struct wire_text answer = {0};
@@ -165,7 +157,7 @@ static enum db_err ask_for_result(const char *request, struct result *out, struc
 	enum db_err err;
 	int pid;
 
-	err = ask(request, &reply, &answer, em);
+	err = command_ask(request, &reply, &answer, em);
 	if (err != DB_OK)
 		goto fini;
 	json = json_loadb(answer.text, answer.len, 0, &reason);
@@ -185,7 +177,7 @@ fini:
 	return err;
 }
 
-static enum exit_code tell_result(const struct result *r)
+static enum exit_code tell_result(const struct command_result *r)
 {
 	if (strcmp(r->status, "ok") == 0) {
 		printf("%s\n", r->message);
@@ -206,7 +198,7 @@ static char *switchover_request(const char *to)
 }
 
 /* what: "switchover" or "change". timeout_ms 0: as long as it takes. */
-static enum db_err await_result(struct result *r, const char *what, uint64_t timeout_ms, struct errmsg *em)
+static enum db_err await_result(struct command_result *r, const char *what, uint64_t timeout_ms, struct errmsg *em)
 {
 	uint64_t deadline_ms = clock_mono_ms() + timeout_ms;
 	enum db_err err = DB_OK;
@@ -219,7 +211,7 @@ static enum db_err await_result(struct result *r, const char *what, uint64_t tim
 		poll(NULL, 0, SWITCHOVER_POLL_MS);
 		snprintf(request, sizeof(request), "{\"command\":\"%s-result\",\"id\":%llu}", what,
 			 (unsigned long long)r->id);
-		err = ask_for_result(request, r, em);
+		err = command_ask_for_result(request, r, em);
 	}
 	return err;
 }
@@ -228,28 +220,31 @@ static enum db_err await_result(struct result *r, const char *what, uint64_t tim
 static enum exit_code have_done(const char *data_dir, char *request, const char *what, uint64_t timeout_ms)
 {
 	struct errmsg em = {0};
-	struct result r = {0};
-	enum db_err err = ask_for_result(request, &r, &em);
+	struct command_result r = {0};
+	enum db_err err = command_ask_for_result(request, &r, &em);
 
 	free(request);
 	if (err == DB_OK)
 		err = await_result(&r, what, timeout_ms, &em);
-	return err == DB_OK ? tell_result(&r) : unreachable(data_dir, err, &em);
+	return err == DB_OK ? tell_result(&r) : command_unreachable(data_dir, err, &em);
 }
 
-enum exit_code command_switchover(const char *data_dir, const char *to)
+enum exit_code command_hand_over(const char *data_dir, const char *to)
 {
-	enum exit_code code = enter(data_dir);
-	char *request;
+	char *request = switchover_request(to);
 
-	if (code != EXIT_OK)
-		return code;
-	request = switchover_request(to);
 	if (request == NULL) {
 		fprintf(stderr, "grizzly-supervisor: \"%s\" is no possible node id\n", to == NULL ? "" : to);
 		return EXIT_USAGE;
 	}
 	return have_done(data_dir, request, "switchover", SWITCHOVER_TIMEOUT_MS);
+}
+
+enum exit_code command_switchover(const char *data_dir, const char *to)
+{
+	enum exit_code code = command_enter(data_dir);
+
+	return code == EXIT_OK ? command_hand_over(data_dir, to) : code;
 }
 
 /* ---- members */
@@ -266,7 +261,7 @@ static char *members_request(const char *command, const char *address, bool read
 /* Catching up may take as long as the database is large; the change goes on when nobody waits for it any more. */
 static enum exit_code change_members(const char *data_dir, const char *command, const char *address, bool readonly)
 {
-	enum exit_code code = enter(data_dir);
+	enum exit_code code = command_enter(data_dir);
 	char *request;
 
 	if (code != EXIT_OK)
@@ -291,7 +286,7 @@ enum exit_code command_remove_replica(const char *data_dir, const char *address)
 
 enum exit_code command_replicas(const char *data_dir, bool json)
 {
-	enum exit_code code = enter(data_dir);
+	enum exit_code code = command_enter(data_dir);
 
 	return code == EXIT_OK ? print_answer(data_dir, "{\"command\":\"replicas\"}", json ? NULL : replicas_text_put)
 			       : code;
@@ -301,15 +296,15 @@ enum exit_code command_replicas(const char *data_dir, bool json)
 
 enum exit_code command_reload(const char *data_dir)
 {
-	enum exit_code code = enter(data_dir);
+	enum exit_code code = command_enter(data_dir);
 	struct errmsg em = {0};
-	struct result r = {0};
+	struct command_result r = {0};
 	enum db_err err;
 
 	if (code != EXIT_OK)
 		return code;
-	err = ask_for_result("{\"command\":\"reload\"}", &r, &em);
-	return err == DB_OK ? tell_result(&r) : unreachable(data_dir, err, &em);
+	err = command_ask_for_result("{\"command\":\"reload\"}", &r, &em);
+	return err == DB_OK ? tell_result(&r) : command_unreachable(data_dir, err, &em);
 }
 
 /* ---- stop */
@@ -332,11 +327,11 @@ static bool await_end(const struct process *p, uint64_t deadline_ms)
 static enum db_err ask_to_stop(const struct process *supervisor, struct errmsg *em)
 {
 	uint64_t deadline_ms = clock_mono_ms() + CALL_TIMEOUT_MS;
-	struct result r = {0};
+	struct command_result r = {0};
 	enum db_err err;
 
 	do {
-		err = ask_for_result("{\"command\":\"stop\"}", &r, em);
+		err = command_ask_for_result("{\"command\":\"stop\"}", &r, em);
 		/* One that ends quickly may be gone before its answer has left; one that has just begun does not listen
 		 * yet. */
 		if (err != DB_OK && await_end(supervisor, clock_mono_ms() + STOP_RETRY_MS))
@@ -449,7 +444,7 @@ static enum exit_code stop_left_nodes(unsigned *count)
 enum exit_code command_stop(const char *data_dir)
 {
 	struct errmsg em = {0};
-	enum exit_code code = enter(data_dir);
+	enum exit_code code = command_enter(data_dir);
 	bool had_supervisor = false;
 	unsigned count;
 	enum db_err err;

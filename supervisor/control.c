@@ -11,10 +11,10 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "common/base/wake.h"
 #include "common/wire/link.h"
 #include "common/wire/wire.h"
 
@@ -69,7 +69,6 @@ static void await_answer(struct control *c)
 static void on_request(void *arg, const void *bytes, size_t len, struct buf *out)
 {
 	struct control *c = arg;
-	const uint64_t one = 1;
 	struct wire_msg msg;
 
 	if (wire_decode(&msg, bytes, len, NULL, NULL) != DB_OK || msg.head.type != WIRE_CLI_REQUEST)
@@ -83,8 +82,8 @@ static void on_request(void *arg, const void *bytes, size_t len, struct buf *out
 	if (c->request.failed)
 		goto unlock;
 	c->state = SLOT_WAITING;
-	if (write(c->fd, &one, sizeof(one)) == sizeof(one))
-		await_answer(c);
+	wake_up(c->fd);
+	await_answer(c);
 	if (c->state == SLOT_ANSWERED && !c->reply.failed)
 		encode_reply(c, &c->reply, out);
 	c->state = c->state == SLOT_TAKEN ? SLOT_ABANDONED : SLOT_IDLE;
@@ -107,7 +106,7 @@ enum db_err control_create(struct control **out, const char *path, const uint8_t
 	c->arg = arg;
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->changed, NULL);
-	c->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	c->fd = wake_create();
 	if (c->fd < 0) {
 		err = errmsg_errno(em, errno, "cannot create an eventfd");
 		goto free_control;
@@ -131,10 +130,9 @@ int control_fd(const struct control *c)
 
 void control_serve(struct control *c)
 {
-	uint64_t count;
 	bool mine;
 
-	if (read(c->fd, &count, sizeof(count)) < 0)
+	if (!wake_clear(c->fd))
 		return;
 	pthread_mutex_lock(&c->lock);
 	mine = c->state == SLOT_WAITING;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -62,6 +63,21 @@ static enum db_err expel_stranger(struct managed *m, struct errmsg *em)
 	return err;
 }
 
+/* What a killed node has left. The others take these files for its word that it listens there (common/wire/mesh.h), and the
+ * program that is started next may be of a version that does not. One that cannot be removed is said by the node. */
+static void remove_link_files(unsigned node)
+{
+	char pattern[64];
+	glob_t found = {0};
+	size_t i;
+
+	snprintf(pattern, sizeof(pattern), "run/node%u.{replication,acks,tls.*}", node);
+	if (glob(pattern, GLOB_BRACE, NULL, &found) == 0)
+		for (i = 0; i < found.gl_pathc; i++)
+			unlink(found.gl_pathv[i]);
+	globfree(&found);
+}
+
 enum db_err managed_start(struct managed *m, const struct managed_start *start, struct errmsg *em)
 {
 	char id[16];
@@ -84,8 +100,10 @@ enum db_err managed_start(struct managed *m, const struct managed_start *start, 
 		 start->entry->ack_port);
 	snprintf(members, sizeof(members), "%u", start->members);
 	err = expel_stranger(m, em);
-	if (err == DB_OK)
+	if (err == DB_OK) {
+		remove_link_files(m->index + 1);
 		err = launcher_spawn(&launch, &m->process, em);
+	}
 	if (err != DB_OK)
 		return err;
 	m->started_us = clock_wall_us();

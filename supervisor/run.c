@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/auth/tls.h"
+#include "common/auth/tls_members.h"
 #include "common/base/audit.h"
 #include "common/base/log.h"
 #include "supervisor/supervisor.h"
@@ -94,7 +94,6 @@ static enum exit_code run_here(const struct run_options *o, int original_dir, in
 	char data_dir[PATH_MAX], by[AUDIT_BY_MAX];
 	struct cluster_config config;
 	struct supervisor *s = NULL;
-	struct tls_server *tls = NULL;
 	struct errmsg em = {0};
 	enum exit_code code;
 	enum db_err err;
@@ -111,10 +110,8 @@ static enum exit_code run_here(const struct run_options *o, int original_dir, in
 		return report_running(report_fd, holder);
 	if (err == DB_OK)
 		err = datadir_config(&config, &o->config, original_dir, &em);
-	if (err == DB_OK && config_has_tls(&config)) { /* rather than nodes that end one after the other */
-		err = tls_server_create(&tls, &config, &em);
-		tls_server_free(tls);
-	}
+	if (err == DB_OK && config_has_tls(&config)) /* rather than nodes that end one after the other */
+		err = tls_check(&config, &em);
 	if (err == DB_OK)
 		log_set(config.logging.level, config.logging.format);
 	if (err == DB_OK)

@@ -50,6 +50,8 @@ enum blow { BLOW_KILL_MASTER, BLOW_KILL_REPLICA, BLOW_KILL_SUPERVISOR, BLOW_STOP
 static const char *const blow_names[BLOW_COUNT] = {"master killed", "replica killed", "supervisor killed",
 						   "master stopped dead"};
 
+enum verdict { VERDICT_GOOD, VERDICT_BAD, VERDICT_NONE };
+
 struct node_seen {
 	pid_t pid;
 	bool up;
@@ -370,16 +372,22 @@ static void read_outages(struct selftest *t)
 	qsort(t->outage_ms, t->outage_count, sizeof(t->outage_ms[0]), compare_u64);
 }
 
-static bool is_good(const struct selftest *t)
+/* Of one that was interrupted early nothing bad can be said, and nothing good. */
+static enum verdict judge(const struct selftest *t)
 {
 	const struct load_result *r = &t->result;
 
-	return r->lost == 0 && r->doubled == 0 && r->stale_reads == 0 && r->torn_reads == 0 && r->balance_off == 0 &&
-	       r->complaint[0] == '\0' && t->agree && r->appends > 0 && r->transfers > 0 && r->reads > 0;
+	if (r->lost > 0 || r->doubled > 0 || r->stale_reads > 0 || r->torn_reads > 0 || r->balance_off != 0 ||
+	    r->complaint[0] != '\0' || !t->agree)
+		return VERDICT_BAD;
+	if (r->appends > 0 && r->transfers > 0 && r->reads > 0)
+		return VERDICT_GOOD;
+	return interrupted ? VERDICT_NONE : VERDICT_BAD;
 }
 
-static void print_text(const struct selftest *t)
+static void print_text(const struct selftest *t, enum verdict verdict)
 {
+	static const char *const words[] = {"good", "BAD", "none: interrupted before it had written and read"};
 	const struct load_result *r = &t->result;
 	size_t n = t->outage_count;
 	unsigned i;
@@ -403,15 +411,16 @@ static void print_text(const struct selftest *t)
 	printf("nodes agree         %s (applied LSN and checksum %s)\n", t->agree ? "yes" : "no", t->place);
 	if (r->complaint[0] != '\0')
 		printf("unexplained answer  %s\n", r->complaint);
-	printf("verdict             %s\n", is_good(t) ? "good" : "BAD");
+	printf("verdict             %s\n", words[verdict]);
 }
 
-static bool print_json(const struct selftest *t)
+static bool print_json(const struct selftest *t, enum verdict verdict)
 {
+	static const char *const words[] = {"good", "bad", "none"};
 	const struct load_result *r = &t->result;
 	json_t *json = json_pack(
 	    "{s:s, s:{s:I, s:I, s:I, s:I}, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s}", "verdict",
-	    is_good(t) ? "good" : "bad", "sync_us", "count", (json_int_t)t->sync_count, "p50",
+	    words[verdict], "sync_us", "count", (json_int_t)t->sync_count, "p50",
 	    (json_int_t)percentile(t->sync_us, t->sync_count, 50), "p99",
 	    (json_int_t)percentile(t->sync_us, t->sync_count, 99), "max",
 	    (json_int_t)percentile(t->sync_us, t->sync_count, 100), "appends", (json_int_t)r->appends, "transfers",
@@ -506,11 +515,11 @@ static enum db_err run_in_scratch(struct selftest *t, struct errmsg *em)
 }
 
 /* Only when nothing runs in it any more. */
-static void remove_scratch(const struct selftest *t, bool good)
+static void remove_scratch(const struct selftest *t, enum verdict verdict)
 {
 	struct errmsg em = {0};
 
-	if (!good || t->options->keep) {
+	if (verdict == VERDICT_BAD || t->options->keep) {
 		fprintf(stderr, "grizzly-supervisor: kept: %s\n", t->scratch);
 		return;
 	}
@@ -523,8 +532,8 @@ enum exit_code command_selftest(const struct selftest_options *options)
 	struct selftest *t = calloc(1, sizeof(*t));
 	struct sigaction action = {.sa_handler = on_interrupt};
 	struct errmsg em = {0};
+	enum verdict verdict;
 	enum db_err err;
-	bool good;
 
 	if (t == NULL) {
 		fputs("grizzly-supervisor: out of memory\n", stderr);
@@ -544,15 +553,15 @@ enum exit_code command_selftest(const struct selftest_options *options)
 		err = run_in_scratch(t, &em);
 		say(t, "");
 	}
-	good = err == DB_OK && is_good(t);
+	verdict = err == DB_OK ? judge(t) : VERDICT_BAD;
 	if (err != DB_OK)
 		fprintf(stderr, "grizzly-supervisor: the selftest could not be made: %s\n", em.text);
 	else if (!options->json)
-		print_text(t);
-	else
-		good = print_json(t) && good;
+		print_text(t, verdict);
+	else if (!print_json(t, verdict))
+		verdict = VERDICT_BAD;
 	if (t->scratch[0] != '\0')
-		remove_scratch(t, good);
+		remove_scratch(t, verdict);
 	free(t);
-	return good ? EXIT_OK : EXIT_FAILED;
+	return verdict == VERDICT_GOOD ? EXIT_OK : EXIT_FAILED;
 }

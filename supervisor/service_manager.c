@@ -26,6 +26,7 @@ struct service_manager {
 	bool watchdog;
 	bool stuck;            /* the watchdog was not answered last time, which was logged */
 	bool failing;          /* the last datagram was not sent, which was logged */
+	bool ready_untold;     /* READY=1 has to be said again: the manager waits for it */
 	uint64_t status_us;    /* when the line was last looked at */
 	char told[STATUS_MAX]; /* the last line told */
 	struct event *timer;
@@ -64,6 +65,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	if (m->ready_untold)
+		service_manager_ready(m);
 	if (m->watchdog && alive)
 		tell(m, "WATCHDOG=1");
 	if (m->watchdog && !alive && !m->stuck)
@@ -154,7 +157,7 @@ void service_manager_ready(struct service_manager *m)
 	if (m == NULL)
 		return;
 	snprintf(text, sizeof(text), "READY=1\nMAINPID=%d", (int)getpid());
-	tell(m, text);
+	m->ready_untold = !tell(m, text);
 }
 
 void service_manager_reloading(struct service_manager *m)

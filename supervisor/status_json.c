@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "config.h"
+
 #include "supervisor/salvage_list.h"
 
 static json_t *number(uint64_t v)
@@ -61,11 +63,13 @@ static json_t *disk_to_json(const struct cluster_node_view *v)
 {
 	const struct wire_node_status *s = &v->status;
 
-	return json_pack("{s:o, s:o, s:o, s:o, s:b, s:o}", "disk_age_ms", number_or_null(v->answered, s->disk_age_ms),
-			 "disk_busy_ms", number_or_null(v->answered, s->disk_busy_ms), "stuck_ms",
+	return json_pack("{s:o, s:o, s:o, s:o, s:b, s:o, s:o}", "disk_age_ms",
+			 number_or_null(v->answered, s->disk_age_ms), "disk_busy_ms",
+			 number_or_null(v->answered, s->disk_busy_ms), "stuck_ms",
 			 number_or_null(v->answered, s->stuck_ms), "disk_free_bytes",
 			 number_or_null(v->answered && s->disk_free_bytes != UINT64_MAX, s->disk_free_bytes),
-			 "low_space", (int)s->low_space, "last_end", text_or_null(v->ended));
+			 "low_space", (int)s->low_space, "last_end", text_or_null(v->ended), "version",
+			 text_or_null(v->answered ? s->version : ""));
 }
 
 /* Adds the members of more, whose reference it takes, to those of object. NULL when either is: out of memory. */
@@ -95,16 +99,16 @@ static json_t *node_to_json(const struct cluster *c, const struct cluster_config
 	snprintf(id, sizeof(id), "node%u", n + 1);
 	snprintf(checksum, sizeof(checksum), "%016" PRIx64, v.status.db_checksum);
 	node = json_pack(
-	    "{s:s, s:s, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:s, s:o, s:o}", "id", id,
-	    "role", v.role, "state", v.state, "pid", number_or_null(pid > 0, (uint64_t)pid), "http", http,
+	    "{s:s, s:s, s:s, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:s, s:o, s:o}",
+	    "id", id, "role", v.role, "state", v.state, "pid", number_or_null(pid > 0, (uint64_t)pid), "http", http,
 	    "replication", replication, "term", number_or_null(v.answered, v.status.promised_term), "durable_lsn",
 	    number_or_null(v.answered, v.status.durable_lsn), "applied_lsn",
 	    number_or_null(v.answered, v.status.applied_lsn), "committed_lsn",
 	    number_or_null(v.answered, v.status.committed_lsn), "lag_ms", number_or_null(v.answered, v.status.lag_ms),
 	    "heartbeat_age_ms", number_or_null(v.answered, now_ms - v.heard_ms), "restarts", number(v.restarts),
 	    "db_checksum", v.answered ? json_string(checksum) : json_null(), "draining", (int)v.status.draining,
-	    "voting", (int)v.voting, "member", members_state_name(v.membership), "reason", text_or_null(v.reason),
-	    "salvage", salvage_to_json(n));
+	    "keeps_up", (int)v.keeps_up, "voting", (int)v.voting, "member", members_state_name(v.membership), "reason",
+	    text_or_null(v.reason), "salvage", salvage_to_json(n));
 	return joined(node, disk_to_json(&v));
 }
 
@@ -145,10 +149,15 @@ static json_t *cluster_to_json(const struct cluster *c, const struct cluster_con
 			 number(config->log.max_bytes), "archive", text_or_null(config->archive.dir), "nodes", nodes);
 }
 
-void status_json_put(struct buf *b, const struct cluster *c, const struct cluster_config *config, const pid_t *pids,
-		     uint64_t now_ms)
+static json_t *supervisor_to_json(uint64_t started_ms, uint64_t now_ms)
 {
-	json_t *json = cluster_to_json(c, config, pids, now_ms);
+	return json_pack("{s:s, s:o}", "version", PACKAGE_VERSION, "uptime_ms", number(now_ms - started_ms));
+}
+
+void status_json_put(struct buf *b, const struct cluster *c, const struct cluster_config *config, const pid_t *pids,
+		     uint64_t started_ms, uint64_t now_ms)
+{
+	json_t *json = joined(cluster_to_json(c, config, pids, now_ms), supervisor_to_json(started_ms, now_ms));
 	char *text = json == NULL ? NULL : json_dumps(json, JSON_INDENT(2));
 
 	json_decref(json);
@@ -306,6 +315,25 @@ static void put_change(struct buf *b, json_t *json)
 		buf_printf(b, "members: %s\n", change);
 }
 
+/* Only when they are not all the same: in the middle of an upgrade. */
+static void put_versions(struct buf *b, json_t *json)
+{
+	const char *ours = string_of(json, "version", "-");
+	json_t *nodes = json_object_get(json, "nodes");
+	bool differ = false;
+	size_t i;
+
+	for (i = 0; i < json_array_size(nodes); i++)
+		differ = differ || strcmp(string_of(json_array_get(nodes, i), "version", ours), ours) != 0;
+	if (!differ)
+		return;
+	buf_printf(b, "versions differ: supervisor %s", ours);
+	for (i = 0; i < json_array_size(nodes); i++)
+		buf_printf(b, ", %s %s", string_of(json_array_get(nodes, i), "id", "-"),
+			   string_of(json_array_get(nodes, i), "version", "-"));
+	buf_puts(b, "\n");
+}
+
 static void fill_replica(char row[COLUMNS][CELL_MAX], json_t *replica)
 {
 	static const char *const strings[] = {"id", "address", "replication", "role"};
@@ -384,6 +412,7 @@ enum db_err status_text_put(struct buf *b, const char *text, size_t len, struct 
 		fill_row(t->cells[i + 1], json_array_get(nodes, i));
 	put_table(b, t, right);
 	put_change(b, json);
+	put_versions(b, json);
 	for (i = 0; i + 1 < t->rows; i++) {
 		json_t *node = json_array_get(nodes, i);
 		const char *why = string_of(node, "reason", NULL);

@@ -15,7 +15,7 @@
 
 /* pids[n]: 0 where no process runs. b->failed when memory is short. Loop thread. */
 void status_json_put(struct buf *b, const struct cluster *c, const struct cluster_config *config, const pid_t *pids,
-		     uint64_t now_ms);
+		     uint64_t started_ms, uint64_t now_ms);
 
 /* A new JSON string. Texts of a peer's, or cut in the middle of a character, need not be UTF-8, which JSON must be: then all
  * that is not ASCII in them becomes '?'. NULL: no memory. */

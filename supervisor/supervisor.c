@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/auth/tls.h"
+#include "common/auth/tls_members.h"
 #include "common/base/audit.h"
 #include "common/base/clock.h"
 #include "common/base/config_show.h"
@@ -35,13 +35,15 @@
 #include "supervisor/membership.h"
 #include "supervisor/metrics.h"
 #include "supervisor/recovery_mark.h"
+#include "supervisor/replace.h"
 #include "supervisor/roster.h"
 #include "supervisor/service_manager.h"
 #include "supervisor/timeline.h"
 
-#define QUEUE_MAX       (4 * CLUSTER_NODES_MAX)
-#define OVERDUE_MS      2000 /* a timer of the core that is so late: the loop does not get on */
-#define ROSTER_DELAY_MS 20   /* run/supervisor.json follows a change after this, out of a failover's way */
+#define QUEUE_MAX        (4 * CLUSTER_NODES_MAX)
+#define OVERDUE_MS       2000 /* a timer of the core that is so late: the loop does not get on */
+#define REPLACE_DELAY_MS 100  /* the answer is on its way by then */
+#define ROSTER_DELAY_MS  20   /* run/supervisor.json follows a change after this, out of a failover's way */
 
 struct supervisor {
 	struct cluster_config config;
@@ -64,6 +66,9 @@ struct supervisor {
 	struct event *int_event;
 	struct event *hup_event;
 	struct event *roster_event;
+	struct event *replace_event;
+	char successor[PATH_MAX]; /* the program that this process is about to become */
+	uint64_t started_ms;
 	struct service_manager *service_manager; /* NULL: there is none */
 	struct recovery_mark recovery;
 	bool stepping;
@@ -437,7 +442,6 @@ static bool reload(void *arg, struct buf *said)
 {
 	struct supervisor *s = arg;
 	struct buf waiting = {0};
-	struct tls_server *tls = NULL;
 	struct errmsg em = {0};
 	enum db_err err, tried = DB_OK;
 	unsigned n;
@@ -453,8 +457,7 @@ static bool reload(void *arg, struct buf *said)
 		buf_printf(said, "nothing is reloaded: %s", err == DB_OK ? "out of memory" : em.text);
 	}
 	if (err == DB_OK && config_has_tls(&s->config)) {
-		tried = tls_server_create(&tls, &s->config, &em);
-		tls_server_free(tls);
+		tried = tls_check(&s->config, &em);
 		buf_printf(said,
 			   tried == DB_OK ? "; certificate and key are read again%s"
 					  : "; the certificate stays what it is: %s",
@@ -531,6 +534,39 @@ static void get_pids(void *arg, pid_t *pids)
 		pids[n] = s->nodes[n].process.pidfd >= 0 ? s->nodes[n].process.pid : 0;
 }
 
+static enum db_err restart_node(void *arg, unsigned node, struct errmsg *em)
+{
+	struct supervisor *s = arg;
+
+	log_info("node%u is restarted on demand", node + 1);
+	return process_signal(&s->nodes[node].process, SIGTERM, em);
+}
+
+static void on_replace_due(evutil_socket_t fd, short what, void *arg)
+{
+	struct supervisor *s = arg;
+	struct errmsg em = {0};
+
+	(void)fd;
+	(void)what;
+	write_roster(s);
+	log_info("is replaced by \"%s\"", s->successor);
+	replace_run(s->successor, s->data_dir, &em);
+	log_error("the supervisor stays what it is: %s", em.text);
+}
+
+static enum db_err replace(void *arg, const char *program, struct errmsg *em)
+{
+	const struct timeval delay = {0, REPLACE_DELAY_MS * 1000};
+	struct supervisor *s = arg;
+	enum db_err err = replace_check(program, em);
+
+	if (err != DB_OK)
+		return err;
+	snprintf(s->successor, sizeof(s->successor), "%s", program);
+	return event_add(s->replace_event, &delay) == 0 ? DB_OK : errmsg_set(em, DB_NOMEM, "cannot arm a timer");
+}
+
 static void on_control(evutil_socket_t fd, short what, void *arg)
 {
 	struct supervisor *s = arg;
@@ -572,6 +608,8 @@ static enum db_err create_loop(struct supervisor *s, struct errmsg *em)
 	if (err == DB_OK)
 		err = add_event(&s->roster_event, s->base, -1, 0, on_roster_due, s, false, em);
 	if (err == DB_OK)
+		err = add_event(&s->replace_event, s->base, -1, 0, on_replace_due, s, false, em);
+	if (err == DB_OK)
 		err = add_event(&s->mail_event, s->base, mailbox_fd(s->mailbox), EV_READ | EV_PERSIST, on_mail, s, true,
 				em);
 	if (err == DB_OK)
@@ -592,6 +630,9 @@ static enum db_err create_control(struct supervisor *s, struct errmsg *em)
 				      .feed = feed_for_answers,
 				      .get_pids = get_pids,
 				      .reload = reload,
+				      .restart = restart_node,
+				      .replace = replace,
+				      .started_ms = s->started_ms,
 				      .arg = s};
 	err = control_create(&s->control, DATADIR_CONTROL, s->config.cluster_id, answers_command, &s->answers, em);
 	if (err != DB_OK)
@@ -692,6 +733,7 @@ enum db_err supervisor_create(struct supervisor **out, const struct cluster_conf
 		return errmsg_set(em, DB_NOMEM, "no memory for the supervisor");
 	s->config = *config;
 	s->endpoint_fd = -1;
+	s->started_ms = clock_mono_ms();
 	snprintf(s->data_dir, sizeof(s->data_dir), "%s", data_dir);
 	for (n = 0; n < CLUSTER_NODES_MAX; n++)
 		s->nodes[n] =
@@ -764,6 +806,7 @@ void supervisor_free(struct supervisor *s)
 	free_event(s->control_event);
 	free_event(s->tick_event);
 	free_event(s->roster_event);
+	free_event(s->replace_event);
 	free_event(s->mail_event);
 	free_event(s->term_event);
 	free_event(s->int_event);

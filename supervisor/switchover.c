@@ -59,8 +59,8 @@ static bool can_take_over(const struct cluster *c, unsigned n, uint64_t now_ms)
 {
 	const struct member *m = &c->members[n];
 
-	return n != c->master && c->roll.entries[n].state == MEMBERS_VOTER && member_usable(m) &&
-	       m->status.state == WIRE_STATE_UP && !member_silent(c, m, now_ms);
+	return n != c->master && c->roll.entries[n].state == MEMBERS_VOTER && member_usable(m) && member_keeps_up(m) &&
+	       !member_silent(c, m, now_ms);
 }
 
 static unsigned default_target(const struct cluster *c, uint64_t now_ms)

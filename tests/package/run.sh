@@ -165,8 +165,15 @@ expect "check-config" "$(as_grizzly grizzly-supervisor check-config --data-dir /
 expect "logrotate" "$(in_root sh -c 'command -v logrotate >/dev/null || apt-get install -y -qq logrotate >/dev/null 2>&1;
 	logrotate --force /etc/logrotate.d/grizzly && ls /var/log/grizzly')" "node1.log.1"
 
-# dpkg leaves running processes alone; the service manager would restart the service: so do we.
+pids() {
+	as_grizzly grizzly-supervisor status --json --data-dir /var/lib/grizzly | sed -n 's/.*"pid": \([0-9]*\).*/\1/p'
+}
+
+# An upgrade restarts process by process.
+before=$(pids)
 install_package "$second"
+[ "$(pids | grep -cxF "$before" || true)" = 0 ] || die "an upgrade leaves old processes running"
+expect "each node is restarted, one after the other" "$(cat "$work/install.log")" "the supervisor runs"
 # shellcheck disable=SC2016 # dpkg-query expands it
 expect "is upgraded" "$(in_root dpkg-query -W -f '${Version}' grizzly)" "-2"
 expect "keeps its defaults" "$(cat "$root/etc/default/grizzly")" "$port"
