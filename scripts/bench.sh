@@ -18,9 +18,9 @@ print_help() {
 
 	  --quick          short runs: a smoke test, not a measurement
 	  --only NAME      one of disk, store, pipeline, catchup, snapshot, memory, reads, writes, bulk, lag,
-	                   failover, restart, add-replica, federation; may be repeated
-	  --postgres       federation: compare with postgres_fdw between two scratch servers of PostgreSQL 15, which is
-	                   installed for it
+	                   failover, restart, add-replica, federation, flood, guarded; may be repeated
+	  --postgres       compare with scratch servers of PostgreSQL 15, which is installed for it: writes with two standbys
+	                   of which one must confirm, federation with postgres_fdw between two servers
 	  --json FILE      write every figure there
 	  --build-dir DIR  where to build (build/)
 	  --work-dir DIR   where databases are written (\$TMPDIR or /tmp): its disk is the one that is measured

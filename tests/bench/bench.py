@@ -22,7 +22,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import behind  # noqa: E402
 import federation  # noqa: E402
 import flood  # noqa: E402
+import guarded  # noqa: E402
 from cluster import BenchError, Client, Cluster, cpu_seconds, memory_kib  # noqa: E402
+from postgres import Postgres  # noqa: E402
 
 ROWS = 100000
 CONNECTIONS = (1, 16, 64)
@@ -163,6 +165,49 @@ class Bench:
                           " ".join("%s %.0f" % kv for kv in mine["cpu_us_per_request"].items())))
             out.append({"connections": connections, "ours": mine, "sync": theirs, "ratio": ratio})
         self.results["writes"] = out
+        self.one_at_a_time()
+        if self.args.postgres:
+            self.beside_postgres()
+
+    def one_at_a_time(self):
+        """One client, whose every write waits for the one before: how far that is from the bare parts of it."""
+        ours, bare = [], []
+        for _ in range(max(self.rounds, 3)):
+            bare.append(self.run_json("bare_commit", "--dir", self.work_dir, "--bytes", SYNC_BYTES, "--duration-ms",
+                                      self.duration_ms))
+            ours.append(self.loaded(self.cluster.endpoint, INSERT, 1))
+        mine, theirs = middle(ours), middle(bare)
+        ratio = median_ratio(ours, bare)
+        self.heading("durable INSERT, 3 nodes, quorum", "bare parts")
+        self.line("1 connection", "%.0f/s" % mine["rate"], "%.0f/s" % theirs["rate"], "%.2f" % ratio,
+                  self.ms(mine["p50_us"]), self.ms(mine["p99_us"]),
+                  "bare: NNG to two processes, three fdatasync, p50 %s ms" % self.ms(theirs["p50_us"]))
+        self.results["one-at-a-time"] = {"ours": mine, "bare": theirs, "ratio": ratio}
+
+    def beside_postgres(self):
+        """The same writes by a server of PostgreSQL with two standbys, of which one has to have each on its disk."""
+        out, seconds = [], max(self.duration_ms // 1000, 1)
+        with Postgres() as pg:
+            port = self.args.http_port + 1620
+            pg.replicate(port)
+            pg.psql(port, "CREATE TABLE w(id serial PRIMARY KEY, name text, amount double precision);")
+            script = os.path.join(pg.directory, "insert.sql")
+            with open(script, "w", encoding="utf-8") as f:
+                f.write("INSERT INTO w(name, amount) VALUES ('a name', 1.5);\n")
+            os.chmod(script, 0o644)
+            self.heading("durable INSERT, 3 nodes, quorum", "PostgreSQL")
+            for connections in CONNECTIONS:
+                ours, theirs = [], []
+                for _ in range(max(self.rounds, 3)):
+                    theirs.append(pg.pgbench(port, script, connections, seconds))
+                    ours.append(self.loaded(self.cluster.endpoint, INSERT, connections))
+                mine, its, ratio = middle(ours), middle(theirs), median_ratio(ours, theirs)
+                self.line("%d connections" % connections, "%.0f/s" % mine["rate"], "%.0f/s" % its["rate"],
+                          "%.2f" % ratio, self.ms(mine["p50_us"]), self.ms(mine["p99_us"]),
+                          "PostgreSQL 15, 2 standbys, ANY 1: p50 %s, p99 %s ms" % (
+                              self.ms(its["p50_us"]), self.ms(its["p99_us"])))
+                out.append({"connections": connections, "ours": mine, "postgres": its, "ratio": ratio})
+        self.results["beside-postgres"] = out
 
     def pipeline(self):
         """Executing the next commit while the last one is on its way, against one after the other."""
@@ -476,9 +521,13 @@ class Bench:
     def flood(self):
         flood.flood(self, {"point SELECT": POINT_READ, "durable INSERT": INSERT})
 
+    def guarded(self):
+        guarded.guarded(self)
+
     # -- all of it
 
-    STANDALONE = ("disk", "store", "pipeline", "catchup", "snapshot", "add-replica", "federation", "flood")
+    STANDALONE = ("disk", "store", "pipeline", "catchup", "snapshot", "add-replica", "federation", "flood",
+                  "guarded")
     CLUSTERED = ("memory", "reads", "writes", "bulk", "lag", "failover", "restart")
 
     def run(self):
@@ -613,7 +662,7 @@ def main():
     parser.add_argument("--build-dir", required=True)
     parser.add_argument("--quick", action="store_true", help="short runs: a smoke test, not a measurement")
     parser.add_argument("--only", action="append", choices=Bench.STANDALONE + Bench.CLUSTERED)
-    parser.add_argument("--postgres", action="store_true", help="federation: compare with postgres_fdw")
+    parser.add_argument("--postgres", action="store_true", help="writes, federation: compare with PostgreSQL")
     parser.add_argument("--json", metavar="FILE", help="write everything measured there")
     parser.add_argument("--http-port", type=int, default=18480)
     parser.add_argument("--workers", type=int, default=2, help="threads of the bare evhttp server")

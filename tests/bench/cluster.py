@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 
@@ -15,8 +16,9 @@ class BenchError(Exception):
 class Client:
     """One keep-alive connection, blocking, with as little between the caller and the socket as Python allows."""
 
-    def __init__(self, address, token, timeout_s=60.0):
+    def __init__(self, address, token, timeout_s=60.0, ca_file=None):
         host, port = address.rsplit(":", 1)
+        self.tls = ssl.create_default_context(cafile=ca_file) if ca_file else None
         self.address = (host, int(port))
         self.token = token
         self.timeout_s = timeout_s
@@ -30,6 +32,8 @@ class Client:
     def connect(self):
         self.sock = socket.create_connection(self.address, self.timeout_s)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.tls:
+            self.sock = self.tls.wrap_socket(self.sock, server_hostname=self.address[0])
 
     def request(self, method, path, body=b""):
         """Returns (status, body). Raises OSError when the connection breaks; the next call connects again."""
@@ -100,12 +104,13 @@ class Client:
 
 
 class Cluster:
-    def __init__(self, build_dir, data_dir, http_port, replicas=2, settings=None):
+    def __init__(self, build_dir, data_dir, http_port, replicas=2, settings=None, ca_file=None):
         self.supervisor_path = os.path.join(build_dir, "grizzly-supervisor")
         self.data_dir = data_dir
         self.http_port = http_port
         self.replicas = replicas
         self.settings = settings  # keys of cluster.json for the first start
+        self.ca_file = ca_file  # not None: it is asked over HTTPS
         self.endpoint = "127.0.0.1:%d" % http_port
         self.token_file = os.path.join(data_dir, "token")
         self.supervisor = None
@@ -143,7 +148,7 @@ class Cluster:
             return f.read().strip()
 
     def client(self, timeout_s=60.0, address=None):
-        return Client(address or self.endpoint, self.token(), timeout_s)
+        return Client(address or self.endpoint, self.token(), timeout_s, self.ca_file)
 
     def status(self):
         done = subprocess.run([self.supervisor_path, "status", "--data-dir", self.data_dir, "--json"],

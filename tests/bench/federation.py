@@ -8,22 +8,17 @@ are the yardstick. Both clients time until all of the answer has come to them, a
 
 import json
 import os
-import pwd
 import re
-import shutil
-import signal
 import socket
 import statistics
-import subprocess
-import tempfile
 import time
 
 from cluster import BenchError, Cluster
+from postgres import Postgres
 
 ROWS = 100000
 RUNS = 7
 COUNT = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < %d) "
-PG_BIN = "/usr/lib/postgresql/15/bin"
 
 # name, what it is, the query ({r}: the far table), rows of the answer, the target's text, and whether it is met:
 # (milliseconds here, directly there or None, the better of postgres_fdw or None, requests)
@@ -205,103 +200,31 @@ def measure_grizzly(bench, runs):
 # ---- PostgreSQL
 
 
-class Postgres:
-    """Two scratch servers below a directory of their own, by a user that is not root. Use with `with`."""
-
-    def __init__(self, first_port):
-        if not os.access(os.path.join(PG_BIN, "initdb"), os.X_OK):
-            raise BenchError("PostgreSQL 15 is not installed: scripts/bench.sh --postgres does that")
-        self.user = {}
-        if os.getuid() == 0:
-            account = pwd.getpwnam("postgres")
-            self.user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-        self.ports = (first_port, first_port + 1)
-        self.directory = None
-        self.servers = []
-
-    def __enter__(self):
-        self.directory = tempfile.mkdtemp(prefix="grizzly-bench-pg-")
-        try:
-            if self.user:
-                os.chown(self.directory, self.user["user"], self.user["group"])
-            for port in self.ports:
-                self.start(port)
-            return self
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def __exit__(self, *_):
-        for server in self.servers:
-            server.send_signal(signal.SIGINT)  # fast shutdown
-        for server in self.servers:
-            try:
-                server.wait(30)
-            except subprocess.TimeoutExpired:
-                server.send_signal(signal.SIGQUIT)
-                server.wait(30)
-        self.servers = []
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-    def run(self, *command, stdin=None):
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=600,
-                              cwd=self.directory, **self.user)
-        if done.returncode != 0:
-            raise BenchError("%s: exit %d: %s" % (command[0], done.returncode, done.stderr[-500:]))
-        return done.stdout
-
-    def start(self, port):
-        data = os.path.join(self.directory, str(port))
-        self.run(PG_BIN + "/initdb", "-D", data, "-A", "trust", "-U", "bench", "-E", "UTF8", "--locale=C", "--no-sync")
-        with open(os.path.join(self.directory, "log-%d" % port), "wb") as log:
-            self.servers.append(subprocess.Popen(
-                [PG_BIN + "/postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", self.directory],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.directory,
-                **self.user))
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                self.psql(port, "SELECT 1;")
-                return
-            except BenchError:
-                if self.servers[-1].poll() is not None or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-
-    def psql(self, port, script):
-        return self.run(PG_BIN + "/psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(port), "-U",
-                        "bench", "-d", "postgres", "-o", "/dev/null", stdin=script)
-
-    def fill(self):
-        near, far = self.ports
-        self.psql(far, "CREATE TABLE r(id integer PRIMARY KEY, name text, amount double precision, grp integer);"
-                  "INSERT INTO r SELECT n, 'name of row ' || n, n * 0.25, n %% 100 FROM generate_series(1, %d) n;"
-                  "ANALYZE;" % ROWS)
-        self.psql(near, "CREATE TABLE l1k(id integer PRIMARY KEY, note text, batch integer);"
-                  "INSERT INTO l1k SELECT n * 100, 'note ' || n, n %% 10 FROM generate_series(1, 1000) n;"
-                  "CREATE TABLE l100k(id integer PRIMARY KEY, factor double precision);"
-                  "INSERT INTO l100k SELECT n, n * 0.5 FROM generate_series(1, %d) n;"
-                  "CREATE EXTENSION postgres_fdw;"
-                  "CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS "
-                  "(host '127.0.0.1', port '%d', dbname 'postgres', use_remote_estimate 'true');"
-                  "CREATE USER MAPPING FOR bench SERVER far OPTIONS (user 'bench');" % (ROWS, far))
-        for table, more in (("r_100", ""), ("r_10000", ", fetch_size '10000'")):
-            self.psql(near, "CREATE FOREIGN TABLE %s(id integer NOT NULL, name text, amount double precision, "
-                      "grp integer) SERVER far OPTIONS (table_name 'r'%s);" % (table, more))
-        self.psql(near, "ANALYZE;")
-
-    def median(self, sql, runs):
-        out = self.psql(self.ports[0], "\\timing on\n" + (sql + ";\n") * (runs + 1))
-        took = [float(ms) for ms in re.findall(r"^Time: ([0-9.]+) ms", out, re.MULTILINE)]
-        if len(took) != runs + 1:
-            raise BenchError("psql timed %d queries instead of %d" % (len(took), runs + 1))
-        return statistics.median(took[1:])
+def fill(pg, near, far):
+    pg.psql(far, "CREATE TABLE r(id integer PRIMARY KEY, name text, amount double precision, grp integer);"
+            "INSERT INTO r SELECT n, 'name of row ' || n, n * 0.25, n %% 100 FROM generate_series(1, %d) n;"
+            "ANALYZE;" % ROWS)
+    pg.psql(near, "CREATE TABLE l1k(id integer PRIMARY KEY, note text, batch integer);"
+            "INSERT INTO l1k SELECT n * 100, 'note ' || n, n %% 10 FROM generate_series(1, 1000) n;"
+            "CREATE TABLE l100k(id integer PRIMARY KEY, factor double precision);"
+            "INSERT INTO l100k SELECT n, n * 0.5 FROM generate_series(1, %d) n;"
+            "CREATE EXTENSION postgres_fdw;"
+            "CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS "
+            "(host '127.0.0.1', port '%d', dbname 'postgres', use_remote_estimate 'true');"
+            "CREATE USER MAPPING FOR bench SERVER far OPTIONS (user 'bench');" % (ROWS, far))
+    for table, more in (("r_100", ""), ("r_10000", ", fetch_size '10000'")):
+        pg.psql(near, "CREATE FOREIGN TABLE %s(id integer NOT NULL, name text, amount double precision, "
+                "grp integer) SERVER far OPTIONS (table_name 'r'%s);" % (table, more))
+    pg.psql(near, "ANALYZE;")
 
 
 def measure_postgres(bench, runs):
-    with Postgres(bench.args.http_port + 1620) as pg:
-        pg.fill()
-        return {name: {table: pg.median(sql.format(r=table), runs) for table in ("r_100", "r_10000")}
+    near, far = bench.args.http_port + 1620, bench.args.http_port + 1621
+    with Postgres() as pg:
+        pg.start(near)
+        pg.start(far)
+        fill(pg, near, far)
+        return {name: {table: pg.median(near, sql.format(r=table), runs) for table in ("r_100", "r_10000")}
                 for name, _, sql, _, _, _ in QUERIES}
 
 

@@ -4,6 +4,8 @@
  * It shares the machine with the server it measures, so what it burns is stolen from the figure: prebuilt request bytes
  * with numbers patched in, one send and one receive a request, no allocation once it runs. Prints one JSON line.
  *
+ * With --ca-file it speaks TLS, and takes no server that this CA has not signed for that address.
+ *
  * A connection that breaks is made again at once and counted; a refused one is counted apart, because a client of the
  * cluster must never see one. Requests that break off are counted, not repeated.
  *
@@ -23,6 +25,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
 #include "common/base/clock.h"
 #include "tests/bench/hist.h"
 #include "tests/bench/http1.h"
@@ -37,9 +42,10 @@ struct options {
 	const char *address;
 	const char *path;
 	const char *body;
-	const char *expect; /* must be in every answer's body; NULL: not looked at */
-	char *token;        /* NULL: none */
-	char *body_loaded;  /* owns body when it came from a file */
+	const char *expect;  /* must be in every answer's body; NULL: not looked at */
+	const char *ca_file; /* NULL: no TLS */
+	char *token;         /* NULL: none */
+	char *body_loaded;   /* owns body when it came from a file */
 	unsigned connections;
 	uint64_t duration_ms;
 	uint64_t warmup_ms;
@@ -50,6 +56,9 @@ struct options {
 
 struct connection {
 	int fd;
+	SSL *tls;         /* NULL: none */
+	bool dry;         /* the socket had nothing more when it was asked last */
+	bool is_answered; /* the next request is due */
 	uint64_t sent_us;
 	char *in; /* what was received of the answer */
 	size_t in_len, in_size;
@@ -61,6 +70,7 @@ struct load {
 	const struct options *options;
 	struct template *template;
 	struct connection *connections;
+	SSL_CTX *tls; /* NULL: none */
 	int epoll_fd;
 	bool measuring;
 	struct hist latency;
@@ -71,6 +81,73 @@ struct load {
 	size_t answer_len; /* of the last good answer */
 	char first_bad[256];
 };
+
+/* ---- TLS */
+
+static bool tls_failed(const char *doing)
+{
+	fprintf(stderr, "load: %s: %s\n", doing, ERR_error_string(ERR_get_error(), NULL));
+	return false;
+}
+
+static bool tls_prepare(struct load *l)
+{
+	if (l->options->ca_file == NULL)
+		return true;
+	l->tls = SSL_CTX_new(TLS_client_method());
+	if (l->tls == NULL || SSL_CTX_load_verify_locations(l->tls, l->options->ca_file, NULL) != 1)
+		return tls_failed(l->options->ca_file);
+	SSL_CTX_set_verify(l->tls, SSL_VERIFY_PEER, NULL);
+	SSL_CTX_set_read_ahead(l->tls, 1); /* one receive a record, as without TLS one an answer */
+	SSL_CTX_set_mode(l->tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	return true;
+}
+
+/* Shakes hands on the socket, which blocks still. */
+static bool tls_open(struct load *l, struct connection *c)
+{
+	char host[64];
+
+	if (l->tls == NULL)
+		return true;
+	snprintf(host, sizeof host, "%.*s", (int)(strrchr(l->options->address, ':') - l->options->address),
+		 l->options->address);
+	c->tls = SSL_new(l->tls);
+	if (c->tls == NULL || X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(c->tls), host) != 1 ||
+	    SSL_set_fd(c->tls, c->fd) != 1 || SSL_connect(c->tls) != 1)
+		return tls_failed("TLS handshake");
+	return true;
+}
+
+/* As send() and recv() say it: -1 with errno, EAGAIN for later. */
+static ssize_t tls_result(const struct connection *c, int n)
+{
+	int why = n > 0 ? SSL_ERROR_NONE : SSL_get_error(c->tls, n);
+
+	if (why == SSL_ERROR_NONE)
+		return n;
+	ERR_clear_error();
+	if (why == SSL_ERROR_ZERO_RETURN)
+		return 0;
+	errno = why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE ? EAGAIN : ECONNRESET;
+	return -1;
+}
+
+static ssize_t bytes_send(const struct connection *c, const char *bytes, size_t len)
+{
+	if (c->tls == NULL)
+		return send(c->fd, bytes, len, MSG_NOSIGNAL);
+	return tls_result(c, SSL_write(c->tls, bytes, (int)len));
+}
+
+static ssize_t bytes_receive(const struct connection *c, char *bytes, size_t size)
+{
+	if (c->tls == NULL)
+		return recv(c->fd, bytes, size, 0);
+	return tls_result(c, SSL_read(c->tls, bytes, (int)size));
+}
+
+/* ---- connections */
 
 static bool connection_open(struct load *l, struct connection *c)
 {
@@ -91,6 +168,8 @@ static bool connection_open(struct load *l, struct connection *c)
 		}
 		usleep(1000);
 	}
+	if (!tls_open(l, c))
+		return false;
 	flags = fcntl(c->fd, F_GETFL);
 	if (flags < 0 || fcntl(c->fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
 	    epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, c->fd, &ev) != 0) {
@@ -126,9 +205,10 @@ static bool connection_send_next(struct load *l, struct connection *c)
 	const char *bytes = template_next(l->template, &len);
 	ssize_t n;
 
+	c->is_answered = false;
 	l->sent++;
 	c->sent_us = clock_mono_us();
-	n = send(c->fd, bytes, len, MSG_NOSIGNAL);
+	n = bytes_send(c, bytes, len);
 	if (n == (ssize_t)len)
 		return true;
 	if (n < 0 && errno != EAGAIN)
@@ -138,7 +218,7 @@ static bool connection_send_next(struct load *l, struct connection *c)
 
 static bool connection_send_rest(struct load *l, struct connection *c)
 {
-	ssize_t n = send(c->fd, c->rest + c->rest_pos, c->rest_len - c->rest_pos, MSG_NOSIGNAL);
+	ssize_t n = bytes_send(c, c->rest + c->rest_pos, c->rest_len - c->rest_pos);
 
 	if (n < 0)
 		return true; /* EAGAIN: later; a break shows at the next receive */
@@ -152,6 +232,8 @@ static bool connection_send_rest(struct load *l, struct connection *c)
 
 static void connection_close(struct connection *c)
 {
+	SSL_free(c->tls);
+	c->tls = NULL;
 	close(c->fd);
 	c->fd = -1;
 	c->in_len = 0;
@@ -214,8 +296,9 @@ static bool connection_receive(struct load *l, struct connection *c)
 
 	if (c->in_len == c->in_size && !grow(c))
 		return false;
-	n = recv(c->fd, c->in + c->in_len, c->in_size - c->in_len, 0);
-	if (n < 0 && errno == EAGAIN)
+	n = bytes_receive(c, c->in + c->in_len, c->in_size - c->in_len);
+	c->dry = n < 0 && errno == EAGAIN;
+	if (c->dry)
 		return true;
 	if (n <= 0) {
 		l->broken++;
@@ -235,11 +318,11 @@ static bool connection_receive(struct load *l, struct connection *c)
 	c->in_len = 0;
 	if (answer.close)
 		return connection_again(l, c);
-	if (l->options->requests_max > 0 && l->sent >= l->options->requests_max)
-		return true;
-	return connection_send_next(l, c);
+	c->is_answered = true;
+	return true;
 }
 
+/* The answers that came together are all read before the next requests are sent. */
 static bool turn(struct load *l)
 {
 	struct epoll_event events[EVENTS_MAX];
@@ -250,7 +333,18 @@ static bool turn(struct load *l)
 
 		if ((events[i].events & EPOLLOUT) != 0 && c->rest != NULL && !connection_send_rest(l, c))
 			return false;
-		if ((events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && !connection_receive(l, c))
+		if ((events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0)
+			continue;
+		do { /* what TLS has taken from the socket already wakes nobody */
+			if (!connection_receive(l, c))
+				return false;
+		} while (c->tls != NULL && !c->dry && SSL_has_pending(c->tls) == 1);
+	}
+	for (int i = 0; i < n; i++) {
+		struct connection *c = events[i].data.ptr;
+
+		if (c->is_answered && (l->options->requests_max == 0 || l->sent < l->options->requests_max) &&
+		    !connection_send_next(l, c))
 			return false;
 	}
 	return n >= 0 || errno == EINTR;
@@ -354,7 +448,7 @@ static int usage(void)
 {
 	fputs("usage: load --address HOST:PORT --body JSON|--body-file F [--token-file F] [--connections N]\n"
 	      "            [--duration-ms N] [--warmup-ms N] [--requests N] [--ids N] [--sequence N] [--expect TEXT]\n"
-	      "            [--path P]\n"
+	      "            [--path P] [--ca-file F]\n"
 	      "In the body %r is a random number in 1..ids, %s the next of a sequence.\n",
 	      stderr);
 	return 2;
@@ -363,19 +457,13 @@ static int usage(void)
 static bool parse(struct options *o, int argc, char **argv)
 {
 	static const struct option table[] = {
-	    {"address", required_argument, NULL, 'a'},
-	    {"path", required_argument, NULL, 'p'},
-	    {"body", required_argument, NULL, 'b'},
-	    {"body-file", required_argument, NULL, 'B'},
-	    {"expect", required_argument, NULL, 'e'},
-	    {"token-file", required_argument, NULL, 't'},
-	    {"connections", required_argument, NULL, 'c'},
-	    {"duration-ms", required_argument, NULL, 'd'},
-	    {"warmup-ms", required_argument, NULL, 'w'},
-	    {"ids", required_argument, NULL, 'i'},
-	    {"sequence", required_argument, NULL, 's'},
-	    {"requests", required_argument, NULL, 'n'},
-	    {NULL, 0, NULL, 0},
+	    {"address", required_argument, NULL, 'a'},     {"path", required_argument, NULL, 'p'},
+	    {"body", required_argument, NULL, 'b'},        {"body-file", required_argument, NULL, 'B'},
+	    {"expect", required_argument, NULL, 'e'},      {"token-file", required_argument, NULL, 't'},
+	    {"connections", required_argument, NULL, 'c'}, {"duration-ms", required_argument, NULL, 'd'},
+	    {"warmup-ms", required_argument, NULL, 'w'},   {"ids", required_argument, NULL, 'i'},
+	    {"sequence", required_argument, NULL, 's'},    {"requests", required_argument, NULL, 'n'},
+	    {"ca-file", required_argument, NULL, 'C'},     {NULL, 0, NULL, 0},
 	};
 	int c;
 
@@ -420,6 +508,9 @@ static bool parse(struct options *o, int argc, char **argv)
 		case 's':
 			o->first_sequence = strtoull(optarg, NULL, 10);
 			break;
+		case 'C':
+			o->ca_file = optarg;
+			break;
 		case 'n':
 			o->requests_max = strtoull(optarg, NULL, 10);
 			break;
@@ -455,13 +546,14 @@ int main(int argc, char **argv)
 	}
 	for (unsigned i = 0; i < options.connections; i++)
 		l.connections[i].fd = -1;
-	status = load_run(&l) ? 0 : 1;
+	status = tls_prepare(&l) && load_run(&l) ? 0 : 1;
 	for (unsigned i = 0; i < options.connections; i++) {
 		if (l.connections[i].fd >= 0)
 			connection_close(&l.connections[i]);
 		free(l.connections[i].in);
 	}
 free_load:
+	SSL_CTX_free(l.tls);
 	template_free(l.template);
 	free(l.connections);
 	if (l.epoll_fd >= 0)
