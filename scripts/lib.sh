@@ -84,6 +84,33 @@ install_packages() {
 	rm -f "$log"
 }
 
+# fetch_program PACKAGE PATH DIRECTORY: one program of a Debian package, put into DIRECTORY and not installed: nothing is
+# set up, and no service of the package starts. Nothing is fetched where the program is there already.
+fetch_program() {
+	local package=$1 path=$2 dir=$3 program=${2##*/} log
+	if [ -x "$dir/$program" ] || command -v "$program" >/dev/null 2>&1; then
+		return 0
+	fi
+	if ! command -v apt-get >/dev/null 2>&1; then
+		say "not a Debian system: doing without $program"
+		return 0
+	fi
+	say "fetching $program of the package $package"
+	rm -rf "$dir/fetched"
+	mkdir -p "$dir/fetched"
+	log=$dir/fetch.log
+	# A machine without package lists gets them first.
+	if ! (cd "$dir/fetched" && { apt-get download -q "$package" || { run_as_root apt-get update -q &&
+		apt-get download -q "$package"; }; }) >"$log" 2>&1 ||
+		! dpkg-deb --fsys-tarfile "$dir"/fetched/"$package"_*.deb 2>>"$log" |
+		tar -xf - -C "$dir/fetched" "./$path" 2>>"$log" ||
+		! mv "$dir/fetched/$path" "$dir/$program" 2>>"$log"; then
+		tail -n 3 "$log" >&2
+		say "could not fetch $program of the package $package ($log): doing without it"
+	fi
+	rm -rf "$dir/fetched"
+}
+
 # run_logged LOG WHAT COMMAND…: quiet unless it fails, then the end of its output is shown.
 run_logged() {
 	local log=$1 what=$2

@@ -14,19 +14,22 @@ failed=0
 unit_limit_s=300 # one test program
 # The scenarios run under ThreadSanitizer: a start, a load with replicas, each kind of takeover, an orderly stop, joins.
 tsan_scenarios=(replication/replicas_are_equal_after_load failover/killed_master_loses_no_acknowledged_insert_on_fresh
-	switchover/switchover_under_load_fails_no_request_on_kept restart/orderly_stop streaming/streams_are_one_snapshot
+	switchover/switchover_under_load_fails_no_request_on_kept links/over_tls_if_there_is_tls restart/orderly_stop
+	streaming/streams_are_one_snapshot
 	query/runaway_query federation_joins/crowds_join_at_once)
 # Programs of one thread: nothing can race there. So are the replays of fuzzed inputs, and the simulator.
 tsan_skips=(test_answer test_change test_cluster test_cluster_random test_cluster_stall test_config test_federation
 	test_formats test_query_memory test_query_read test_query_write test_receipts test_record test_remote_sql test_request
 	test_roles test_row_store test_rows_reader test_shipped_answer test_store test_store_apply test_store_crash
 	test_store_memory test_typed_rows test_wire)
+# They take longest, for they wait.
+long_programs=(test_supervisor test_link)
 
 print_help() {
 	cat <<-END
 	Usage: scripts/run-tests.sh [--quick] [--filter PATTERN]
 
-	Installs what is missing, then builds and tests three times:
+	Installs what is missing, then builds and tests three times, one build while the processes of another are tested:
 	  build-plain  warnings are errors; unit tests, every integration scenario, 20 s of chaos
 	  build-asan   AddressSanitizer and UBSan; unit tests, integration scenarios, 12 s of chaos
 	  build-tsan   ThreadSanitizer; unit tests, a few integration scenarios, 12 s of chaos
@@ -89,21 +92,48 @@ is_skipped() {
 	[ "$1" = tsan ] && [[ $2 == tests/fuzz/* || $2 == tests/sim/* || " ${tsan_skips[*]} " == *" ${2##*/} "* ]]
 }
 
-# unit_tests DIRECTORY LABEL: the test programs of `make check` without the scenarios, two at a time.
-unit_tests() {
-	local dir=$1 label=$2 programs=() names=() name before=$passed started=$SECONDS
+# all_tests DIRECTORY: what `make check` runs, in one line.
+all_tests() {
 	# shellcheck disable=SC2016 # make expands it
-	read -r -a names < <(make -C "$dir" -s --no-print-directory --eval 'print-tests: ; @echo $(TESTS)' print-tests)
+	make -C "$1" -s --no-print-directory --eval 'print-tests: ; @echo $(TESTS)' print-tests
+}
+
+# test_programs DIRECTORY LABEL: those of all_tests that are to be built for a stage, but for the simulator.
+test_programs() {
+	local names=() name
+	read -r -a names < <(all_tests "$1")
+	for name in "${names[@]}"; do
+		[[ $name == *.sh ]] || is_skipped "$2" "$name" || printf '%s ' "$name"
+	done
+}
+
+# unit_tests DIRECTORY LABEL: the test programs of `make check` without the scenarios, three at a time, for some wait. The
+# simulator and what else takes longest come first.
+unit_tests() {
+	local dir=$1 label=$2 programs=() long=() names=() name before=$passed started=$SECONDS
+	read -r -a names < <(all_tests "$dir")
 	for name in "${names[@]}"; do
 		case $name in
 		*integration/* | *chaos/*) ;;
-		*"$filter"*) is_skipped "$label" "$name" || programs+=("$name") ;;
+		*"$filter"*)
+			if is_skipped "$label" "$name"; then
+				continue
+			elif [[ $name == tests/sim/* ]]; then
+				long=("$name" "${long[@]}")
+			elif [[ " ${long_programs[*]} " == *" ${name##*/} "* ]]; then
+				long+=("$name")
+			else
+				programs+=("$name")
+			fi
+			;;
 		esac
 	done
+	programs=("${long[@]}" "${programs[@]}")
 	[ "${#programs[@]}" -gt 0 ] || return 0
 	find "$dir" -name '*.trs' -delete
 	# ThreadSanitizer has each process sleep a second at its end, unless told.
-	TSAN_OPTIONS=atexit_sleep_ms=0 make -C "$dir" -j2 check TESTS="${programs[*]}" LOG_COMPILER="timeout -k 5 $unit_limit_s" >"$dir/check.log" 2>&1 ||
+	TSAN_OPTIONS=atexit_sleep_ms=0 make -C "$dir" -j3 check TESTS="${programs[*]}" check_PROGRAMS= \
+		LOG_COMPILER="timeout -k 5 $unit_limit_s" >"$dir/check.log" 2>&1 ||
 		true # each program's own result says what failed
 	for name in "${programs[@]}"; do
 		if [ -f "$dir/$name.trs" ]; then
@@ -156,18 +186,65 @@ chaos() {
 	say "chaos, $label: $ok passed, $bad failed ($((SECONDS - started)) s; $(grep -m 1 -o 'seed [0-9]*' "$log"); $log)"
 }
 
-# build_for_tests DIRECTORY CONFIGURE-OPTIONS…: 1 when it failed, which is counted and shown.
+# build_for_tests STAGE CONFIGURE-OPTIONS…: 1 when it failed, which is counted and shown.
 build_for_tests() {
-	local dir=$1
+	local stage=$1 dir=$top_dir/build-$1
 	shift
-	# `check` without tests builds the test programs.
-	if ! (build "$dir" "" "$@" && run_logged "$dir/make-check.log" "make check" make -C "$dir" -j2 check TESTS=); then
+	if ! (build "$dir" "" "$@" && build_test_programs "$dir" "$stage"); then
 		failed=$((failed + 1))
 		return 1
 	fi
 }
 
+# build_test_programs DIRECTORY STAGE: all in the plain build; with a sanitizer those that its stage runs, whose own
+# sources are not optimized then: what is tested is, and the simulator, which has a given time.
+build_test_programs() {
+	local dir=$1 stage=$2 options=()
+	if [ "$stage" != plain ]; then
+		options=(CFLAGS='-O0 -g1' check_PROGRAMS="$(test_programs "$dir" "$stage")")
+		is_skipped "$stage" tests/sim/sim ||
+			run_logged "$dir/make-sim.log" "make tests/sim/sim" make -C "$dir" -j2 tests/sim/sim || return 1
+	fi
+	# `check` without tests builds the test programs.
+	run_logged "$dir/make-check.log" "make check" make -C "$dir" -j2 check TESTS= "${options[@]}"
+}
+
+# One part of one stage, in a process of its own (see run_part); it ends with "N passed, N failed".
+if [ -n "${GRIZZLY_TESTS_PART:-}" ]; then
+	stage=${GRIZZLY_TESTS_PART%:*}
+	dir=$top_dir/build-$stage
+	scenario_options=()
+	[ -z "$filter" ] || scenario_options=(--filter "$filter")
+	case $GRIZZLY_TESTS_PART in
+	plain:build) build_for_tests plain --enable-werror || true ;;
+	asan:build) build_for_tests asan --enable-asan --enable-werror CFLAGS='-O1 -g1' || true ;;
+	tsan:build) build_for_tests tsan --enable-tsan --enable-werror CFLAGS='-O1 -g1' || true ;;
+	*:units) unit_tests "$dir" "$stage" ;;
+	plain:processes)
+		scenarios "$dir" plain --jobs 5 "${scenario_options[@]}"
+		chaos "$dir" plain 20
+		;;
+	asan:processes)
+		scenarios "$dir" asan --quick --jobs 6 "${scenario_options[@]}"
+		chaos "$dir" asan 12
+		;;
+	tsan:processes)
+		if [ -z "$filter" ]; then
+			for name in "${tsan_scenarios[@]}"; do
+				scenario_options+=(--filter "$name")
+			done
+		fi
+		scenarios "$dir" tsan --jobs 2 "${scenario_options[@]}"
+		chaos "$dir" tsan 12
+		;;
+	*) die "GRIZZLY_TESTS_PART: no such part: $GRIZZLY_TESTS_PART" ;;
+	esac
+	finish
+fi
+
 install_packages "${build_packages[@]}" python3
+fetch_program prometheus usr/bin/promtool "$top_dir/build-tools"
+export PATH=$top_dir/build-tools:$PATH
 
 # gcc's sanitizers want a small address space randomisation; without it they fail at random on recent kernels.
 fixed_addresses=()
@@ -175,53 +252,92 @@ if setarch "$(uname -m)" -R true 2>/dev/null; then
 	fixed_addresses=(setarch "$(uname -m)" -R)
 fi
 
-scenario_options=()
-[ -z "$filter" ] || scenario_options=(--filter "$filter")
+stages=(plain asan tsan)
+[ "$quick" = no ] || stages=(plain)
+results=$(mktemp -d -t grizzly-tests-XXXXXX)
 
-if [ -z "${GRIZZLY_TESTS_STAGE:-}" ]; then
-	build_for_tests "$top_dir/build-plain" --enable-werror || finish
-	unit_tests "$top_dir/build-plain" plain
-	scenarios "$top_dir/build-plain" plain --jobs 4 "${scenario_options[@]}"
-	chaos "$top_dir/build-plain" plain 20
-	[ "$quick" = no ] || finish
-fi
-
-# The sanitized stages run in a child whose addresses are fixed; its last line is added to ours.
-run_stage() {
-	local stage=$1 options=() line
+# run_part STAGE PART NICENESS: runs build, units or processes of a stage and shows what it said when it is done. Its
+# counts stay in $results/STAGE:PART. 1 when something failed.
+run_part() {
+	local part=$1:$2 options=() prefix=(nice -n "$3") counts
+	[ "$1" = plain ] || prefix=("${fixed_addresses[@]}" "${prefix[@]}")
 	[ -z "$filter" ] || options=(--filter "$filter")
-	line=$(mktemp)
-	GRIZZLY_TESTS_STAGE=$stage "${fixed_addresses[@]}" "${BASH_SOURCE[0]}" "${options[@]}" | tee "$line" | sed '$d' || true
-	if [[ $(tail -n 1 "$line") =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
-		passed=$((passed + BASH_REMATCH[1]))
-		failed=$((failed + BASH_REMATCH[2]))
+	GRIZZLY_TESTS_PART=$part "${prefix[@]}" "${BASH_SOURCE[0]}" "${options[@]}" >"$results/$part.text" 2>&1 3>&- 4<&- || true # counted
+	counts=$(tail -n 1 "$results/$part.text")
+	if [[ $counts =~ ^[0-9]+\ passed,\ [0-9]+\ failed$ ]]; then
+		sed -i '$d' "$results/$part.text"
 	else
-		failed=$((failed + 1))
+		counts="0 passed, 1 failed"
+		say "FAIL $part ended without a count:" >>"$results/$part.text"
 	fi
-	rm -f "$line"
+	cat "$results/$part.text"
+	say "$counts" >"$results/$part.counts"
+	[[ $counts == *" 0 failed" ]]
 }
 
-case ${GRIZZLY_TESTS_STAGE:-} in
-'')
-	run_stage asan
-	run_stage tsan
-	;;
-asan)
-	build_for_tests "$top_dir/build-asan" --enable-asan --enable-werror CFLAGS='-O1 -g' || finish
-	unit_tests "$top_dir/build-asan" asan
-	scenarios "$top_dir/build-asan" asan --quick --jobs 4 "${scenario_options[@]}"
-	chaos "$top_dir/build-asan" asan 12
-	;;
-tsan)
-	build_for_tests "$top_dir/build-tsan" --enable-tsan --enable-werror CFLAGS='-O1 -g' || finish
-	unit_tests "$top_dir/build-tsan" tsan
-	if [ -z "$filter" ]; then
-		for name in "${tsan_scenarios[@]}"; do
-			scenario_options+=(--filter "$name")
-		done
+# Two lanes, for tests with processes wait now and then: the next stages are built meanwhile, by compilers that are niced
+# and take what the tests leave. The lanes meet at a fifo: a line says which stage is built.
+build_all() {
+	local stage niceness=0
+	for stage in "${stages[@]}"; do
+		if run_part "$stage" build "$niceness"; then
+			say "$stage" >&3
+		elif [ "$stage" = plain ]; then
+			break # the others would say the same
+		fi
+		niceness=19
+	done
+}
+
+test_all() {
+	local stage
+	while read -r stage <&4; do
+		run_part "$stage" units 0 || true
+		run_part "$stage" processes 0 || true
+	done
+}
+
+stop_lanes() {
+	local lane
+	for lane in "${lanes[@]}"; do
+		kill -- "-$lane" 2>/dev/null || true
+	done
+	rm -rf "$results"
+}
+
+lanes=()
+trap stop_lanes EXIT
+trap 'exit 143' TERM
+trap 'exit 130' INT
+mkfifo "$results/built"
+set -m # each lane is a process group, which can be ended as a whole
+build_all 3>"$results/built" &
+lanes+=("$!")
+test_all 4<"$results/built" &
+lanes+=("$!")
+set +m
+wait "${lanes[@]}" || true # what is missing is counted
+lanes=()
+
+# count_part STAGE PART: 1 when it failed, or did not run.
+count_part() {
+	local ok=0 bad=1
+	if [ -f "$results/$1:$2.counts" ]; then
+		read -r ok _ bad _ <"$results/$1:$2.counts"
+	else
+		say "FAIL $1:$2 did not run"
 	fi
-	scenarios "$top_dir/build-tsan" tsan --jobs 2 "${scenario_options[@]}"
-	chaos "$top_dir/build-tsan" tsan 12
-	;;
-esac
+	passed=$((passed + ok))
+	failed=$((failed + bad))
+	[ "$bad" -eq 0 ]
+}
+
+for stage in "${stages[@]}"; do
+	if count_part "$stage" build; then
+		count_part "$stage" units || true
+		count_part "$stage" processes || true
+	elif [ "$stage" = plain ]; then
+		break
+	fi
+done
 finish

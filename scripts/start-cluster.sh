@@ -147,7 +147,12 @@ show_logs() {
 	done
 }
 
-# Waits for GET /ready to say 200, for as long as a supervisor runs.
+# The supervisor hears of a master some milliseconds after the first client may.
+has_master() {
+	[ -n "$("$programs_dir/grizzly-supervisor" status --data-dir "$data_dir" --json 2>/dev/null | json_text master)" ]
+}
+
+# Waits for GET /ready to say 200, and for `status` to know it, for as long as a supervisor runs.
 wait_until_ready() {
 	local give_up=$((SECONDS + ready_timeout_s)) seen=$SECONDS answer=000
 	while [ "$SECONDS" -lt "$give_up" ]; do
@@ -155,7 +160,7 @@ wait_until_ready() {
 			seen=$SECONDS
 			find_endpoint
 			answer=$(curl -sS -o /dev/null -m 5 -w '%{http_code}' "${curl_options[@]}" "$scheme://$endpoint/ready" 2>/dev/null) || true
-			[ "$answer" != 200 ] || return 0
+			[ "$answer" != 200 ] || ! has_master || return 0
 		elif [ "$((SECONDS - seen))" -gt 10 ]; then
 			printf 'the supervisor does not answer\n' >&2
 			return 1

@@ -2,6 +2,7 @@
 """Real processes under attack: clients that remember, faults that a seed decides, and a judgement of what was told.
 
     chaos.py --build-dir B [--seed N] [--seconds S] [--workload register|append|bank|insert|all] [--runs R] [--keep DIR]
+             [--links FORM]
     chaos.py --check HISTORY       judges a register's history once more
 
 A run: a cluster of three nodes, its data on a small file system of its own where mounting is permitted; clients that
@@ -31,6 +32,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "integration"))
 sys.path.insert(0, HERE)
 
+import certs  # noqa: E402
 import checks  # noqa: E402
 import history  # noqa: E402
 import schedule  # noqa: E402
@@ -42,6 +44,7 @@ from harness import Context, build_sanitizer  # noqa: E402
 SETTINGS = {"commit_timeout_ms": 2000,
             "store": {"segment_size_bytes": 1 << 20, "checkpoint_bytes": 4 << 20, "keep_bytes": 8 << 20}}
 DISK_BYTES = 256 << 20
+LINKS = ("ipc", "tcp", "tls")  # what the nodes' records cross
 
 
 class Run:
@@ -76,12 +79,19 @@ class Run:
     def execute(self):
         """Runs everything; the list of violations."""
         faults = schedule.make(self.seed, self.options.seconds, self.slow)
-        print("seed %s: %d faults in %g s" % (self.seed, len(faults), self.options.seconds))
+        links = self.options.links or LINKS[self.seed % len(LINKS)]
+        print("seed %s: %d faults in %g s, links over %s" % (self.seed, len(faults), self.options.seconds, links))
         if self.options.verbose:
             print("\n".join(schedule.describe(faults)))
         sys.stdout.flush()
-        settings = dict(SETTINGS, durability=self.options.durability)
+        settings = dict(SETTINGS, durability=self.options.durability,
+                        replication={"local": "ipc" if links == "ipc" else "tcp"})
+        if links == "tls":
+            settings["tls"] = certs.FILES
         self.cluster = self.ctx.cluster(replicas=2, settings=settings, data_dir=self.mount())
+        if links == "tls":
+            certs.make_certs(self.ctx, certs.certs_of(self.cluster))
+            self.cluster.tls = certs.trusting(certs.certs_of(self.cluster))
         try:
             return self.attack(faults)
         finally:
@@ -244,6 +254,7 @@ def main():
     parser.add_argument("--workload", choices=[*workloads.BY_NAME, "all"], default="all")
     parser.add_argument("--durability", choices=("quorum", "all", "async"), default="quorum",
                         help="async promises less: a few runs must find lost writes, which shows that losses are found")
+    parser.add_argument("--links", choices=LINKS, help="what the nodes' records cross (by the seed); tls: clients, too")
     parser.add_argument("--runs", type=int, default=1, help="runs, each with the next seed (1)")
     parser.add_argument("--keep", metavar="DIR", help="where failed runs leave their files (BUILD-DIR/chaos-failures)")
     parser.add_argument("--verbose", action="store_true", help="print the schedule and what was done")

@@ -72,13 +72,13 @@ def tcp_inodes(wanted):
     return found
 
 
-def control_inodes():
-    """Inodes of connected sockets accepted at run/…, the nodes' control sockets (of other clusters, too)."""
+def file_inodes(endings):
+    """Inodes of connected sockets accepted at run/…, files of these endings (of other clusters, too)."""
     found = set()
     with open("/proc/net/unix") as f:
         for line in f.readlines()[1:]:
             words = line.split()
-            if len(words) == 8 and "run/" in words[7] and words[5] == "03":
+            if len(words) == 8 and "run/" in words[7] and words[7].endswith(endings) and words[5] == "03":
                 found.add(int(words[6]))
     return found
 
@@ -271,11 +271,11 @@ class Breaker(threading.Thread):
     def cut_once(self, target):
         base = self.c.port
         if target == "links":
-            inodes = tcp_inodes(lambda p: base + 100 <= p < base + 300)
+            inodes = tcp_inodes(lambda p: base + 100 <= p < base + 300) | file_inodes((".replication", ".acks"))
         elif target == "clients":
             inodes = tcp_inodes(lambda p: base <= p < base + 100)
         else:
-            inodes = control_inodes()
+            inodes = file_inodes(".ctl")
         count = 0
         for pid, _ in processes(self.c.ctx.directory).values():
             for inode, fd in sockets(pid).items():

@@ -15,10 +15,14 @@ import time
 import uuid
 import http.client
 
+import sp
 from client import Client, QueryFailed
 
 PORT_FIRST, PORT_LAST, PORT_STEP = 10000, 32000, 310  # below the range the kernel hands out to clients
 TAG = "GRIZZLY_TEST_DIR"
+POLL_FIRST_S, POLL_LAST_S = 0.003, 0.025
+CALL_TIMEOUT_S = 5  # the command line's
+NOTICE_S = 0.5      # within which a supervisor hears of a node's end, if it runs at all
 NOT_YET = (OSError, http.client.HTTPException, QueryFailed, KeyError, ValueError, TypeError, LookupError)
 
 
@@ -30,9 +34,13 @@ class Skip(Exception):
     """A scenario that cannot run here says why."""
 
 
-def wait_until(condition, deadline_s, what, interval_s=0.005):
-    """Polls until condition() is true and returns what it returned. A connection that fails counts as "not yet"."""
-    give_up = time.monotonic() + deadline_s
+def wait_until(condition, deadline_s, what, interval_s=None):
+    """Polls until condition() is true and returns what it returned. A connection that fails counts as "not yet".
+
+    Without an interval_s: more and more seldom, for many scenarios that wait on few processors wait for each other.
+    """
+    started = time.monotonic()
+    give_up = started + deadline_s
     last = None
     while True:
         try:
@@ -42,9 +50,10 @@ def wait_until(condition, deadline_s, what, interval_s=0.005):
             last = result
         except NOT_YET as e:
             last = e
-        if time.monotonic() > give_up:
+        now = time.monotonic()
+        if now > give_up:
             raise ClusterError("waited %.1f s for %s (last: %r)" % (deadline_s, what, last))
-        time.sleep(interval_s)
+        time.sleep(min(POLL_FIRST_S + (now - started) / 20, POLL_LAST_S) if interval_s is None else interval_s)
 
 
 def process_state(pid):
@@ -86,18 +95,21 @@ def tagged_pids(directory):
 
 
 def kill_tagged(directory):
-    """Ends every process of directory; those that the first sweep's victims were just starting too."""
-    give_up = time.monotonic() + 10
+    """Ends every process of directory; those that the first sweep's victims were just starting too. One that has lost its
+    memory, and its tag with it, may still have its sockets: it is waited for until it has ended. False: some have not."""
+    give_up, seen = time.monotonic() + 10, set()
     while time.monotonic() < give_up:
         pids = tagged_pids(directory)
-        if not pids:
-            return
+        seen.update(pids)
+        if not any(alive(pid) for pid in seen):
+            return True
         for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
         time.sleep(0.01)
+    return False
 
 
 def unmount_below(directory):
@@ -234,7 +246,7 @@ class Cluster:
                 n["state"] == "up" for n in status["nodes"]) and status
         return self.wait(up, deadline_s, "all nodes up")
 
-    def wait(self, condition, deadline_s, what, interval_s=0.005):
+    def wait(self, condition, deadline_s, what, interval_s=None):
         return wait_until(condition, deadline_s * self.ctx.slow, what, interval_s)
 
     def command(self, *words, timeout_s=60):
@@ -255,29 +267,57 @@ class Cluster:
         self.wait(lambda: not any(alive(p) for p in pids.values()), 10, "the nodes' processes to end")
 
     def kill_all(self):
-        """kill -9 of everything at once."""
-        pids = tagged_pids(self.ctx.directory)
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+        """kill -9 of everything at once, and of what the supervisor was just starting."""
+        if not kill_tagged(self.ctx.directory):
+            raise ClusterError("killed processes have not ended")
         if self.supervisor is not None:
             self.supervisor.wait()
             self.supervisor = None
-        wait_until(lambda: not any(alive(p) for p in pids), 10, "the killed processes to end")
 
     def close(self):
-        kill_tagged(self.ctx.directory)
-        if self.supervisor is not None:
-            self.supervisor.wait()
-            self.supervisor = None
-        self.ports.release()
+        try:
+            self.kill_all()
+        finally:
+            self.ports.release()
 
     # -- looking
 
+    def ask_supervisor(self, request):
+        """What `grizzly-supervisor status --json` asks and prints, without a process for each time it is asked. One that
+        hangs up is asked again for a while, as NNG's own REQ does: it does so where its listener must be replaced."""
+        give_up = None
+        while True:
+            try:
+                return self.ask_supervisor_once(request)
+            except OSError as e:
+                if give_up is None and isinstance(e, ConnectionResetError):
+                    give_up = time.monotonic() + NOTICE_S
+                if give_up is None or time.monotonic() >= give_up:
+                    raise
+                time.sleep(POLL_FIRST_S)
+
+    def ask_supervisor_once(self, request):
+        directory = os.open(os.path.join(self.data_dir, "run"), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            peer = sp.Peer("/proc/self/fd/%d/supervisor.ctl" % directory, sp.REQ, CALL_TIMEOUT_S)
+        finally:
+            os.close(directory)
+        try:
+            peer.send(sp.request(sp.message(sp.CLI_REQUEST, bytes(16), 0, sp.text(json.dumps(request)), "command")))
+            head = sp.Head(peer.receive()[4:])
+        finally:
+            peer.close()
+        if head.kind != sp.CLI_REPLY:
+            raise ValueError("the supervisor's answer is a message of type %d" % head.kind)
+        return json.loads(head.body[4:])
+
     def status(self):
-        done = self.command("status", "--json")
-        if done.returncode != 0:
-            raise ValueError("status: exit %d: %s" % (done.returncode, done.stderr.strip()))
-        status = json.loads(done.stdout)
+        """The supervisor's word, once it has seen what has ended: it answers sooner than it hears of a kill."""
+        give_up = time.monotonic() + NOTICE_S
+        status = self.ask_supervisor({"command": "status"})
+        while time.monotonic() < give_up and not all(alive(n["pid"]) for n in status["nodes"] if n["pid"]):
+            time.sleep(POLL_FIRST_S)
+            status = self.ask_supervisor({"command": "status"})
         # What was last seen, for scenarios that then freeze the supervisor and can ask it no more.
         self.last_pids = {n["id"]: n["pid"] for n in status["nodes"] if n["pid"]}
         self.last_master = status["master"]
@@ -298,6 +338,16 @@ class Cluster:
 
     def pids(self):
         return {n["id"]: n["pid"] for n in self.status()["nodes"] if n["pid"]}
+
+    def log_bytes(self, node_id):
+        """How large the files of a node's log are together; it may remove some meanwhile."""
+        directory, total = os.path.join(self.data_dir, node_id, "wal"), 0
+        for name in os.listdir(directory):
+            try:
+                total += os.path.getsize(os.path.join(directory, name))
+            except FileNotFoundError:
+                pass
+        return total
 
     def pid(self, node_id):
         return self.wait(lambda: self.node(node_id)["pid"], 10, "%s to have a process" % node_id)

@@ -12,7 +12,6 @@
  *   wall    clock_gettime(CLOCK_REALTIME)    offset SECONDS             (no path: every process)
  *   acks    sendmsg()                        swallow             (instead of a path: a TCP port; what the first connection to it
  *                                                                sends is lost, as if a network ate it; later ones work)
- *   close   nng_close()                      hang                (instead of a path: the pid)
  *   stick   clock_gettime(CLOCK_REALTIME)    thread NAME                (that thread hangs there; instead of a path: the pid)
  *
  * What hangs waits for the lock that the test holds on the file. Every call that a fault hit adds a byte to the file "<fault>.hits", so a
@@ -206,7 +205,7 @@ ssize_t pread(int fd, void *bytes, size_t len, off_t at)
 	return syscall(SYS_pread64, fd, bytes, len, at);
 }
 
-/* ---- connections that lose what is sent, and do not close */
+/* ---- connections that lose what is sent */
 
 /* The port at one end of a TCP connection; 0: it is none. */
 static unsigned port_of(int fd, int (*end)(int, struct sockaddr *, socklen_t *))
@@ -217,7 +216,7 @@ static unsigned port_of(int fd, int (*end)(int, struct sockaddr *, socklen_t *))
 	return end(fd, (struct sockaddr *)&a, &len) == 0 && a.sin_family == AF_INET ? ntohs(a.sin_port) : 0;
 }
 
-/* NNG's handshake, of eight bytes, gets through: the connection looks well. */
+/* The handshake, of eight bytes, gets through: the connection looks well. */
 static bool swallowed(int fd, size_t len)
 {
 	static unsigned victim; /* the local port of the first connection */
@@ -243,16 +242,6 @@ ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 	if (swallowed(fd, len))
 		return (ssize_t)len;
 	return REAL(ssize_t, "sendmsg", int, const struct msghdr *, int)(fd, msg, flags);
-}
-
-/* nng_socket is a struct of one uint32_t, which is passed as such. */
-int nng_close(unsigned sock)
-{
-	struct fault f;
-
-	if (load(&f, "close") && atol(f.place) == (long)getpid())
-		hang("close");
-	return REAL(int, "nng_close", unsigned)(sock);
 }
 
 /* ---- opening for writing: a read-only file system */

@@ -5,6 +5,7 @@ import os
 import subprocess
 
 from cluster import wait_until
+from harness import build_preloaded
 
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "faults.c")
 
@@ -21,14 +22,7 @@ class Faults:
         self.locks = {}
         os.makedirs(self.directory)
         if not os.path.exists(self.library):
-            self.build()
-
-    def build(self):
-        fresh = os.path.join(self.directory, "faults.so")
-        done = subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-Wall", "-D_GNU_SOURCE", "-o",
-                               fresh, SOURCE, "-ldl"], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, "cannot build %s: %s" % (SOURCE, done.stderr)
-        os.rename(fresh, self.library)
+            build_preloaded(SOURCE, self.library)
 
     def prepare(self, cluster):
         """Has the cluster's processes, the supervisor's too, run with the library."""
@@ -36,7 +30,7 @@ class Faults:
 
         def environment():
             e = plain()
-            e["LD_PRELOAD"] = self.library
+            e["LD_PRELOAD"] = ":".join(filter(None, (self.library, e.get("LD_PRELOAD"))))
             e["GRIZZLY_FAULTS"] = self.directory
             return e
         cluster.environment = environment
@@ -73,9 +67,6 @@ class Faults:
 
     def swallow_acks(self, port):
         self.switch("acks", "swallow", "%d" % port)
-
-    def hang_close(self, pid):
-        self.switch("close", "hang", "%d" % pid)
 
     def stick(self, thread, pid):
         self.switch("stick", "thread " + thread, "%d" % pid)

@@ -334,13 +334,18 @@ class Generator:
                                    self.pick(["", " DESC"])) if self.chance(80) or "rank" in call else ""
         return "SELECT %s, %s OVER (%s) AS w FROM %s%s" % (self.outputs(sources, False), call, over, clause, where)
 
+    def arm_column(self, source):
+        """Of a rowid a value, for the collation of one column with it differs between nodes (docs/federation.md)."""
+        ref, column = self.column([source])
+        return ref + " + 0" if column.kind == "key" and not column.collated else ref
+
     def compound(self):
         self.loose = True
         width, arms = self.pick([1, 1, 2]), []
         for _ in range(self.pick([2, 2, 3])):
             source = self.source()
             where = " WHERE " + self.condition([source], 0) if self.chance(60) else ""
-            outputs = ", ".join(self.column([source])[0] + " AS c%d" % i for i in range(width))
+            outputs = ", ".join(self.arm_column(source) + " AS c%d" % i for i in range(width))
             arms.append("SELECT %s FROM %s%s" % (outputs, source.sql, where))
         sql = arms[0]
         for arm in arms[1:]:

@@ -6,14 +6,18 @@ import subprocess
 from cluster import TAG, Cluster, Skip
 
 SANITIZER_MARKS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "WARNING: ThreadSanitizer",
-                   "AddressSanitizer:DEADLYSIGNAL", "Assertion `", "*** stack smashing", "double free or corruption")
+                   "AddressSanitizer:DEADLYSIGNAL", "Assertion `", "*** stack smashing", "double free or corruption",
+                   "closed what is not open: descriptor")
 
 
 def scenario(timeout_s=60, shared=False, start=True, replicas=2, settings=None, quick=True, cases=None):
     """Registers a function(c) in its module's SCENARIOS; c is a started Cluster, with start=False a Context.
 
-    shared: c is the one cluster of the file (the module's SHARED: keyword arguments of Cluster). quick=False: left out
-    of --quick runs. cases: {suffix: arguments}, one scenario per entry, called as function(c, *arguments).
+    shared: c is the one cluster of the file (the module's SHARED: keyword arguments of Cluster). cases: {suffix:
+    arguments}, one scenario per entry, called as function(c, *arguments). quick=False: left out of --quick runs, which
+    are those under AddressSanitizer: for what has nothing of our C code do what another scenario has not had it do (texts
+    and scripts are looked at, a build is made, the same is done more often, another parameter is given), or finds by its
+    length what a sanitizer does not look for. With cases also the suffixes of those that are kept.
     """
     def register(function):
         listing = function.__globals__.setdefault("SCENARIOS", [])
@@ -21,9 +25,18 @@ def scenario(timeout_s=60, shared=False, start=True, replicas=2, settings=None, 
         for suffix, arguments in variants:
             listing.append({"name": function.__name__ + suffix, "function": function, "arguments": arguments,
                             "timeout_s": timeout_s, "shared": shared, "start": start, "replicas": replicas,
-                            "settings": settings, "quick": quick})
+                            "settings": settings, "quick": quick if isinstance(quick, bool) else suffix[1:] in quick})
         return function
     return register
+
+
+def build_preloaded(source, library):
+    """Compiles what is to be preloaded into processes; beside it first, for other runs may be about to use it."""
+    fresh = "%s.%d" % (library, os.getpid())
+    done = subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-Wall", "-D_GNU_SOURCE", "-o", fresh,
+                           source, "-ldl"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, "cannot build %s: %s" % (source, done.stderr)
+    os.rename(fresh, library)
 
 
 class Context:

@@ -4,8 +4,10 @@
     run.py --build-dir DIR [--filter PATTERN]… [--jobs N] [--quick] [--list]
 
 Every scenario runs in a child process with a hard timeout and a scratch directory of its own; whatever it leaves
-behind is killed and removed. Files run --jobs at a time, the scenarios of one file one after the other. One line per
-scenario, the end of all logs where one fails (kept whole in DIR/integration-failures), at last "N passed, N failed".
+behind is killed and removed. Scenarios run --jobs at a time, those that share their file's cluster one after the other;
+those that may take longest come first, so that none of them is what all the others' processors wait for at the end. One
+line per scenario, the end of all logs where one fails (kept whole in DIR/integration-failures), at last "N passed, N
+failed".
 """
 import argparse
 import ctypes
@@ -28,7 +30,7 @@ sys.path.insert(0, HERE)
 sys.dont_write_bytecode = True
 
 from cluster import Skip, kill_tagged, remove_directory  # noqa: E402
-from harness import Context, build_sanitizer  # noqa: E402
+from harness import Context, build_preloaded, build_sanitizer  # noqa: E402
 
 
 def find_scenarios(patterns, quick):
@@ -138,10 +140,24 @@ def run_scenario(spec, ctx, shared, failures_dir, full_name):
     return report
 
 
-def run_file(name, module, wanted, root, options, out):
-    """A file's process: its scenarios one by one, one JSON line each into out."""
+def split_files(files):
+    """[(file name, module, [(number, scenario)])] of what can run at the same time, the longest first: a file's scenarios
+    that share its cluster, and each other one."""
+    batches = []
+    for name, module, wanted in files:
+        numbered = list(enumerate(wanted))
+        sharing = [item for item in numbered if item[1]["shared"]]
+        batches += [(name, module, [item]) for item in numbered if not item[1]["shared"]]
+        if sharing:
+            batches.append((name, module, sharing))
+    batches.sort(key=lambda batch: sum(spec["timeout_s"] for _, spec in batch[2]), reverse=True)
+    return batches
+
+
+def run_batch(name, module, numbered, root, options, out):
+    """A batch's process: its scenarios one by one, one JSON line each into out."""
     shared = None
-    for index, spec in enumerate(wanted):
+    for index, spec in numbered:
         full_name = "%s/%s" % (name, spec["name"])
         directory = os.path.join(root, "%s.%d" % (name, index))
         os.makedirs(directory)
@@ -197,36 +213,36 @@ def print_report(report, counts):
         print("\t" + report["text"].rstrip().replace("\n", "\n\t"), flush=True)
 
 
-def run_files(files, root, options):
-    """Forks a process per file, options.jobs at a time, and prints what they report."""
+def run_batches(batches, root, options):
+    """Forks a process per batch, options.jobs at a time, and prints what they report."""
     counts = {"pass": 0, "fail": 0, "skip": 0}
-    waiting, running = list(files), {}
+    waiting, running = list(batches), {}
     while waiting or running:
         while waiting and len(running) < options.jobs:
-            name, module, wanted = waiting.pop(0)
+            name, module, numbered = waiting.pop(0)
             read_fd, write_fd = os.pipe()
             pid = os.fork()
             if pid == 0:
                 os.close(read_fd)
                 die_with_parent()
                 with os.fdopen(write_fd, "w") as out:
-                    run_file(name, module, wanted, root, options, out)
+                    run_batch(name, module, numbered, root, options, out)
                 os._exit(0)
             os.close(write_fd)
-            running[read_fd] = {"pid": pid, "left": len(wanted), "data": b"", "name": name}
+            running[read_fd] = {"pid": pid, "left": len(numbered), "data": b"", "name": name}
         for fd in select.select(list(running), [], [], 1.0)[0]:
-            file = running[fd]
+            batch = running[fd]
             piece = os.read(fd, 65536)
-            *lines, file["data"] = (file["data"] + piece).split(b"\n")
+            *lines, batch["data"] = (batch["data"] + piece).split(b"\n")
             for line in lines:
-                file["left"] -= 1
+                batch["left"] -= 1
                 print_report(json.loads(line), counts)
             if not piece:
-                os.waitpid(file["pid"], 0)
+                os.waitpid(batch["pid"], 0)
                 os.close(fd)
-                for _ in range(file["left"]):
-                    print_report({"result": "fail", "seconds": 0.0, "notes": [], "name": file["name"] + "/?",
-                                  "text": "the runner's process of this file died"}, counts)
+                for _ in range(batch["left"]):
+                    print_report({"result": "fail", "seconds": 0.0, "notes": [], "name": batch["name"] + "/?",
+                                  "text": "the runner's process of this batch died"}, counts)
                 del running[fd]
     return counts
 
@@ -236,7 +252,7 @@ def main():
     parser.add_argument("--build-dir", default=os.environ.get("GRIZZLY_BUILD_DIR", "build"))
     parser.add_argument("--filter", action="append", default=[], metavar="PATTERN",
                         help="only file/scenario names that contain it; * and ? as in file names; may be repeated")
-    parser.add_argument("--jobs", type=int, default=1, help="files that run at the same time (1)")
+    parser.add_argument("--jobs", type=int, default=1, help="scenarios that run at the same time (1)")
     parser.add_argument("--quick", action="store_true", help="leave out the scenarios marked as long")
     parser.add_argument("--list", action="store_true", help="print the names only")
     options = parser.parse_args()
@@ -252,11 +268,15 @@ def main():
         return 2
     options.sanitizer = build_sanitizer(options.build_dir)
     options.failures_dir = os.path.join(options.build_dir, "integration-failures")
+    if not options.sanitizer:  # every process, whatever started it
+        library = os.path.join(options.build_dir, "closes.so")
+        build_preloaded(os.path.join(HERE, "closes.c"), library)
+        os.environ["LD_PRELOAD"] = library
     root = tempfile.mkdtemp(prefix="gz-")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     main_pid = os.getpid()
     try:
-        counts = run_files(files, root, options)
+        counts = run_batches(split_files(files), root, options)
     finally:
         if os.getpid() == main_pid:
             remove_directory(root)

@@ -202,7 +202,7 @@ def looking_changes_nothing(c):
     assert not changed, changed
 
 
-@scenario(timeout_s=60, cases={"in_front": (0,), "behind": (-1,)})
+@scenario(timeout_s=60, cases={"in_front": (0,), "behind": (-1,)}, quick=("behind",))
 def lagging_replica_is_not_promoted(c, which):
     """Hours of writes were lost to the promotion of a replica that lagged."""
     load = Load(c, writers=4)

@@ -57,17 +57,19 @@ def takeover(c, how, keep_alive):
     assert gap < budget * c.ctx.slow, "nothing was acknowledged for %.0f ms" % gap
 
 
-@scenario(timeout_s=90, cases={"on_kept_connections": (True,), "on_fresh_connections": (False,)})
+@scenario(timeout_s=90, cases={"on_kept_connections": (True,), "on_fresh_connections": (False,)},
+          quick=("on_fresh_connections",))
 def killed_master_loses_no_acknowledged_insert(c, keep_alive):
     takeover(c, KILL, keep_alive)
 
 
-@scenario(timeout_s=90, cases={"on_kept_connections": (True,), "on_fresh_connections": (False,)})
+@scenario(timeout_s=90, cases={"on_kept_connections": (True,), "on_fresh_connections": (False,)},
+          quick=("on_kept_connections",))
 def frozen_master_loses_no_acknowledged_insert(c, keep_alive):
     takeover(c, FREEZE, keep_alive)
 
 
-@scenario(timeout_s=120)
+@scenario(timeout_s=120, quick=False)
 def five_failovers_in_a_row(c):
     load = Load(c, writers=4)
     for i in range(5):

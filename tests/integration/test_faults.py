@@ -172,23 +172,19 @@ def a_master_whose_writer_stands_still_is_replaced(ctx):
 # -- a way back to the master that is dead, though nobody says so
 
 @scenario(start=False, timeout_s=120, quick=False)
-def a_replica_whose_acknowledgements_get_lost_makes_another_connection_or_ends(ctx):
-    """First that connection cannot even be closed, which ends the process; then closing it is all it takes."""
-    c, faults = start(ctx, replicas=1)
+def a_replica_whose_acknowledgements_get_lost_makes_another_connection(ctx):
+    c, faults = start(ctx, replicas=1, settings=dict(PROBING, replication={"local": "tcp"}))
     c.ok("CREATE TABLE t(v)")
     faults.swallow_acks(c.port + 201)
     first = c.pid("node2")
     c.kill("node2")
     c.wait(lambda: c.node("node2")["pid"] not in (None, first), 20, "node2 to be started again")
     second = c.pid("node2")
-    faults.hang_close(second)
+    faults.wait_hit("acks")
     c.wait(lambda: "as if it heard no answer" in log_text(c, "node2.log"), 30, "node2 to notice it")
-    faults.wait_hit("close")
-    c.wait(lambda: c.node("node2")["pid"] not in (None, second), 40, "node2 to end and be started again")
-    assert "cannot be closed" in c.node("node2")["last_end"], c.node("node2")
     c.wait_all_up(40)
-    assert c.pid("node2") not in (first, second)
-    assert log_text(c, "node2.log").count("as if it heard no answer") == 2
+    assert c.pid("node2") == second
+    assert log_text(c, "node2.log").count("as if it heard no answer") == 1
     c.ok("INSERT INTO t VALUES (1)")  # by both of them
     c.wait_converged(30)
 
@@ -304,11 +300,16 @@ def a_page_that_cannot_be_read_ends_the_node_with_words(ctx):
     base = os.path.join(place(c, "node1"), "main.db")
     c.wait(lambda: os.path.getsize(base) > 400000, 20, "a checkpoint")
     pid = c.pid("node1")
-    os.truncate(base, 8192)
-    try:
-        c.client("node1", timeout_s=10).query("SELECT sum(length(v)) FROM f")
-    except (OSError, http.client.HTTPException):
-        pass
+
+    def ends():
+        os.truncate(base, 8192)  # and again, when a checkpoint that was under way has made it longer
+        try:
+            c.client("node1", timeout_s=10).query("SELECT sum(length(v)) FROM f")
+        except (OSError, http.client.HTTPException):
+            return True
+        return False
+
+    c.wait(ends, 20, "node1 to read what is not there")
     c.wait(lambda: c.pids().get("node1") != pid, 20, "another process of node1")
     events = c.command("events").stdout  # its last_end may be the next one's by now, which set the damaged files aside
     assert re.search(r'exit code 5: the disk did not deliver byte \d+ of "\S+main.db"', events), events
@@ -479,7 +480,8 @@ def a_low_limit_of_descriptors_is_kept_for_the_log(ctx):
     assert "http cannot accept" not in log_text(c, "node1.log")
     for s in crowd:
         s.close()
-    assert c.query("SELECT count(*) FROM f").value == 31
+    c.wait(lambda: c.query("SELECT 1").http == 200, 20, "room for a connection, when the crowd is known to be gone")
+    assert kept.query("SELECT count(*) FROM f").value == 31
 
 
 # -- what else is written

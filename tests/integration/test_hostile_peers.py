@@ -1,7 +1,7 @@
 """Peers that keep to no rule, on the ports that nodes use among each other: nobody crashes, nobody waits, nothing changes.
 
-Each scenario attacks all three nodes' replication and ack ports, or their control sockets, and then asks the cluster for
-what it promises: it writes, every node has the same database, and it survives the loss of its master.
+Each scenario attacks all three nodes' replication and ack ports, which carry their records here (replication.local), or their
+control sockets, and then asks the cluster for what it promises: it writes, every node has the same database, and it survives the loss of its master.
 """
 import os
 import random
@@ -14,7 +14,8 @@ import sp
 from harness import scenario
 from load import Load
 
-SHARED = {"replicas": 2}
+OVER_TCP = {"replication": {"local": "tcp"}}
+SHARED = {"replicas": 2, "settings": OVER_TCP}
 
 
 def cluster_id(c):
@@ -250,7 +251,7 @@ def floods_of_connections_keep_nobody_out(c):
 @scenario(start=False, timeout_s=90)
 def replayed_messages_of_the_stream_change_nothing(ctx):
     """Keeps what a master really says to a replica, and says it again, forwards, backwards and to the other nodes."""
-    c = ctx.cluster(replicas=2)
+    c = ctx.cluster(replicas=2, settings=OVER_TCP)
     c.start()
     c.ok("CREATE TABLE kept(v)")
     captured = capture(c)

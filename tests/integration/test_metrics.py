@@ -46,7 +46,7 @@ def promtool_has_nothing_to_say(c):
         assert done.returncode == 0 and not done.stderr.strip(), "%s: %s" % (node, done.stdout + done.stderr)
 
 
-@scenario(start=False)
+@scenario(start=False, quick=False)
 def rules_are_right_and_alert_when_they_should(ctx):
     tool = promtool(ctx)
     folder = os.path.join(ctx.source_dir, "packaging", "monitoring")

@@ -3,6 +3,7 @@ import glob
 import json
 import os
 import shutil
+import signal
 import socket
 
 from cluster import kill_tagged
@@ -89,11 +90,14 @@ def what_may_be_missing_is_estimated_from_what_was_last_seen(c):
     c.wait_converged()
     master, behind = c.last_master, c.replicas()[0]
     other = next(n for n in c.last_replicas if n != behind)
-    c.kill(behind)
+    pid = c.pid(behind)
+    supervisor = c.freeze("supervisor")  # until its port is taken
+    os.kill(pid, signal.SIGKILL)
     with socket.socket() as blocker:  # keeps it from coming back
         blocker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         c.wait(lambda: blocker.bind(("127.0.0.1", c.node_port(behind))) is None, 10, "its port")
         blocker.listen(1)
+        c.thaw(supervisor)
         for i in range(1, 11):
             reached = c.ok("INSERT INTO t VALUES (?)", [i])["lsn"]
 
@@ -130,3 +134,44 @@ def recover_refuses_where_nothing_needs_to_be_lost(c):
     assert not glob.glob(os.path.join(c.data_dir, "*.lost-*"))
     c.start()
     assert c.query("SELECT count(*) FROM t").value == 1
+
+
+def outlive(c, survivor):
+    """All others are lost, the survivor recovers; the ids of the members that there are then."""
+    gone = [node["id"] for node in c.status()["nodes"] if node["id"] != survivor]
+    lose(c, gone)
+    shown = c.command("recover")
+    assert shown.returncode == 1 and "The best that survives is " + survivor in shown.stdout, shown.stdout
+    done = c.command("recover", "--accept-loss")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    c.wait_all_up(30)
+    c.wait_converged()
+    assert c.status()["master"] == survivor, c.status()
+    return [node["id"] for node in c.status()["nodes"]]
+
+
+@scenario(timeout_s=120, settings=SETTINGS)
+def members_that_changed_are_those_that_are_recovered(c):
+    """The configuration still names the three of the beginning, of which one has left and a fourth has come."""
+    c.ok("CREATE TABLE t(v); INSERT INTO t VALUES (1)")
+    c.ok("ADD REPLICA 127.0.0.1:%d" % (c.port + 4))
+    c.replica_count += 1
+    c.wait_all_up()
+    c.ok("REMOVE REPLICA node2")
+    c.replica_count -= 1
+    c.ok("INSERT INTO t VALUES (2)")
+    c.wait_all_up()
+    c.wait_converged()
+    assert outlive(c, "node4") == ["node1", "node3", "node4"]
+    assert c.query("SELECT v FROM t ORDER BY v").rows == [[1], [2]]
+    lsn = c.ok("INSERT INTO t VALUES (3)")["lsn"]
+    assert c.query("SELECT count(*) FROM t", node="node1", consistency="session", min_lsn=lsn).value == 3
+
+    # Nor is that forgotten by the cluster that came of it.
+    c.kill("node4")
+    c.wait(lambda: c.status()["master"] in ("node1", "node3"), 20, "a successor")
+    c.wait_all_up(30)
+    c.wait_converged()
+    assert [node["id"] for node in c.status()["nodes"]] == ["node1", "node3", "node4"]
+    assert c.query("SELECT count(*) FROM t").value == 3
+    c.stop()

@@ -29,18 +29,9 @@ class Watch:
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
 
-    def size(self, node):
-        directory, total = os.path.join(self.c.data_dir, node, "wal"), 0
-        for name in os.listdir(directory):
-            try:
-                total += os.path.getsize(os.path.join(directory, name))
-            except FileNotFoundError:
-                pass
-        return total
-
     def run(self):
         while not self.stopping.is_set():
-            self.most = max([self.most] + [self.size(n) for n in self.nodes])
+            self.most = max([self.most] + [self.c.log_bytes(n) for n in self.nodes])
             time.sleep(0.01)
 
     def stop(self):

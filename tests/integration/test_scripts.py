@@ -38,7 +38,7 @@ def kill_supervisor(c):
     c.wait(lambda: not alive(found[0]), 10, "the supervisor to end")
 
 
-@scenario(start=False, timeout_s=90)
+@scenario(start=False, timeout_s=90, quick=False)
 def start_twice_use_and_stop_twice(ctx):
     c = fresh(ctx)
     first = start(c)
@@ -72,7 +72,7 @@ def start_adopts_when_only_the_supervisor_died(ctx):
     assert run_script(c, "stop-cluster.sh", "--data-dir", c.data_dir).returncode == 0
 
 
-@scenario(start=False, timeout_s=90)
+@scenario(start=False, timeout_s=90, quick=False)
 def stop_ends_nodes_whose_supervisor_died(ctx):
     c = fresh(ctx)
     assert start(c).returncode == 0
@@ -83,7 +83,7 @@ def stop_ends_nodes_whose_supervisor_died(ctx):
     assert not any(alive(p) for p in pids.values()), done.stdout
 
 
-@scenario(start=False, timeout_s=90)
+@scenario(start=False, timeout_s=90, quick=False)
 def foreground_prints_the_endpoint_and_ends_on_interrupt(ctx):
     c = fresh(ctx)
     out = os.path.join(ctx.directory, "foreground.out")
@@ -102,7 +102,7 @@ def foreground_prints_the_endpoint_and_ends_on_interrupt(ctx):
 @scenario(start=False, timeout_s=30, cases={
     "unknown": (["--dance"],), "no_value": (["--replicas"],), "no_number": (["--replicas", "two"],),
     "too_many": (["--replicas", "31"],), "bad_port": (["--http-port", "0"],), "port_high": (["--http-port", "65400"],),
-    "surplus": (["now"],), "huge": (["--http-port", "99999999999999999999"],)})
+    "surplus": (["now"],), "huge": (["--http-port", "99999999999999999999"],)}, quick=False)
 def bad_options_exit_2(ctx, words):
     c = fresh(ctx)
     done = run_script(c, "start-cluster.sh", *words)
@@ -110,7 +110,7 @@ def bad_options_exit_2(ctx, words):
     assert not os.path.exists(os.path.join(ctx.directory, "data")), "something was created"
 
 
-@scenario(start=False, timeout_s=30)
+@scenario(start=False, timeout_s=30, quick=False)
 def help_is_printed(ctx):
     c = fresh(ctx)
     for name in ("start-cluster.sh", "stop-cluster.sh", "run-tests.sh"):
@@ -118,7 +118,7 @@ def help_is_printed(ctx):
         assert done.returncode == 0 and "Usage" in done.stdout, (name, done)
 
 
-@scenario(start=False, timeout_s=60)
+@scenario(start=False, timeout_s=60, quick=False)
 def start_on_a_port_in_use_fails_with_the_reason(ctx):
     import socket
     c = fresh(ctx)

@@ -180,7 +180,7 @@ def program(ctx, name):
     return found
 
 
-@scenario(start=False, timeout_s=60)
+@scenario(start=False, timeout_s=60, quick=False)
 def service_file_is_clean(ctx):
     verify = program(ctx, "systemd-analyze")
     with open(os.path.join(ctx.build_dir, "packaging", "grizzly.service")) as f:
@@ -198,7 +198,7 @@ def service_file_is_clean(ctx):
     assert done.returncode == 0 and "grizzly" not in done.stderr, done.stderr
 
 
-@scenario(start=False, timeout_s=60)
+@scenario(start=False, timeout_s=60, quick=False)
 def manual_pages_are_clean(ctx):
     mandoc = program(ctx, "mandoc")
     pages = sorted(glob.glob(os.path.join(ctx.source_dir, "docs", "man", "*.[1-9]")))
@@ -207,7 +207,7 @@ def manual_pages_are_clean(ctx):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@scenario(start=False, timeout_s=60)
+@scenario(start=False, timeout_s=60, quick=False)
 def completion_offers_every_command_and_option(ctx):
     """The program's own help is what there is to offer."""
     script = os.path.join(ctx.source_dir, "packaging", "grizzly-supervisor.bash")
@@ -232,6 +232,32 @@ def completion_offers_every_command_and_option(ctx):
         assert known <= got, (command, known - got)
 
 
+def restart(c, what):
+    return subprocess.run([c.supervisor_bin, "restart", what, "--data-dir", c.data_dir], capture_output=True, text=True,
+                          env=c.environment(), check=False, timeout=60 * c.ctx.slow)
+
+
+@scenario(start=False, timeout_s=60)
+def service_manager_sees_a_replaced_supervisor_go_on(ctx):
+    c = ctx.cluster(replicas=1)
+    with Manager(ctx.directory) as manager:
+        supervisor = start_notified(c, manager, 400000)
+        manager.read("READY=1", 20 * ctx.slow)
+        c.wait_ready()
+        c.wait_all_up()
+        pids = c.pids()
+        manager.seen.clear()
+        done = restart(c, "supervisor")
+        assert done.returncode == 0, done.stderr
+        manager.read("READY=1", 20 * ctx.slow)
+        assert "MAINPID=%d" % supervisor.pid in manager.seen, manager.seen
+        manager.read("WATCHDOG=1", 20 * ctx.slow)
+        assert c.pids() == pids and supervisor.poll() is None
+        c.kill("node2")  # its successor is its parent, too, and sees it end
+        c.wait(lambda: c.pids().get("node2") not in (None, pids["node2"]), 20, "node2 to be started again")
+        c.stop()
+
+
 @scenario(timeout_s=90, replicas=1)
 def administrators_leave_a_trace(c):
     def audit():
@@ -250,10 +276,10 @@ def administrators_leave_a_trace(c):
     lines = audit()
     assert [s["action"] for s in lines] == ["run", "switchover", "switchover", "reload", "remove-replica", "backup",
                                             "reload"], lines
-    assert all(set(s) == {"time", "process", "action", "detail", "by", "outcome"} for s in lines), lines
+    assert all(set(s) - {"request_id"} == {"time", "process", "action", "detail", "by", "outcome"} for s in lines), lines
     assert lines[1]["detail"] == target and "(uid %d, pid " % os.getuid() in lines[1]["by"], lines[1]
     assert lines[2]["outcome"].startswith("error: there is no node"), lines[2]
-    assert lines[4]["by"].startswith("a client of node") and lines[4]["detail"] == "127.0.0.1:1", lines[4]
+    assert lines[4]["by"] == "the first token from 127.0.0.1" and lines[4]["detail"] == "127.0.0.1:1", lines[4]
     assert lines[5]["process"].startswith("node") and lines[5]["outcome"] == "begun", lines[5]
     with open(os.path.join(c.data_dir, "log", "audit.jsonl")) as f:
         assert c.token not in f.read()

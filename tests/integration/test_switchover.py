@@ -14,7 +14,8 @@ def move(c, load, *words):
     return old, new
 
 
-@scenario(timeout_s=60, cases={"on_kept_connections": (True,), "on_fresh_connections": (False,)})
+@scenario(timeout_s=60, quick=("on_kept_connections",),
+          cases={"on_kept_connections": (True,), "on_fresh_connections": (False,)})
 def switchover_under_load_fails_no_request(c, keep_alive):
     load = Load(c, writers=6, keep_alive=keep_alive)
     load.wait_more(100)

@@ -1,6 +1,7 @@
 """HTTPS: who is believed and who is not, on both sides; what crosses it; new certificates while it runs."""
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -8,49 +9,10 @@ import subprocess
 import threading
 import time
 
+from certs import CLIENTS, FILES, certs_of, make_certs, openssl, prepare, serve, trusting
 from client import Client, raw_exchange
+from cluster import rss_kb
 from harness import scenario
-
-FILES = {"cert_file": "certs/node.pem", "key_file": "certs/node.key", "ca_file": "certs/ca.pem"}
-CLIENTS = {"client_ca_file": "certs/ca.pem"}
-
-
-def openssl(*words):
-    done = subprocess.run(["openssl", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
-                          check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def make_certs(ctx, directory, *options):
-    done = subprocess.run([os.path.join(ctx.source_dir, "scripts", "make-certs.sh"), *options, directory],
-                          capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return directory
-
-
-def trusting(directory, certificate=None):
-    """A client's context that trusts the CA in directory and may show a certificate of another."""
-    context = ssl.create_default_context(cafile=os.path.join(directory, "ca.pem"))
-    if certificate is not None:
-        context.load_cert_chain(certificate + ".pem", certificate + ".key")
-    return context
-
-
-def certs_of(c):
-    return os.path.join(c.data_dir, "certs")
-
-
-def prepare(ctx, replicas=0, tls=None, **settings):
-    """A cluster that is set up for TLS, not started."""
-    c = ctx.cluster(replicas=replicas, settings={"tls": dict(FILES, **(tls or {})), **settings})
-    make_certs(ctx, certs_of(c))
-    c.tls = trusting(certs_of(c))
-    return c
-
-
-def serve(ctx, replicas=0, tls=None, **settings):
-    return prepare(ctx, replicas, tls, **settings).start()
 
 
 def shake(c, context, name="localhost", port=None):
@@ -178,21 +140,27 @@ def plain_http_to_https_and_https_to_plain_http_are_told_so(ctx):
     plain.client().query("SELECT 1").must()
 
 
-@scenario(start=False)
+@scenario(start=False, quick=False)  # of OpenSSL and our settings for it
 def old_versions_and_weak_ciphers_are_refused(ctx):
     c = serve(ctx)
 
     def scan(*options):
+        """The cipher that was agreed on; None: none."""
         done = subprocess.run(["openssl", "s_client", "-connect", "127.0.0.1:%d" % c.port, *options], input="",
                               capture_output=True, text=True, timeout=30 * ctx.slow, check=False)
         assert "unknown option" not in done.stderr and "Error with command" not in done.stderr, done.stderr
-        return "Cipher is (NONE)" not in done.stdout
+        agreed = re.search(r"Cipher is (\S+)", done.stdout).group(1)
+        return None if agreed == "(NONE)" else agreed
 
     assert scan("-tls1_3") and scan("-tls1_2")
     for version in ("-tls1", "-tls1_1"):
         assert not scan(version, "-cipher", "ALL:@SECLEVEL=0"), version
-    taken = [name for name in openssl("ciphers", "-tls1_2", "-s", "ALL:COMPLEMENTOFALL:@SECLEVEL=0").strip().split(":")
-             if scan("-tls1_2", "-cipher", name + ":@SECLEVEL=0")]
+    offered = openssl("ciphers", "-tls1_2", "-s", "ALL:COMPLEMENTOFALL:@SECLEVEL=0").strip().split(":")
+    assert len(offered) > 50, offered
+    taken = []
+    while (agreed := scan("-tls1_2", "-cipher", ":".join(offered) + ":@SECLEVEL=0")) is not None:
+        taken.append(agreed)  # none but those left are offered next: at last the server finds nothing it takes
+        offered.remove(agreed)
     assert taken and all(n.startswith("ECDHE-ECDSA-") and ("GCM" in n or "POLY1305" in n) for n in taken), taken
     ctx.note("TLS 1.2: " + " ".join(taken))
 
@@ -293,6 +261,128 @@ def large_bodies_large_answers_and_slow_readers(ctx):
     c.stop()
 
 
+class Records:
+    """A client that decides itself what is a record, and which records go to the socket at once."""
+
+    def __init__(self, c, version):
+        context = trusting(certs_of(c))
+        context.minimum_version = context.maximum_version = version
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        self.socket = socket.create_connection(("127.0.0.1", c.port), timeout=30 * c.ctx.slow)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while True:
+            try:
+                self.tls.do_handshake()
+                break  # what ends it may be with us still: it goes with the first records
+            except ssl.SSLWantReadError:
+                self.socket.sendall(self.outgoing.read())
+                self.incoming.write(self.socket.recv(1 << 16))
+
+    def encrypt(self, text, record_bytes):
+        for at in range(0, len(text), record_bytes):
+            self.tls.write(text[at:at + record_bytes])
+        return self.outgoing.read()
+
+    def send(self, text, record_bytes):
+        self.socket.sendall(self.encrypt(text, record_bytes))
+
+    def receive(self, count, what=b"HTTP/1.1 200"):
+        """Until there were so many answers, or all there is when count is None."""
+        received = b""
+        while count is None or received.count(what) < count:
+            try:
+                piece = self.tls.read(1 << 16)
+            except ssl.SSLWantReadError:
+                raw = self.socket.recv(1 << 16)
+                if raw:
+                    self.incoming.write(raw)
+                else:
+                    self.incoming.write_eof()
+                continue
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                piece = b""
+            if not piece:
+                assert count is None, (count, received[-300:])
+                break
+            received += piece
+        return received
+
+
+@scenario(start=False, timeout_s=120, cases={"tls_1_2": (ssl.TLSVersion.TLSv1_2,),
+                                            "tls_1_3": (ssl.TLSVersion.TLSv1_3,)})
+def records_may_come_in_any_number_at_once_and_in_parts(ctx, version):
+    c = serve(ctx)
+    c.ok("CREATE TABLE t(a)")
+
+    def post(sql, *args):
+        body = json.dumps({"sql": sql, "params": args}).encode()
+        return (b"POST /query HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s"
+                % (c.token.encode(), len(body), body))
+
+    for first, record_bytes in ((b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", 5), (post("SELECT 1"), 90)):
+        r = Records(c, version)
+        r.send(first, record_bytes)  # right behind the handshake
+        r.receive(1)
+        for size in (1, 7, 60, 1400, 16384):
+            r.send(post("SELECT length(?)", "x" * 300), size)
+            assert b"[[300]]" in r.receive(1)
+        for size in (1400, 4091, 4096, 16384):  # bodies of many records
+            r.send(post("SELECT length(?)", "x" * 200000), size)
+            assert b"[[200000]]" in r.receive(1)
+        # Requests that come together, the next while one is being worked on, each in a record and in several.
+        for size in (30, 1 << 14):
+            r.socket.sendall(b"".join(r.encrypt(post("INSERT INTO t VALUES (?)", i), size) for i in range(20)))
+            r.receive(20)
+        # A record comes in two parts, the first with a whole one before it.
+        for cut in (1, 4, 5, 6, -1):
+            whole = r.encrypt(post("SELECT 1"), 1 << 14)
+            parted = r.encrypt(post("SELECT 'in parts'"), 1 << 14)
+            r.socket.sendall(whole + parted[:cut])
+            r.receive(1)
+            r.socket.sendall(parted[cut:])
+            assert b"in parts" in r.receive(1)
+        r.socket.close()
+    assert c.query("SELECT count(*) FROM t").value == 80
+    # Idle connections give up their buffers, but nothing that lies there. Nothing shows when they do.
+    idle = [(Records(c, version), cut) for cut in (0, 1, 5, 40)]
+    parted = []
+    for r, cut in idle:
+        r.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", 1 << 14)
+        r.receive(1)
+        whole, second = r.encrypt(post("SELECT 1"), 1 << 14), r.encrypt(post("SELECT 'rested'"), 1 << 14)
+        r.socket.sendall(whole + second[:cut])
+        r.receive(1)
+        parted.append(second[cut:])
+    time.sleep(1.5)
+    for (r, _), rest in zip(idle, parted):
+        r.socket.sendall(rest)
+        assert b"rested" in r.receive(1)
+        r.send(post("SELECT length(?)", "x" * 200000), 1400)
+        assert b"[[200000]]" in r.receive(1)
+        r.socket.close()
+    # What cannot be a request is refused, whatever came along with it.
+    r = Records(c, version)
+    r.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", 9)
+    r.receive(1)
+    r.send(b"nonsense\r\n\r\n" * 40, 13)
+    assert r.receive(None).count(b"HTTP/1.1 400") == 1
+    r.socket.close()
+    # Who says goodbye right behind a request is not answered: it is not worked on any longer.
+    r = Records(c, version)
+    r.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", 1 << 14)
+    r.receive(1)
+    endless = "WITH RECURSIVE i(x) AS (VALUES(1) UNION ALL SELECT x+1 FROM i) SELECT count(*) FROM i"
+    request = r.encrypt(post(endless), 1 << 14)
+    try:
+        r.tls.unwrap()
+    except ssl.SSLWantReadError:
+        r.socket.sendall(request + r.outgoing.read())
+    assert b"HTTP" not in r.receive(None)
+    r.socket.close()
+    c.stop()
+
+
 @scenario(start=False)
 def address_that_others_reach_needs_tls_or_insecure(ctx):
     c = ctx.cluster(replicas=0, settings={"bind": "0.0.0.0"})
@@ -352,3 +442,67 @@ def keys_show_nowhere(ctx):
         for line in lines:
             assert not any(line in text for text in texts), "a line of %s shows" % name
     assert not any("PRIVATE KEY" in text for text in texts)
+
+
+def stalled(c, sql, encrypted, **more):
+    """A socket on which the question was asked, and of whose answer little is ever taken."""
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.settimeout(30 * c.ctx.slow)
+    raw.connect(("127.0.0.1", c.port))
+    s = trusting(certs_of(c)).wrap_socket(raw, server_hostname="localhost") if encrypted else raw
+    body = json.dumps(dict({"sql": sql}, **more)).encode()
+    s.sendall(b"POST /query HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s"
+              % (c.token.encode(), len(body), body))
+    assert s.recv(12).startswith(b"HTTP/1.1 200"[:4]), "it has begun to answer"
+    return s
+
+
+def is_cut(s):
+    """Whether the connection ends before the answer does, read to what end it has."""
+    received = b""
+    try:
+        while True:
+            piece = s.recv(1 << 16)
+            if not piece:
+                break
+            received += piece
+    except (ConnectionResetError, ssl.SSLError):
+        pass
+    return b'"status":"ok"}' not in received[-100:] and not received.endswith(b"0\r\n\r\n")
+
+
+def gauge(c, name):
+    text = c.client().request("GET", "/metrics").text
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith((name + " ", name + "{")))
+
+
+# A stream is cut when its query's time is over, a whole answer after http.idle_timeout_ms (docs/operations.md).
+STALLS = {"stream": ("WITH RECURSIVE i(x) AS (VALUES(1) UNION ALL SELECT x+1 FROM i LIMIT 3000000) "
+                     "SELECT x, 'some text that makes it long' FROM i", {"timeout_ms": 1000}),
+          "whole": ("SELECT hex(zeroblob(120000))", {})}
+
+
+@scenario(start=False, timeout_s=120, quick=("stream_tls", "whole_plain"),
+          cases={"%s_%s" % (kind, how): (kind, how == "tls") for kind in STALLS for how in ("plain", "tls")})
+def client_that_stalls_is_cut_and_costs_nothing_more(ctx, kind, encrypted):
+    settings = {"http": {"idle_timeout_ms": 1000}}
+    c = serve(ctx, **settings) if encrypted else ctx.cluster(replicas=0, settings=settings).start()
+    sql, more = STALLS[kind]
+    c.ok("SELECT 1")
+    pid = c.pid("node1")
+    before = peak = 0
+    for _ in range(2):
+        before = rss_kb(pid)  # the second time: what is allocated once is there then
+        crowd = [stalled(c, sql, encrypted, **more) for _ in range(4)]
+        peak = rss_kb(pid)
+        c.wait(lambda: gauge(c, "grizzly_http_connections") <= 1, 20, "the stalled connections to be closed")
+        assert all(is_cut(s) for s in crowd)
+        for s in crowd:
+            s.close()
+    assert gauge(c, "grizzly_http_requests_in_flight") <= 1
+    c.query("SELECT 1").must()
+    ctx.note("%d KiB before, %d with 4 of them, %d after" % (before, peak, rss_kb(pid)))
+    if not ctx.sanitizer:
+        assert rss_kb(pid) - before < 4096, (before, peak, rss_kb(pid))
+    c.stop()
