@@ -49,6 +49,9 @@ static enum db_err start_rebuilding(struct own_store *o, bool set_aside, struct 
 	return err;
 }
 
+/* What the end of the process before, by a page that the disk did not deliver, means for the store. */
+enum doubt { DOUBT_NONE, DOUBT_READABLE, DOUBT_UNREADABLE };
+
 /* A process before this one ended because a page of its files could not be read, or opening them just failed: are they
  * really unreadable? True: the store is to be rebuilt. Without others to rebuild it from it is used as it is. */
 static bool is_unreadable(struct own_store *o)
@@ -64,16 +67,33 @@ static bool is_unreadable(struct own_store *o)
 	return false;
 }
 
-static enum db_err look_at_mark(struct own_store *o, bool *unreadable, struct errmsg *em)
+/* The mark that it left. */
+static enum doubt look_at_mark(struct own_store *o)
 {
 	char why[ERRMSG_TEXT_MAX];
 
-	*unreadable = false;
 	if (!readable_is_doubted(o->options.dir, why))
-		return DB_OK;
+		return DOUBT_NONE;
 	log_warn("reads %s whole, for the process before ended so: %s", o->options.dir, why);
-	*unreadable = is_unreadable(o);
-	return *unreadable ? DB_OK : readable_settle(o->options.dir, em);
+	return is_unreadable(o) ? DOUBT_UNREADABLE : DOUBT_READABLE;
+}
+
+/* Pages that come without an error may still be others than were written: a file that had lost its end and was made longer
+ * again by a checkpoint has zeros there. DB_CORRUPT. */
+static enum db_err check_content(struct own_store *o, struct errmsg *em)
+{
+	struct store_status status;
+	uint64_t checksum;
+	enum db_err err = store_verify(o->store, &checksum, em);
+
+	if (err != DB_OK)
+		return err;
+	store_get_status(o->store, &status);
+	if (checksum != status.db_checksum)
+		return errmsg_set(em, DB_CORRUPT, "%s can be read, but holds other pages than were written",
+				  o->options.dir);
+	log_info("%s holds what was written", o->options.dir);
+	return DB_OK;
 }
 
 /* An error of the disk when the store was opened: of one that cannot be read another can be made. */
@@ -85,19 +105,16 @@ static bool calls_for_rebuilding(struct own_store *o, enum db_err err)
 static enum db_err open_replicated_store(struct own_store *o, struct errmsg *em)
 {
 	enum standing_store there;
-	bool unreadable = false;
+	enum doubt doubt;
 	enum db_err err = standing_read(o->options.dir, &o->standing, em);
 
-	if (err == DB_OK)
-		err = look_at_mark(o, &unreadable, em);
 	if (err != DB_OK)
 		return err;
+	doubt = look_at_mark(o);
 	there = standing_look(o->options.dir);
-	if (unreadable) {
+	if (doubt == DOUBT_UNREADABLE) {
 		log_error("%s cannot be read: it is rebuilt from the master's", o->options.dir);
 		err = start_rebuilding(o, true, em);
-		if (err == DB_OK)
-			err = readable_settle(o->options.dir, em);
 	} else if (there == STANDING_STORE_NONE && o->standing != STANDING_NEW) {
 		log_error("%s is empty, though this node had a database: it is rebuilt from the master's",
 			  o->options.dir);
@@ -111,12 +128,18 @@ static enum db_err open_replicated_store(struct own_store *o, struct errmsg *em)
 	}
 	if (err == DB_OK)
 		err = try_open(o, em);
+	if (err == DB_OK && doubt == DOUBT_READABLE)
+		err = check_content(o, em);
 	if (calls_for_rebuilding(o, err)) {
 		log_error("%s: the store is rebuilt from the master's", em->text);
+		store_close(o->store);
+		o->store = NULL;
 		err = start_rebuilding(o, true, em);
 		if (err == DB_OK)
 			err = try_open(o, em);
 	}
+	if (err == DB_OK && doubt != DOUBT_NONE)
+		err = readable_settle(o->options.dir, em);
 	if (err == DB_OK && o->standing == STANDING_NEW)
 		err = own_store_set_standing(o, STANDING_WHOLE, em);
 	return err;
@@ -125,10 +148,14 @@ static enum db_err open_replicated_store(struct own_store *o, struct errmsg *em)
 /* There is nobody to rebuild it from: what can be read is used, and who reads the rest ends the process again. */
 static enum db_err open_single_store(struct own_store *o, struct errmsg *em)
 {
-	bool unreadable;
-	enum db_err err = look_at_mark(o, &unreadable, em);
+	enum doubt doubt = look_at_mark(o);
+	enum db_err err = try_open(o, em);
 
-	return err == DB_OK ? try_open(o, em) : err;
+	if (err != DB_OK || doubt != DOUBT_READABLE)
+		return err;
+	if (check_content(o, em) != DB_OK)
+		log_error("%s", em->text);
+	return readable_settle(o->options.dir, em);
 }
 
 enum db_err own_store_open(struct own_store *o, const struct own_store_options *options, struct errmsg *em)

@@ -2,9 +2,9 @@
  * own_store.h - this node's store, and whether its log may be counted on: opening it, making way for another one when it
  * cannot be relied on, and putting a snapshot in its place.
  *
- * A store that is damaged, unreadable, gone, or different from the master's is set aside and begun anew, empty, to be filled by
- * the master; node/standing.h remembers what that means for elections. Alone, a node has nobody to be filled by and uses what
- * can be read. Called by the main thread alone.
+ * A store that is damaged, unreadable, gone, or different from the master's or from what was written is set aside and begun
+ * anew, empty, to be filled by the master; node/standing.h remembers what that means for elections. Alone, a node has nobody
+ * to be filled by and uses what can be read. Called by the main thread alone.
  */
 #ifndef GRIZZLY_NODE_OWN_STORE_H
 #define GRIZZLY_NODE_OWN_STORE_H

@@ -294,7 +294,7 @@ def a_read_only_file_system_of_a_single_node_leaves_reads(ctx):
 @scenario(start=False)
 def a_page_that_cannot_be_read_ends_the_node_with_words(ctx):
     """A file that is too short is what an unreadable page is to a mapping: SIGBUS."""
-    c, faults = start(ctx, settings=SHORT_LOG)
+    c, _ = start(ctx, settings=SHORT_LOG)
     fill(c, 60)
     c.wait_converged()
     base = os.path.join(place(c, "node1"), "main.db")
@@ -348,6 +348,30 @@ def files_that_can_be_read_again_are_kept(ctx):
     c.wait_converged(30)
     assert not os.path.exists(place(c, "node3") + ".unreadable")
     assert not os.path.exists(place(c, "node3") + ".damaged")
+
+
+@scenario(start=False)
+def files_that_can_be_read_again_but_hold_something_else_are_fetched_from_the_master(ctx):
+    """As a file that lost its end and was made longer again by a checkpoint: zeros where pages were."""
+    c, _ = start(ctx, settings=SHORT_LOG)
+    fill(c, 60)
+    c.wait_converged()
+    c.stop()
+    base = os.path.join(place(c, "node3"), "main.db")
+    with open(base, "r+b") as f:
+        f.seek(40 * 4096)
+        assert any(f.read(4096))
+        f.seek(40 * 4096)
+        f.write(bytes(4096))
+    with open(place(c, "node3") + ".unreadable", "w") as f:
+        f.write("the disk did not deliver byte 163840 of \"main.db\"")
+    c.start()
+    c.wait_all_up(30)
+    c.wait_converged(30)
+    assert "can be read, but holds other pages than were written" in log_text(c, "node3.log")
+    assert os.path.isdir(place(c, "node3") + ".damaged") and not os.path.exists(place(c, "node3") + ".unreadable")
+    assert c.query("SELECT count(*) FROM f WHERE length(v) = 20000", node="node3", consistency="stale").value == 60
+    c.check_integrity()
 
 
 # -- space
