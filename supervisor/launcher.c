@@ -233,8 +233,8 @@ static _Noreturn void child_run(const struct child_plan *plan)
 
 /* ---- the parent */
 
-/* Field 22 of /proc/<pid>/stat, and the state letter. The name in field 2 may hold anything, even ')'. */
-static enum db_err read_start_ticks(pid_t pid, uint64_t *ticks, char *state, struct errmsg *em)
+/* Field 22 of /proc/<pid>/stat. The name in field 2 may hold anything, even ')'. */
+static enum db_err read_start_ticks(pid_t pid, uint64_t *ticks, struct errmsg *em)
 {
 	char path[64];
 	char text[1024];
@@ -255,7 +255,6 @@ static enum db_err read_start_ticks(pid_t pid, uint64_t *ticks, char *state, str
 	p = strrchr(text, ')');
 	if (p == NULL || p[1] != ' ')
 		return errmsg_set(em, DB_IO, "\"%s\" is not understood", path);
-	*state = p[2];
 	p += 2;
 	for (field = 3; field < 22 && p != NULL; field++) {
 		p = strchr(p, ' ');
@@ -290,7 +289,6 @@ enum db_err launcher_spawn(const struct launch *l, struct process *out, struct e
 {
 	struct child_plan plan;
 	enum db_err err;
-	char state;
 
 	*out = PROCESS_NONE;
 	err = plan_init(&plan, l, em);
@@ -306,7 +304,7 @@ enum db_err launcher_spawn(const struct launch *l, struct process *out, struct e
 		err = errmsg_errno(em, errno, "cannot watch process %d", (int)out->pid);
 		goto kill_child;
 	}
-	err = read_start_ticks(out->pid, &out->start_ticks, &state, em);
+	err = read_start_ticks(out->pid, &out->start_ticks, em);
 	if (err == DB_OK)
 		return DB_OK;
 	process_close(out);
@@ -322,7 +320,6 @@ enum db_err process_adopt(struct process *out, pid_t pid, uint64_t start_ticks, 
 {
 	struct process p = PROCESS_NONE;
 	enum db_err err;
-	char state = 'X';
 
 	*out = PROCESS_NONE;
 	if (pid <= 0)
@@ -334,8 +331,9 @@ enum db_err process_adopt(struct process *out, pid_t pid, uint64_t start_ticks, 
 	if (p.pidfd < 0)
 		return errmsg_errno(em, errno, "cannot watch process %d", (int)pid);
 	/* The start time is read after the pidfd was opened: if it matches, the pidfd is of that very process. */
-	err = read_start_ticks(pid, &p.start_ticks, &state, em);
-	if (err == DB_OK && (state == 'Z' || state == 'X' || process_gone(&p)))
+	err = read_start_ticks(pid, &p.start_ticks, em);
+	/* A zombie by /proc may be its first thread alone: until the last one has ended it keeps its files and ports. */
+	if (err == DB_OK && process_gone(&p))
 		err = errmsg_set(em, DB_NOTFOUND, "process %d has ended", (int)pid);
 	if (err == DB_OK && start_ticks != 0 && p.start_ticks != start_ticks)
 		err = errmsg_set(em, DB_NOTFOUND, "process %d is another one", (int)pid);

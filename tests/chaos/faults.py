@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 
-from cluster import NOT_YET, process_state, tagged_pids
+from cluster import NOT_YET, alive, process_state, tagged_pids
 
 SYS_PIDFD_GETFD = 438  # no wrapper in python's library
 
@@ -217,7 +217,7 @@ class Breaker(threading.Thread):
             self.c.supervisor.wait()
             self.c.supervisor = None
         give_up = time.monotonic() + 20
-        while any(process_state(p) not in (None, "Z", "X") for p in pids) and time.monotonic() < give_up:
+        while any(alive(p) for p in pids) and time.monotonic() < give_up:
             time.sleep(0.002)
         self.supervisor_held += 1
         self.later(fault.seconds, self.start_supervisor)

@@ -66,7 +66,14 @@ def process_state(pid):
 
 
 def alive(pid):
-    return process_state(pid) not in (None, "Z", "X")
+    """Whether it may still have files and ports: so it does until its last thread, not its first, has ended."""
+    state = process_state(pid)
+    if state != "Z":
+        return state not in (None, "X")
+    try:
+        return len(os.listdir("/proc/%d/task" % pid)) > 1
+    except OSError:
+        return False
 
 
 def rss_kb(pid):

@@ -10,6 +10,7 @@
 #include <libgen.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -693,10 +694,64 @@ static void processes_are_told_from_strangers(void)
 	CU_ASSERT_EQUAL(launcher_find(found, "grizzly-no-such-program", &em), DB_NOTFOUND);
 }
 
+/* Ends the process when the other end of the pipe is closed. */
+static void *outlive(void *arg)
+{
+	char byte;
+
+	_exit(read(*(const int *)arg, &byte, 1) == 0 ? 7 : 8);
+}
+
+/* Two threads, of which the first ends at once. */
+static pid_t fork_headless(int ends[2])
+{
+	pid_t pid;
+
+	CU_ASSERT_FATAL(pipe2(ends, O_CLOEXEC) == 0);
+	pid = fork();
+	if (pid == 0) {
+		pthread_t thread;
+
+		close(ends[1]);
+		if (pthread_create(&thread, NULL, outlive, &ends[0]) != 0)
+			_exit(9);
+		pthread_exit(NULL);
+	}
+	CU_ASSERT_FATAL(pid > 0);
+	close(ends[0]);
+	return pid;
+}
+
+/* It is a zombie by /proc, and keeps its files and ports: killed processes with many threads look so for a moment. */
+static void a_process_is_there_until_its_last_thread_has_ended(void)
+{
+	uint64_t give_up_ms = clock_mono_ms() + PATIENCE_MS;
+	struct progress_sample sample;
+	struct process p;
+	struct errmsg em = {0};
+	struct pollfd pfd = {.events = POLLIN};
+	int ends[2], code, signal_number;
+	pid_t pid = fork_headless(ends);
+
+	do
+		progress_take(&sample, pid);
+	while (sample.first_state != 'Z' && clock_mono_ms() < give_up_ms);
+	CU_ASSERT_EQUAL(sample.first_state, 'Z');
+	UNIT_OK(process_adopt(&p, pid, 0, &em), &em);
+	CU_ASSERT(!process_gone(&p));
+	close(ends[1]);
+	pfd.fd = p.pidfd;
+	CU_ASSERT_EQUAL(poll(&pfd, 1, (int)PATIENCE_MS), 1);
+	process_collect(&p, &code, &signal_number);
+	CU_ASSERT(code == 7 && signal_number == 0);
+	process_close(&p);
+}
+
 static const struct unit_test tests[] = {
     {"the_term_file_keeps_what_was_stored", the_term_file_keeps_what_was_stored},
     {"a_roster_survives_the_file_and_damage_is_refused", a_roster_survives_the_file_and_damage_is_refused},
     {"processes_are_told_from_strangers", processes_are_told_from_strangers},
+    {"a_process_is_there_until_its_last_thread_has_ended", a_process_is_there_until_its_last_thread_has_ended},
     {"a_cluster_starts_serves_and_stops", a_cluster_starts_serves_and_stops},
     {"a_killed_master_is_succeeded_and_comes_back", a_killed_master_is_succeeded_and_comes_back},
     {"a_stopped_master_is_fenced_and_succeeded", a_stopped_master_is_fenced_and_succeeded},
