@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +19,12 @@
 #include "common/auth/auth.h"
 #include "common/base/buf.h"
 #include "common/base/log.h"
+#include "supervisor/launcher.h"
 
 #define CONFIG_FILE_MAX ((size_t)1 << 20)
 #define RETIRED_MAX     1000u
+#define HEIR_MS         2000u /* how long a lock of a dead supervisor's may last, see holder_is_dead() */
+#define HEIR_LOOK_MS    10
 
 static enum db_err make_directories(const char *path, struct errmsg *em)
 {
@@ -91,6 +95,39 @@ static pid_t read_pid(int fd)
 	return pid > 0 && pid <= INT_MAX ? (pid_t)pid : 0;
 }
 
+/* A process that a killed supervisor was just starting has its parent's lock until it becomes a node's program. */
+static bool holder_is_dead(int fd)
+{
+	pid_t pid = read_pid(fd);
+	struct process p;
+	enum db_err err;
+
+	if (pid == 0)
+		return false;
+	err = process_adopt(&p, pid, 0, NULL);
+	if (err == DB_OK)
+		process_close(&p);
+	return err == DB_NOTFOUND;
+}
+
+/* False: errno says why. */
+static bool lock_now_or_soon(int fd)
+{
+	unsigned waited_ms = 0;
+	int error;
+
+	while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+		error = errno;
+		if (error != EWOULDBLOCK || waited_ms >= HEIR_MS || !holder_is_dead(fd)) {
+			errno = error;
+			return false;
+		}
+		poll(NULL, 0, HEIR_LOOK_MS);
+		waited_ms += HEIR_LOOK_MS;
+	}
+	return true;
+}
+
 enum db_err datadir_lock(int *out, pid_t *holder, struct errmsg *em)
 {
 	enum db_err err;
@@ -103,7 +140,7 @@ enum db_err datadir_lock(int *out, pid_t *holder, struct errmsg *em)
 	fd = open(DATADIR_LOCK, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return errmsg_errno(em, errno, "cannot open \"%s\"", DATADIR_LOCK);
-	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+	if (!lock_now_or_soon(fd)) {
 		err = errno == EWOULDBLOCK ? errmsg_set(em, DB_BUSY, "a supervisor runs already")
 					   : errmsg_errno(em, errno, "cannot lock \"%s\"", DATADIR_LOCK);
 		*holder = err == DB_BUSY ? read_pid(fd) : 0;

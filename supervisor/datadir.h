@@ -48,7 +48,8 @@ enum db_err datadir_enter(const char *path, bool create, struct errmsg *em);
 /* run/ and log/. */
 enum db_err datadir_prepare(struct errmsg *em);
 
-/* Takes run/supervisor.lock for the life of *fd. DB_BUSY: *holder is the pid of who has it (0: not known yet). */
+/* Takes run/supervisor.lock for the life of *fd. DB_BUSY: *holder is the pid of who has it (0: not known yet). That of a
+ * supervisor that was killed while it started a process is waited for, some milliseconds in all likelihood. */
 enum db_err datadir_lock(int *fd, pid_t *holder, struct errmsg *em);
 /* The pid in the lock file, if somebody holds it; else 0. */
 pid_t datadir_lock_holder(void);

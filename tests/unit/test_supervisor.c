@@ -24,6 +24,7 @@
 #include "common/base/clock.h"
 #include "supervisor/commands.h"
 #include "supervisor/coordinator.h"
+#include "supervisor/datadir.h"
 #include "supervisor/launcher.h"
 #include "supervisor/progress.h"
 #include "supervisor/roster.h"
@@ -747,10 +748,52 @@ static void a_process_is_there_until_its_last_thread_has_ended(void)
 	process_close(&p);
 }
 
+/* Takes the lock, starts a process that has it too until a moment after the pipe's other end was closed, and ends. */
+static void leave_the_lock_to_an_heir(int pipe_fd)
+{
+	pid_t holder;
+	char byte;
+	int lock_fd;
+
+	if (datadir_lock(&lock_fd, &holder, NULL) != DB_OK)
+		_exit(1);
+	if (fork() == 0 && read(pipe_fd, &byte, 1) == 0)
+		poll(NULL, 0, 100);
+	_exit(0);
+}
+
+static void the_lock_of_a_dead_supervisor_is_waited_for(void)
+{
+	int ends[2], lock_fd, second_fd, back = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), status = 1;
+	char dir[UNIT_PATH_MAX];
+	struct errmsg em = {0};
+	pid_t holder, child;
+
+	unit_tmpdir(dir);
+	CU_ASSERT_FATAL(back >= 0 && chdir(dir) == 0 && pipe2(ends, O_CLOEXEC) == 0);
+	UNIT_OK(datadir_prepare(&em), &em);
+	child = fork();
+	if (child == 0) {
+		close(ends[1]);
+		leave_the_lock_to_an_heir(ends[0]);
+	}
+	CU_ASSERT_EQUAL(waitpid(child, &status, 0), child);
+	CU_ASSERT_EQUAL(status, 0);
+	close(ends[0]);
+	close(ends[1]);
+	UNIT_OK(datadir_lock(&lock_fd, &holder, &em), &em);
+	CU_ASSERT_EQUAL(datadir_lock(&second_fd, &holder, &em), DB_BUSY); /* of a living one: at once */
+	CU_ASSERT_EQUAL(holder, getpid());
+	close(lock_fd);
+	CU_ASSERT_FATAL(fchdir(back) == 0);
+	close(back);
+}
+
 static const struct unit_test tests[] = {
     {"the_term_file_keeps_what_was_stored", the_term_file_keeps_what_was_stored},
     {"a_roster_survives_the_file_and_damage_is_refused", a_roster_survives_the_file_and_damage_is_refused},
     {"processes_are_told_from_strangers", processes_are_told_from_strangers},
+    {"the_lock_of_a_dead_supervisor_is_waited_for", the_lock_of_a_dead_supervisor_is_waited_for},
     {"a_process_is_there_until_its_last_thread_has_ended", a_process_is_there_until_its_last_thread_has_ended},
     {"a_cluster_starts_serves_and_stops", a_cluster_starts_serves_and_stops},
     {"a_killed_master_is_succeeded_and_comes_back", a_killed_master_is_succeeded_and_comes_back},
