@@ -245,13 +245,14 @@ class Cluster:
             time.sleep(0.005)
         raise ClusterError("the endpoint is not ready after %.0f s (last: %r)" % (deadline_s * self.ctx.slow, last))
 
+    def are_all_up(self):
+        """Every node up, one of them master: then what status says."""
+        status = self.status()
+        return status["master"] and len(status["nodes"]) == self.replica_count + 1 and all(
+            n["state"] == "up" for n in status["nodes"]) and status
+
     def wait_all_up(self, deadline_s=20):
-        """Every node up, one of them master."""
-        def up():
-            status = self.status()
-            return status["master"] and len(status["nodes"]) == self.replica_count + 1 and all(
-                n["state"] == "up" for n in status["nodes"]) and status
-        return self.wait(up, deadline_s, "all nodes up")
+        return self.wait(self.are_all_up, deadline_s, "all nodes up")
 
     def wait(self, condition, deadline_s, what, interval_s=None):
         return wait_until(condition, deadline_s * self.ctx.slow, what, interval_s)

@@ -94,6 +94,7 @@ def an_idle_master_whose_disk_hangs_is_replaced(ctx):
 def a_replica_whose_disk_hangs_is_hung_and_left_alone(ctx):
     c, faults = start(ctx, settings=QUICK)
     c.ok("CREATE TABLE t(v)")
+    c.wait_converged()
     pid = c.pid("node3")
     faults.hang("sync", place(c, "node3"))
     node = node_in(c, "node3", "hung")
@@ -388,8 +389,8 @@ def below_the_low_space_mark_the_master_takes_no_writes(ctx):
     assert "no space left" in answer.message and "low-space mark" in answer.message, answer.text
     assert c.query("SELECT count(*) FROM t").value == 1
     assert c.node_status("node1")["durable_lsn"] == lsn
-    status = c.wait(lambda: all(n["low_space"] for n in c.status()["nodes"]) and c.status(), 20, "all to say so")
-    assert all("low-space mark" in n["reason"] and n["state"] == "up" for n in status["nodes"]), status
+    c.wait(lambda: all(n["low_space"] and "low-space mark" in (n["reason"] or "") and n["state"] == "up"
+                       for n in c.status()["nodes"]), 20, "all to say so, and to be up")
     assert "low-space mark" in c.command("status").stdout
     faults.space(os.path.realpath(c.data_dir), 1 << 30)
     c.wait(lambda: c.query("INSERT INTO t VALUES (2)").ok, 20, "a write after room was made")
@@ -452,6 +453,8 @@ def descriptors_that_run_out_refuse_clients_and_nothing_else(ctx):
     c.ok("CREATE TABLE f(v)")
     kept = c.client(keep_alive=True)
     kept.query("INSERT INTO f VALUES (0)").must()
+    # What it tries its disk with is open from the first time on.
+    c.wait(lambda: os.path.exists(os.path.join(place(c, "node1"), "probe")), 20, "an idle node's probe")
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (descriptors(pid), limits[1]))
     crowd = []
@@ -554,7 +557,7 @@ def a_node_that_cannot_promise_a_term_does_not_count_and_says_so(ctx):
     os.kill(c.pid("node1"), signal.SIGKILL)
     c.wait_writable()
     assert c.master() in ("node1", "node3")
-    assert "node2 did not promise term" in log_text(c, "supervisor")
+    c.wait(lambda: "control: refused" in log_text(c, "node2.log"), 20, "node2 to say so")
     faults.off("sync")
     c.wait_all_up(30)
     c.wait_converged(30)

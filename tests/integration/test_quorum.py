@@ -7,7 +7,7 @@ from cluster import alive
 from harness import scenario
 from load import Load
 
-SETTINGS = {"commit_timeout_ms": 800}
+SETTINGS = {"commit_timeout_ms": 2000}
 
 
 def lose_quorum(c):

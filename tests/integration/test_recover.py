@@ -9,7 +9,7 @@ import socket
 from cluster import kill_tagged
 from harness import scenario
 
-SETTINGS = {"commit_timeout_ms": 500}
+SETTINGS = {"commit_timeout_ms": 2000}
 
 
 def events(c):

@@ -90,9 +90,13 @@ def stopped_replica_is_cut_off_at_the_cap_and_comes_back_by_snapshot(c):
 def process_of(c, node):
     """Without asking anybody: there is little time."""
     for pid in tagged_pids(c.ctx.directory):
-        with open("/proc/%d/cmdline" % pid, "rb") as f:
-            if node.encode() in f.read().split(b"\0"):
-                return pid
+        try:
+            with open("/proc/%d/cmdline" % pid, "rb") as f:
+                words = f.read().split(b"\0")
+        except OSError:
+            continue
+        if node.encode() in words:
+            return pid
     raise AssertionError("no process of " + node)
 
 

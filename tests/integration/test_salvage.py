@@ -9,7 +9,7 @@ from cluster import alive, wait_until
 from harness import scenario
 from test_snapshot import SMALL_LOG, fill, trim
 
-SETTINGS = {"commit_timeout_ms": 500}
+SETTINGS = {"commit_timeout_ms": 2000}
 
 
 def depose_with_a_tail(c, write):

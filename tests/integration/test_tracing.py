@@ -125,7 +125,7 @@ def warnings_name_the_request(c):
     assert not [t for t in texts("typo") + texts("done") if t[1] != "slow query"], (texts("typo"), texts("done"))
 
 
-@scenario(timeout_s=60, settings={"commit_timeout_ms": 500, "logging": {"level": "debug", "format": "json"}})
+@scenario(timeout_s=60, settings={"commit_timeout_ms": 2000, "logging": {"level": "debug", "format": "json"}})
 def lost_quorum_is_logged_with_the_request_and_not_too_often(c):
     c.ok("CREATE TABLE t(v)")
     master = c.master()
